@@ -1,0 +1,111 @@
+"""Contact sheets: images with outlined objects, their masks, and how much of an image is foreground."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from data_prep.store import PreparedDataset, StoreError
+
+PALETTE = np.array(
+    [
+        (0, 0, 0), (255, 70, 70), (70, 220, 90), (80, 140, 255), (255, 210, 60), (230, 90, 230),
+        (70, 220, 220), (255, 150, 60), (160, 110, 255), (180, 230, 80), (240, 160, 190), (150, 150, 150),
+    ],
+    dtype=np.uint8,
+)  # fmt: skip
+"""Colour of background and of the k-th object (repeating after the eleventh)."""
+MIN_TILE = 96
+
+
+def spread(total: int, wanted: int) -> np.ndarray:
+    """At most `wanted` row numbers, evenly spread over 0..total-1."""
+    return np.unique(np.linspace(0, total - 1, min(total, wanted)).round().astype(np.int64))
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """Pixels of a mask (H,W) that touch another label: bool (H,W)."""
+    padded = np.pad(mask, 1, mode="edge")
+    centre = padded[1:-1, 1:-1]
+    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
+    return (centre > 0) & np.any([centre != side for side in around], axis=0)
+
+
+def colour_mask(mask: np.ndarray) -> np.ndarray:
+    """Labels (H,W) as colours (H,W,3) uint8."""
+    label = np.where(mask == 0, 0, (mask.astype(np.int64) - 1) % (len(PALETTE) - 1) + 1)
+    return PALETTE[label]
+
+
+def tile(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """One image with outlined objects and, to its right, its mask; small images are enlarged."""
+    factor = max(1, round(MIN_TILE / image.shape[0]))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
+    mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    edges = outline(mask)
+    image[edges] = colour_mask(mask)[edges]
+    return np.concatenate([image, colour_mask(mask)], axis=1)
+
+
+def contact_sheet(images: np.ndarray, masks: np.ndarray, *, columns: int = 6) -> np.ndarray:
+    """All images (N,H,W,3) and masks (N,H,W), both uint8, as one picture (h,w,3) uint8."""
+    pairs = [tile(image, mask) for image, mask in zip(images, masks, strict=True)]
+    tiles = [np.pad(pair, ((2, 2), (2, 2), (0, 0)), constant_values=255) for pair in pairs]
+    columns = min(columns, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
+    return np.concatenate(rows, axis=0)
+
+
+def foreground_shares(masks: np.ndarray, *, block: int = 1024) -> np.ndarray:
+    """Share of labelled pixels of every mask, (N,) float64; reads `block` masks at a time."""
+    counts = [
+        np.count_nonzero(masks[start : start + block], axis=(1, 2)) for start in range(0, len(masks), block)
+    ]
+    return np.concatenate(counts) / (masks.shape[1] * masks.shape[2])
+
+
+def write_sheet(file: Path, images: np.ndarray, masks: np.ndarray, shares: np.ndarray, title: str) -> None:
+    """Write the contact sheet over a histogram of `shares` as PNG or another format matplotlib knows.
+
+    Raises StoreError if the file cannot be written.
+    """
+    sheet = contact_sheet(images, masks)
+    width = 12.0
+    height = width * sheet.shape[0] / sheet.shape[1]
+    figure = Figure(figsize=(width, height + 2.6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=[height, 2.0])
+    top.imshow(sheet, interpolation="nearest")
+    top.set_axis_off()
+    top.set_title(title)
+    bottom.hist(100 * shares, bins=50, range=(0, 100), color="0.4")
+    bottom.axvline(100 * shares.mean(), color="tab:red", label=f"mean {100 * shares.mean():.1f} %")
+    bottom.set(xlabel="foreground share of an image (%)", ylabel="images", xlim=(0, 100))
+    bottom.legend()
+    partial = file.with_name(f".{file.stem}.partial-{os.getpid()}{file.suffix or '.png'}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(partial, dpi=max(100, round(sheet.shape[1] / width)))
+        partial.replace(file)
+    except OSError as error:
+        raise StoreError(
+            f"{file} cannot be written ({error.strerror or error}); choose another file."
+        ) from error
+    except ValueError as error:
+        raise StoreError(f"{file} has an ending no picture format uses; name it like sheet.png.") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_preview(dataset: PreparedDataset, file: Path, *, count: int = 48) -> None:
+    """Write a contact sheet of `count` images spread over a prepared data set."""
+    rows = spread(len(dataset), count)
+    title = f"{dataset.name}: {len(rows)} of {len(dataset)} images"
+    write_sheet(file, dataset.images[rows], dataset.masks[rows], foreground_shares(dataset.masks), title)

@@ -1,0 +1,22 @@
+"""One prepared data set on disk: written once, opened memory-mapped, verified on demand.
+
+A folder holds ``images.npy`` (N,H,W,3 uint8), ``masks.npy`` (N,H,W uint8: 0 background, k the k-th object),
+``index.csv`` (one line per image: id, split, source and what the source gives) and ``manifest.json`` (name,
+format version, counts, settings, sources, licence, command, and the SHA-256 of the other files).
+"""
+
+from __future__ import annotations
+
+from data_prep.reader import FORMAT_VERSION, SPLITS, PreparedDataset, StoreError, open_dataset, sha256_of
+from data_prep.writer import DatasetWriter, check_target
+
+__all__ = [
+    "FORMAT_VERSION",
+    "SPLITS",
+    "DatasetWriter",
+    "PreparedDataset",
+    "StoreError",
+    "check_target",
+    "open_dataset",
+    "sha256_of",
+]

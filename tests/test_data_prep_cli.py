@@ -1,0 +1,122 @@
+"""python -m data_prep: what a user sees, mistakes included."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from data_prep import preview
+from data_prep.__main__ import main
+from data_prep.store import open_dataset
+
+
+def call(*args: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cli") / "set"
+    result = call(
+        "tm-dsprites", "--out", out, "--count", "10", "--heldout", "3", "--size", "32", "--workers", "2"
+    )
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_generate_verify_info_preview(prepared: Path, tmp_path: Path) -> None:
+    result = call("verify", prepared)
+    assert result.exit_code == 0
+    assert "Every file is as it was written." in result.output
+    result = call("info", prepared)
+    assert result.exit_code == 0
+    assert "10 train, 3 test" in result.output
+    assert "32 x 32 pixels" in result.output
+    assert "% of an image on average" in result.output
+    result = call("preview", prepared, "--out", tmp_path / "deep" / "sheet.png", "--count", "5")
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "deep" / "sheet.png").size[0] > 300
+    assert [file.name for file in (tmp_path / "deep").iterdir()] == ["sheet.png"]
+
+
+def test_preview_without_a_data_set(tmp_path: Path) -> None:
+    result = call("tm-dsprites", "--preview", tmp_path / "sheet.png", "--size", "32", "--shapes", "heart")
+    assert result.exit_code == 0, result.output
+    assert [file.name for file in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_outline_follows_the_objects() -> None:
+    mask = np.zeros((6, 6), np.uint8)
+    mask[1:5, 1:3] = 1
+    mask[1:5, 3:5] = 2
+    edge = preview.outline(mask)
+    assert edge[1:5, 2:4].all()  # where the objects meet
+    assert not edge[mask == 0].any()
+    assert not preview.outline(np.ones((6, 6), np.uint8)).any()
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for args, words in [
+        (("tm-dsprites",), "Say where to write"),
+        (("tm-dsprites", "--out", prepared), "already holds a prepared data set (tm-dsprites)"),
+        (("tm-dsprites", "--out", tmp_path / "file" / "x", "--size", "16"), "cannot be written"),
+        (("tm-dsprites", "--out", tmp_path / "x", "--shapes", "square,star"), "There is no shape star"),
+        (("tm-dsprites", "--out", tmp_path / "x", "--size", "8"), "choose 16 to 256"),
+        (("verify", tmp_path / "nothing"), "is not a folder"),
+        (("info", tmp_path), "is not a prepared data set"),
+        (("preview", prepared, "--out", tmp_path / "sheet.xyz"), "no picture format"),
+        (("preview", prepared, "--out", tmp_path / "file" / "sheet.png"), "cannot be written"),
+    ]:
+        result = call(*args)
+        assert result.exit_code == 2, result.output
+        assert result.output.startswith("Error: ")
+        assert len(result.output.splitlines()) == 1
+        assert words in result.output
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_damage_is_named_by_verify(prepared: Path, tmp_path: Path) -> None:
+    for file in prepared.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    data = bytearray((tmp_path / "images.npy").read_bytes())
+    data[5000] ^= 255
+    (tmp_path / "images.npy").write_bytes(data)
+    result = call("verify", tmp_path)
+    assert result.exit_code == 2
+    assert "images.npy changed since it was written" in result.output
+
+
+def test_every_help_page_shows_an_example() -> None:
+    for command in [[], *([name] for name in main.commands)]:
+        result = call(*command, "--help")
+        assert result.exit_code == 0
+        assert "python -m data_prep" in result.output.split("Example", 1)[1]
+
+
+def test_as_a_user_runs_it(tmp_path: Path) -> None:
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-m", "data_prep", "tm-dsprites", "--out", str(tmp_path / "set")]
+    done = subprocess.run(
+        [*command, "--count", "40", "--heldout", "0", "--size", "16"],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image/s" in done.stderr
+    assert "40 train" in done.stdout
+    assert (
+        open_dataset(tmp_path / "set", verify=True)
+        .manifest["command"]
+        .startswith("python -m data_prep tm-dsprites")
+    )
