@@ -1,0 +1,1 @@
+"""The methods that DRC is compared with, one file each, and how their masks are judged."""

@@ -1,0 +1,100 @@
+"""Which region is the foreground? Named strategies that turn region masks into one foreground mask.
+
+A strategy is a pure function ``(masks, truth) -> foreground``:
+
+- ``masks``: (N, K, H, W), soft masks that sum to 1 over K, or their one-hot form;
+- ``truth``: (N, H, W) bool, the true foreground. Strategies that look at it are oracles, and say so;
+- ``foreground``: (N, H, W) bool.
+
+All of them cost time linear in N and K: a choice needs only the overlap of each region with the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Strategy = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def one_hot(masks: np.ndarray) -> np.ndarray:
+    """Assign every pixel to one region.
+
+    masks (N, K, H, W) float -> (N, K, H, W) bool, exactly one True over K. With two regions, region 0 needs
+    more than one half (the paper's rule π_f > 0.5); with more, the first largest wins.
+    """
+    if masks.dtype == bool:
+        return masks
+    regions = masks.shape[1]
+    winner = np.where(masks[:, 0] > 0.5, 0, 1) if regions == 2 else masks.argmax(axis=1)
+    return winner[:, None] == np.arange(regions)[None, :, None, None]
+
+
+def region_iou(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """IoU of each region with the truth: one-hot (N, K, H, W), (N, H, W) -> (N, K); empty over empty is 1."""
+    images, regions = masks.shape[:2]
+    flat = masks.reshape(images, regions, -1)
+    wanted = truth.reshape(images, -1)
+    shared = np.stack([(flat[:, k] & wanted).sum(axis=1) for k in range(regions)], axis=1)
+    union = flat.sum(axis=2) + wanted.sum(axis=1)[:, None] - shared
+    return np.where(union > 0, shared / np.maximum(union, 1), 1.0)
+
+
+def unmatched(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Region 0, as it is: for methods that name their foreground. The truth is not looked at."""
+    return one_hot(masks)[:, 0]
+
+
+def image_permutation(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Oracle, two regions: for each image, the region that overlaps the truth better (the paper's §)."""
+    _needs_two_regions(masks, "image-permutation")
+    return best_slot(masks, truth)
+
+
+def dataset_permutation(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Oracle, two regions: one region for the whole data set, that of the higher mean IoU."""
+    _needs_two_regions(masks, "dataset-permutation")
+    hard = one_hot(masks)
+    return hard[:, int(region_iou(hard, truth).mean(axis=0).argmax())]
+
+
+def best_slot(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Oracle: for each image, the single region with the highest IoU with the true foreground."""
+    hard = one_hot(masks)
+    return _pick(hard, region_iou(hard, truth).argmax(axis=1))
+
+
+def background_slot_by_truth(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Oracle: the region with the highest IoU with the true background is background, the rest foreground."""
+    hard = one_hot(masks)
+    return ~_pick(hard, region_iou(hard, ~truth).argmax(axis=1))
+
+
+def background_slot_by_area(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """No oracle: the largest region is background, all others foreground. The truth is not looked at."""
+    hard = one_hot(masks)
+    return ~_pick(hard, hard.sum(axis=(2, 3)).argmax(axis=1))
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "unmatched": unmatched,
+    "image-permutation": image_permutation,
+    "dataset-permutation": dataset_permutation,
+    "best-slot": best_slot,
+    "background-slot-by-truth": background_slot_by_truth,
+    "background-slot-by-area": background_slot_by_area,
+}
+
+
+def _pick(hard: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """(N, K, H, W) bool and one region number for each image -> (N, H, W) bool."""
+    return hard[np.arange(len(hard)), region]
+
+
+def _needs_two_regions(masks: np.ndarray, name: str) -> None:
+    if masks.shape[1] != 2:
+        raise ValueError(
+            f"the strategy {name} needs two regions and was given {masks.shape[1]}: "
+            "choose best-slot or background-slot-by-truth for more"
+        )

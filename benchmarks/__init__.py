@@ -1,0 +1,1 @@
+"""What is run, stored and shown: the tables of the paper, measured here beside the published figures."""

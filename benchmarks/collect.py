@@ -1,0 +1,170 @@
+"""From stored rows to printed cells. Nothing here trains, imports a method or opens a data set."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from benchmarks.cells import Cell, Row, read_row
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import reason
+from benchmarks.provenance import ROOT
+from benchmarks.tables import Entry, Table
+
+log = logging.getLogger(__name__)
+
+PUBLISHED = ROOT / "results" / "published"
+Published = dict[tuple[str, ...], tuple[float | None, float | None]]
+"""(method, variant or training set, data set, split) -> IoU and Dice in percent."""
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One printed cell. IoU and Dice in percent; the spread is the standard deviation over seeds."""
+
+    entry: Entry
+    preset: str
+    status: str
+    """measured | published-only | missing"""
+    reason: str = ""
+    """Why it was not measured."""
+    rows: tuple[Row, ...] = ()
+    """One for each seed."""
+    published_iou: float | None = None
+    published_dice: float | None = None
+
+    @property
+    def iou(self) -> float | None:
+        """Mean over seeds, in percent."""
+        return _mean([row.iou for row in self.rows])
+
+    @property
+    def dice(self) -> float | None:
+        """Mean over seeds, in percent."""
+        return _mean([row.dice for row in self.rows])
+
+    @property
+    def iou_std(self) -> float | None:
+        """Standard deviation over seeds, in percent; None for fewer than two."""
+        return _spread([row.iou for row in self.rows])
+
+    @property
+    def dice_std(self) -> float | None:
+        """Standard deviation over seeds, in percent; None for fewer than two."""
+        return _spread([row.dice for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a runs folder holds."""
+
+    rows: dict[Cell, Row]
+    errors: dict[Cell, str]
+    """The last line of each failed cell's error."""
+
+
+def read_runs(runs: Path) -> Stored:
+    """Read every finished row and every kept error; where two rows are of one cell, the later one counts.
+
+    A row that cannot be used is named in a warning and left out.
+    """
+    rows: dict[Cell, Row] = {}
+    errors: dict[Cell, str] = {}
+    for folder in sorted((runs / "cells").glob("*/")):
+        if (folder / "done").exists():
+            try:
+                row = read_row(folder / "row.json")
+            except BenchmarkError as error:
+                log.warning("left out: %s", error)
+                continue
+            if row.cell not in rows or rows[row.cell].finished < row.finished:
+                rows[row.cell] = row
+        elif (folder / "error.txt").exists():
+            _read_error(folder, errors)
+    return Stored(rows, errors)
+
+
+def read_published(table: Table) -> Published:
+    """The paper's figures.
+
+    Raises BenchmarkError if the file is missing or a line of it is not usable.
+    """
+    path = PUBLISHED / f"table{table.number}.csv"
+    found: Published = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                dataset = line.get("test_dataset") or line["dataset"]
+                key = (line["method"], line.get(table.key, ""), dataset, line["split"])
+                found[key] = (_number(line["iou"]), _number(line["dice"]))
+    except (OSError, KeyError, ValueError) as error:
+        raise BenchmarkError(
+            f"{path} is missing or damaged ({reason(error)}): restore it with git"
+        ) from error
+    return found
+
+
+def print_cells(
+    table: Table, preset: str, seeds: list[int], stored: Stored, why_missing: Callable[[Entry], str]
+) -> list[Printed]:
+    """Every printed cell of a table, with what was measured for these seeds and what the paper says."""
+    published = read_published(table)
+    printed = []
+    for entry in table.entries:
+        rows = _rows(entry, preset, seeds, stored)
+        iou, dice = _published(entry, table, published)
+        if rows:
+            status, why = "measured", ""
+        else:
+            status = "published-only" if iou is not None else "missing"
+            why = _error(entry, preset, seeds, stored) or why_missing(entry)
+        printed.append(Printed(entry, preset, status, why, rows, iou, dice))
+    return printed
+
+
+def _rows(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> tuple[Row, ...]:
+    cells = {cell: None for seed in seeds if (cell := entry.cell(preset, seed)) is not None}
+    return tuple(stored.rows[cell] for cell in cells if cell in stored.rows)
+
+
+def _error(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> str:
+    for seed in seeds:
+        cell = entry.cell(preset, seed)
+        if cell in stored.errors:
+            return f"failed: {stored.errors[cell]}"
+    return ""
+
+
+def _published(entry: Entry, table: Table, published: Published) -> tuple[float | None, float | None]:
+    if not entry.published:
+        return None, None
+    second = entry.variant if table.key == "variant" else entry.train_dataset
+    exact = (entry.method, second, entry.dataset, entry.split)
+    return published.get(exact) or published.get((entry.method, "", *exact[2:])) or (None, None)
+
+
+def _read_error(folder: Path, errors: dict[Cell, str]) -> None:
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        cell = Cell(**{f.name: settings[f.name] for f in fields(Cell)})
+        lines = (folder / "error.txt").read_text(encoding="utf-8").strip().splitlines()
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    errors[cell] = f"{lines[-1] if lines else 'unknown'} (see {folder / 'error.txt'})"
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _mean(values: list[float]) -> float | None:
+    return 100 * statistics.fmean(values) if values else None
+
+
+def _spread(values: list[float]) -> float | None:
+    return 100 * statistics.stdev(values) if len(values) > 1 else None

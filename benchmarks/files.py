@@ -1,0 +1,62 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import BenchmarkError
+
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Write a file under a temporary name beside it and rename it; an error leaves the earlier file."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically, keys in the given order."""
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def usable_folder(path: Path, purpose: str) -> Path:
+    """Make a folder and try to write in it.
+
+    Raises BenchmarkError naming the folder if that fails (read-only, full, a file in the way).
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        write_atomic(path / ".probe", b"\0" * 4096)
+        (path / ".probe").unlink()
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write {purpose} to {path}: {reason(error)}; choose another folder"
+        ) from error
+    return path
+
+
+def is_refusal(error: BaseException, folder: Path) -> bool:
+    """Whether an error means that the disk refuses (full, read-only, forbidden), whoever wrapped it."""
+    if isinstance(error, OSError) and error.errno in REFUSALS:
+        return True
+    return shutil.disk_usage(folder).free < 1 << 20
+
+
+def reason(error: BaseException) -> str:
+    """The first line of an error, without the path that OSError repeats."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,121 @@
+"""A folder is worked on by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.errors import Busy
+
+log = logging.getLogger(__name__)
+
+LOCK = "lock"
+SILENT_SECONDS = 3600.0
+"""A lock of another machine that was not touched for so long counts as abandoned."""
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[Path]:
+    """Hold the folder's lock file, made by an exclusive create; it names the process and machine.
+
+    A lock left by a process that is gone is taken over. Raises Busy if another process holds it.
+    Yields the lock's path: touch it now and then, so that other machines see that the work goes on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / LOCK
+    pid = os.getpid()
+    mine = json.dumps(
+        {"pid": pid, "started": _started(pid), "host": socket.gethostname(), "id": uuid.uuid4().hex}
+    )
+    _create(lock, mine)
+    try:
+        yield lock
+    finally:
+        with contextlib.suppress(OSError):
+            if lock.read_text() == mine:
+                lock.unlink()
+
+
+def holder(folder: Path) -> str | None:
+    """Who is at work in a folder, in words; None if nobody is."""
+    with contextlib.suppress(FileNotFoundError):
+        text = (folder / LOCK).read_text()
+        if not _abandoned(folder / LOCK, text):
+            return _words(text)
+    return None
+
+
+def _create(lock: Path, mine: str) -> None:
+    for _ in range(3):
+        temporary = lock.with_name(f".{LOCK}.{uuid.uuid4().hex[:8]}")
+        temporary.write_text(mine)
+        try:
+            os.link(temporary, lock)  # exclusive, and never seen half-written
+            return
+        except FileExistsError:
+            _remove_abandoned(lock)
+        finally:
+            temporary.unlink(missing_ok=True)
+    raise Busy(f"another process is at work in {lock.parent}")
+
+
+def _remove_abandoned(lock: Path) -> None:
+    """Remove the lock if its holder is gone; raise Busy if it is not."""
+    try:
+        judged = lock.read_text()
+        if not _abandoned(lock, judged):
+            raise Busy(f"{_words(judged)} is at work in {lock.parent}")
+        aside = lock.with_name(f".{LOCK}.{uuid.uuid4().hex[:8]}")
+        lock.rename(aside)
+    except FileNotFoundError:
+        return  # released meanwhile
+    if aside.read_text() != judged:  # somebody took it over between the look and the rename: give it back
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, lock)
+        aside.unlink()
+        raise Busy(f"another process is at work in {lock.parent}")
+    log.info("took over the lock of a process that is gone: %s", _words(judged))
+    aside.unlink()
+
+
+def _abandoned(lock: Path, text: str) -> bool:
+    who = _parse(text)
+    if who.get("host") != socket.gethostname():
+        return time.time() - lock.stat().st_mtime > SILENT_SECONDS
+    try:
+        pid = int(who["pid"])
+        os.kill(pid, 0)
+    except (ProcessLookupError, KeyError, ValueError):
+        return True
+    except PermissionError:
+        return False
+    return who.get("started") != _started(pid)  # the number was used again
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in clock ticks since boot; None where /proc does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(text: str) -> str:
+    who = _parse(text)
+    return f"process {who.get('pid', '?')} on {who.get('host', 'an unknown machine')}"

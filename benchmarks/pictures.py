@@ -1,0 +1,98 @@
+"""Figure 3's rows of pictures: input, reconstruction, foreground, background, true mask, inferred mask."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import write_atomic
+
+ROWS = {
+    "input": "input",
+    "reconstruction": "reconstruction",
+    "foreground": "foreground",
+    "background": "background",
+    "true_mask": "true mask",
+    "inferred_mask": "inferred mask",
+}
+"""The paper's order, top to bottom, and how each row is called."""
+
+Panels = dict[str, np.ndarray]
+"""Name (a key of ROWS) -> (N, H, W, 3) uint8."""
+
+TILE, GAP, MARGIN = 112, 6, 124  # pixels
+
+
+def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foreground: np.ndarray) -> Panels:
+    """All rows of a picture; what the method does not generate is left out.
+
+    images (N, H, W, 3) uint8; truth and foreground (N, H, W) bool. A method without a picture of the
+    foreground gets the image cut out by its mask.
+    """
+    cut = np.where(foreground[..., None], images, np.uint8(0))
+    panels = {"input": images, "foreground": cut, **generated}
+    panels |= {"true_mask": _as_picture(truth), "inferred_mask": _as_picture(foreground)}
+    return {name: panels[name] for name in ROWS if name in panels}
+
+
+def save_panels(path: Path, panels: Panels) -> None:
+    """Write panels as a compressed .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **panels)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_panels(path: Path) -> Panels:
+    """Read what save_panels wrote. Raises BenchmarkError if the file is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ROWS if name in archive}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BenchmarkError(f"{path} is not a readable picture archive: {error}") from error
+
+
+def draw_panels(blocks: dict[str, Panels]) -> bytes:
+    """Blocks of panels (title -> panels) side by side, rows labelled on the left, as PNG."""
+    names = [n for n in ROWS if any(n in panels for panels in blocks.values())]
+    columns = [len(panels["input"]) for panels in blocks.values()]
+    top, step = 30, TILE + GAP
+    width = MARGIN + sum(n * step + 2 * GAP for n in columns)
+    canvas = Image.new("RGB", (width, top + len(names) * step + GAP), "white")
+    draw = ImageDraw.Draw(canvas)
+    for r, name in enumerate(names):
+        place = (MARGIN - 2 * GAP, top + r * step + TILE // 2)
+        draw.text(place, ROWS[name], fill="black", font=_font(14), anchor="rm")
+    x = MARGIN
+    for (title, panels), count in zip(blocks.items(), columns, strict=True):
+        draw.text((x + (count * step - GAP) // 2, top // 2), title, fill="black", font=_font(15), anchor="mm")
+        for r, name in enumerate(names):
+            for c, picture in enumerate(panels.get(name, ())):
+                canvas.paste(_tile(picture), (x + c * step, top + r * step))
+        x += count * step + 2 * GAP
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _tile(picture: np.ndarray) -> Image.Image:
+    """One picture at the tile's size; small ones keep their pixels visible."""
+    small = picture.shape[0] < TILE
+    size = (TILE, TILE)
+    return Image.fromarray(
+        cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST if small else cv2.INTER_AREA)
+    )
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _as_picture(mask: np.ndarray) -> np.ndarray:
+    """(N, H, W) bool -> (N, H, W, 3) uint8, white on black."""
+    return np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=-1)

@@ -1,0 +1,167 @@
+"""What is seen and kept while a method trains: a bar, progress.jsonl, a live picture, and a gentle stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+RECORD_SECONDS = 5.0
+LIVE_SECONDS = 30.0
+LIVE_SHARE = 0.03
+"""At most about this share of the time goes into live pictures."""
+
+
+class GentleStop:
+    """While active, the first SIGINT or SIGTERM waits for the next safe point; a second one does not wait."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> GentleStop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a stop was asked for."""
+        if self.requested:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        tqdm.write("Stopping after this step (once more to stop at once) ...", file=sys.stderr)
+
+
+class FitProgress:
+    """The `progress` that fit is given: call it as progress(step, total, **values) after every step.
+
+    Seconds count over restarts, live pictures excluded. KeyboardInterrupt is raised here on a stop.
+    """
+
+    def __init__(
+        self, folder: Path, title: str, stop: GentleStop, live: Callable[[], None], lock: Path | None = None
+    ) -> None:
+        self._file = folder / "progress.jsonl"
+        self._title, self._stop, self._live, self._lock = title, stop, live, lock
+        self._bar: tqdm[Any] | None = None
+        self._before = _seconds_before(self._file)
+        self._began = self._recorded = self._pictured = time.monotonic()
+        self._aside = 0.0
+        self._live_every = LIVE_SECONDS
+        self.steps = 0
+
+    @property
+    def seconds(self) -> float:
+        """Training seconds so far, earlier runs included."""
+        return self._before + time.monotonic() - self._began - self._aside
+
+    def __call__(self, step: int, total: int, **values: float) -> None:
+        self.steps = step
+        self._show(step, total, values)
+        now = time.monotonic()
+        if now - self._recorded >= RECORD_SECONDS or step == total or self._stop.requested:
+            self._record(step, total, values)
+            self._recorded = now
+        self._stop.check()
+        if now - self._pictured >= self._live_every:
+            self._picture()
+
+    def close(self) -> None:
+        """Finish the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, step: int, total: int, values: dict[str, float]) -> None:
+        if self._bar is None:
+            self._bar = tqdm(
+                total=total, initial=max(step - 1, 0), desc=self._title, unit="step", mininterval=0.5
+            )
+        self._bar.set_postfix({k.replace("_", " "): f"{v:.4g}" for k, v in values.items()}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def _record(self, step: int, total: int, values: dict[str, float]) -> None:
+        line: dict[str, float | None] = {"step": step, "total": total, "seconds": round(self.seconds, 2)}
+        line |= {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self._lock is not None:
+            with contextlib.suppress(OSError):
+                self._lock.touch()
+
+    def _picture(self) -> None:
+        """Draw the live picture; whatever goes wrong there must not cost the training."""
+        began = time.monotonic()
+        try:
+            with untouched_randomness():
+                self._live()
+        except Exception:
+            log.warning("no live pictures from here on", exc_info=True)
+            self._live_every = float("inf")
+        self._pictured = time.monotonic()
+        cost = self._pictured - began
+        self._aside += cost
+        self._live_every = max(self._live_every, cost / LIVE_SHARE)
+
+
+@contextlib.contextmanager
+def segment_progress(title: str) -> Iterator[Callable[..., None]]:
+    """A bar for a method's segment: yields progress(step, total, **values), which may start over."""
+    with tqdm(desc=title, unit="step", mininterval=0.5, leave=False) as bar:
+
+        def progress(step: int, total: int, **values: float) -> None:
+            bar.total = total
+            bar.update(step - bar.n)
+
+        yield progress
+
+
+@contextlib.contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Leave the global random generators as they were, so that looking at a training does not change it."""
+    torch = sys.modules.get("torch")
+    states = random.getstate(), np.random.get_state()
+    torch_state = torch.get_rng_state() if torch else None
+    cuda_states = torch.cuda.get_rng_state_all() if torch and torch.cuda.is_available() else None
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if torch:
+            torch.set_rng_state(torch_state)
+            if cuda_states is not None:
+                torch.cuda.set_rng_state_all(cuda_states)
+
+
+def _seconds_before(file: Path) -> float:
+    """Seconds that earlier runs recorded; a last line that was cut off is passed over."""
+    if not file.exists():
+        return 0.0
+    for line in reversed(file.read_text(encoding="utf-8").splitlines()):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return float(json.loads(line)["seconds"])
+    return 0.0

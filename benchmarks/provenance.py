@@ -1,0 +1,93 @@
+"""Where a number comes from: commit, versions, device, memory."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("numpy", "torch", "opencv-python-headless")
+
+
+@functools.cache
+def commit() -> str:
+    """The repository's commit, ``-dirty`` added if tracked files differ; ``unknown`` outside of git."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True, timeout=20
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that figures depend on, without importing them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` -> ``cuda`` where there is one, else ``cpu``. Raises BenchmarkError for cuda without one."""
+    if name == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise BenchmarkError(
+            "no CUDA device is usable here: choose --device cpu, or install a CUDA build of torch"
+        )
+    return "cpu"
+
+
+def device_text(device: str) -> str:
+    """The device in words, for example ``cuda (NVIDIA H100)``."""
+    if device == "cuda":
+        import torch
+
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return f"cpu ({_cpu_model()})"
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process so far, in MiB."""
+    per_mib = 1024 if sys.platform != "darwin" else 1024**2
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib, 1)
+
+
+def peak_gpu_memory_mb(device: str) -> float | None:
+    """Peak GPU memory that this process allocated so far, in MiB; None without a GPU."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return round(torch.cuda.max_memory_allocated() / 1024**2, 1)
+
+
+@functools.cache
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} threads" if names else platform.machine()

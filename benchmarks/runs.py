@@ -1,0 +1,294 @@
+"""One cell: fit -> segment -> score, in a folder named by the hash of its settings.
+
+``RUNS/cells/<key>`` holds config.json, scores.csv (one line per image), panels.npz, row.json and ``done``;
+``RUNS/fits/<key>`` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and
+``done``. A failure leaves error.txt and no ``done``, and is tried again. A finished cell is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.matching import STRATEGIES
+from benchmarks import provenance
+from benchmarks.cells import Cell, Row, settings_key
+from benchmarks.data import Evaluation, Library
+from benchmarks.errors import BenchmarkError, Busy
+from benchmarks.files import is_refusal, reason, write_atomic, write_json
+from benchmarks.locks import claim, holder
+from benchmarks.pictures import draw_panels, make_panels, save_panels
+from benchmarks.progress import FitProgress, GentleStop, segment_progress
+from benchmarks.registry import METHODS
+from benchmarks.scoring import Scores, score
+from data_prep.errors import DataPrepError
+
+log = logging.getLogger(__name__)
+
+PICTURES = 8
+"""Images in a live picture and in a cell's panels."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell."""
+
+    cell: Cell
+    status: str
+    """computed | kept (it was there) | failed | busy | skipped | not prepared"""
+    reason: str = ""
+
+
+@dataclass
+class Runner:
+    """Computes cells into one runs folder, from one library of data sets."""
+
+    runs: Path
+    library: Library
+    table: str = "1"
+    device: str = "auto"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        self._forced: set[Path] = set()
+
+    def run(self, cell: Cell) -> Outcome:
+        """Compute the cell unless it is done. A method that crashes makes a failed Outcome, its error kept.
+
+        Raises BenchmarkError or DataPrepError for bad input and for a full or read-only disk, and
+        KeyboardInterrupt when stopped; what was complete stays.
+        """
+        try:
+            if why := METHODS[cell.method].load().skip():
+                return Outcome(cell, "skipped", why)
+            job = Job(cell, self.library)
+        except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
+            return Outcome(cell, "skipped", f"{cell.method} cannot be set up: {reason(error)}")
+        folder = self.runs / "cells" / job.key
+        self._set_aside(folder)
+        if (folder / "done").exists():
+            return Outcome(cell, "kept")
+        try:
+            with claim(folder):
+                if not (folder / "done").exists():
+                    self._compute(job, folder)
+        except Busy as error:
+            return Outcome(cell, "busy", str(error))
+        except (BenchmarkError, DataPrepError):
+            raise
+        except Exception as error:
+            return self._failed(cell, folder, error)
+        return Outcome(cell, "computed")
+
+    def state(self, cell: Cell) -> str:
+        """``done``, ``running (...)``, ``failed: ...`` or ``to do``, without computing anything.
+
+        Needs the data set: raises NotPrepared if it is not there and cannot be generated.
+        """
+        folder = self.runs / "cells" / Job(cell, self.library).key
+        if (folder / "done").exists():
+            return "done"
+        if who := holder(folder):
+            return f"running ({who})"
+        if (folder / "error.txt").exists():
+            return f"failed: {last_line(folder / 'error.txt')}"
+        return "to do"
+
+    def _compute(self, job: Job, folder: Path) -> None:
+        cell = job.cell
+        for name in {cell.test_dataset, cell.train_dataset} - {""}:
+            self.library.verify(name)
+        write_json(folder / "config.json", job.settings)
+        data = self.library.evaluation(cell.test_dataset, cell.split)
+        method, trained = METHODS[cell.method].load()(), METHODS[cell.method].trained
+        device = provenance.resolve_device(self.device) if trained else "cpu"
+        seconds = self._fit(method, job, data, device)
+        began = time.monotonic()
+        with segment_progress(f"{cell.method} segments {cell.test_dataset} {cell.split}") as progress:
+            scores = score(method, data, METHODS[cell.method].protocol, progress)
+        segment_seconds = time.monotonic() - began
+        write_atomic(folder / "scores.csv", scores.table.to_csv(index=False, float_format="%.6f"))
+        some = slice(0, PICTURES)
+        generated = method.panels(data.images[some])
+        panels = make_panels(data.images[some], generated, data.truth[some], scores.foreground[some])
+        save_panels(folder / "panels.npz", panels)
+        row = self._row(job, scores, device, seconds, segment_seconds)
+        write_json(folder / "row.json", row.to_json())
+        (folder / "error.txt").unlink(missing_ok=True)
+        write_atomic(folder / "done", "")
+
+    def _fit(self, method: Any, job: Job, data: Evaluation, device: str) -> float:
+        """Fit, or load what was fitted; returns the training seconds."""
+        cell = job.cell
+        if not METHODS[cell.method].trained:
+            method.fit(
+                data.images[:0],
+                config=job.config,
+                seed=cell.seed,
+                device=device,
+                checkpoint_dir=self.runs / "fits",
+                progress=lambda step, total, **values: None,
+            )
+            return 0.0
+        folder = self.runs / "fits" / job.fit_key
+        self._set_aside(folder)
+        with claim(folder) as lock, GentleStop() as stop:
+            write_json(folder / "config.json", job.fit_settings)
+            some = slice(0, PICTURES)
+
+            def live() -> None:
+                draw_live(folder / "live.png", method, data.images[some], data.truth[some], stop.check)
+
+            progress = FitProgress(folder, f"{cell.method} trains on {cell.train_dataset}", stop, live, lock)
+            try:
+                method.fit(
+                    self.library.training_images(cell.train_dataset),
+                    config=job.config,
+                    seed=cell.seed,
+                    device=device,
+                    checkpoint_dir=folder / "checkpoints",
+                    progress=progress,
+                )
+            finally:
+                progress.close()
+            stop.check()
+            if not (folder / "done").exists():
+                facts = {
+                    "train_seconds": round(progress.seconds, 2),
+                    "device": provenance.device_text(device),
+                }
+                write_json(folder / "fit.json", facts)
+                write_atomic(folder / "done", "")
+        return float(json.loads((folder / "fit.json").read_text())["train_seconds"])
+
+    def _row(
+        self, job: Job, scores: Scores, device: str, train_seconds: float, segment_seconds: float
+    ) -> Row:
+        cell, settings = job.cell, job.settings
+        return Row(
+            table=self.table,
+            **asdict(cell),
+            protocol=settings["protocol"],
+            n_images=len(scores.table),
+            iou=scores.iou,
+            dice=scores.dice,
+            fg_ari=scores.fg_ari,
+            failures=scores.failures,
+            train_seconds=train_seconds,
+            segment_seconds=round(segment_seconds, 2),
+            peak_memory_mb=provenance.peak_memory_mb(),
+            peak_gpu_memory_mb=provenance.peak_gpu_memory_mb(device),
+            device=provenance.device_text(device),
+            command=row_command(self.table, cell),
+            commit=provenance.commit(),
+            versions=provenance.versions(),
+            data_sha256=settings["data_sha256"],
+            train_data_sha256=settings["train_data_sha256"],
+            image_size=settings["image_size"],
+            train_images=settings["train_images"],
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            key=job.key,
+        )
+
+    def _failed(self, cell: Cell, folder: Path, error: Exception) -> Outcome:
+        if is_refusal(error, self.runs):
+            raise BenchmarkError(
+                f"cannot go on writing below {self.runs}: {reason(error)}; make room or permit it and run "
+                "the same command again, finished cells and checkpoints are kept"
+            ) from error
+        why = f"{type(error).__name__}: {reason(error)}"
+        write_atomic(folder / "error.txt", f"{traceback.format_exc()}\n{why}\n")
+        log.debug("%s failed", cell, exc_info=True)
+        return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
+
+    def _set_aside(self, folder: Path) -> None:
+        """With force: move a folder's earlier content to RUNS/replaced, once in this run."""
+        if not self.force or folder in self._forced:
+            return
+        self._forced.add(folder)
+        if folder.exists():
+            if who := holder(folder):
+                raise BenchmarkError(f"{who} is at work in {folder}: wait for it, or leave --force out")
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+            target = self.runs / "replaced" / f"{folder.parent.name}-{folder.name}-{stamp}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(target)
+
+
+class Job:
+    """A cell with its settings resolved: what identifies it, and what it needs."""
+
+    def __init__(self, cell: Cell, library: Library) -> None:
+        self.cell = cell
+        spec, size = METHODS[cell.method], library.budget.image_size
+        self.config = spec.load().configure(
+            variant=cell.variant,
+            preset=cell.preset,
+            dataset=cell.train_dataset or cell.test_dataset,
+            image_size=size,
+        )
+        self.fit_settings: dict[str, Any] = {
+            "method": cell.method,
+            "variant": cell.variant,
+            "train_dataset": cell.train_dataset,
+            "preset": cell.preset,
+            "seed": cell.seed,
+            "config": asdict(self.config),
+            "image_size": size,
+            "train_images": len(library.training_rows(cell.train_dataset)) if spec.trained else 0,
+            "train_data_sha256": library.dataset(cell.train_dataset).sha256 if spec.trained else "",
+        }
+        self.settings: dict[str, Any] = {
+            **self.fit_settings,
+            "test_dataset": cell.test_dataset,
+            "split": cell.split,
+            "n_images": len(library.evaluation_rows(cell.test_dataset, cell.split)),
+            "data_sha256": library.dataset(cell.test_dataset).sha256,
+            "protocol": spec.protocol_of(cell.variant),
+        }
+        self.fit_key = settings_key(self.fit_settings)
+        self.key = settings_key(self.settings)
+
+
+def row_command(table: str, cell: Cell) -> str:
+    """What a stranger pastes to make the row again."""
+    return (
+        f"python -m benchmarks table {table} --preset {cell.preset} --datasets {cell.test_dataset} "
+        f"--methods {cell.method} --seeds {cell.seed}"
+    )
+
+
+def draw_live(
+    path: Path, method: Any, images: np.ndarray, truth: np.ndarray, check: Callable[[], None]
+) -> None:
+    """Write the picture of how the method does now on a few images that are scored later.
+
+    `check` is called all along and may raise KeyboardInterrupt.
+    """
+
+    def progress(step: int, total: int, **values: float) -> None:
+        check()
+
+    masks = method.segment(images, progress=progress)
+    foreground = STRATEGIES[METHODS[method.name].protocol](masks, truth)
+    panels = make_panels(images, method.panels(images), truth, foreground)
+    write_atomic(path, draw_panels({method.name: panels}))
+
+
+def last_line(file: Path) -> str:
+    """The last line that is not empty, or "unknown"."""
+    with contextlib.suppress(OSError):
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if lines:
+            return lines[-1]
+    return "unknown"

@@ -1,0 +1,88 @@
+"""From images to one line of scores per image, the same way for every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from baselines.matching import STRATEGIES, one_hot
+from benchmarks.data import Evaluation, object_boxes
+from benchmarks.metrics import dice, foreground_ari, iou
+
+CHUNK = 1000
+"""Images segmented at once, so that soft masks of a whole data set need not fit in memory."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method's masks are worth."""
+
+    table: pd.DataFrame
+    """One line per image: id, iou, dice, fg_ari (NaN without objects)."""
+    foreground: np.ndarray
+    """(N, H, W) bool, as judged."""
+    failures: int
+    """Images on which the method gave up and was scored with an empty mask."""
+
+    @property
+    def iou(self) -> float:
+        """Mean IoU over images."""
+        return float(self.table["iou"].mean())
+
+    @property
+    def dice(self) -> float:
+        """Mean Dice over images."""
+        return float(self.table["dice"].mean())
+
+    @property
+    def fg_ari(self) -> float | None:
+        """Mean foreground ARI over the images with objects, None if there are none."""
+        defined = self.table["fg_ari"].dropna()
+        return float(defined.mean()) if len(defined) else None
+
+
+def score(method: Any, data: Evaluation, strategy: str, progress: Any = None) -> Scores:
+    """Segment the images and judge the masks.
+
+    The strategy is a key of baselines.matching.STRATEGIES. Raises ValueError if the masks break the contract.
+    """
+    hard, failures = [], 0
+    total = len(data.images)
+    for start in range(0, total, CHUNK):
+        part = slice(start, start + CHUNK)
+        options: dict[str, Any] = {"progress": progress}
+        if getattr(method, "needs_boxes", False):
+            options["boxes"] = object_boxes(data.objects[part])
+        images = data.images[part]
+        masks = check_masks(method.segment(images, **options), images, method.name)
+        failures += getattr(method, "failures", 0)
+        hard.append(one_hot(masks))
+    regions, truth = np.concatenate(hard), data.truth
+    foreground = STRATEGIES[strategy](regions, truth)
+    table = pd.DataFrame(
+        {
+            "id": data.ids,
+            "iou": iou(foreground, truth),
+            "dice": dice(foreground, truth),
+            "fg_ari": foreground_ari(regions.argmax(axis=1), data.objects),
+        }
+    )
+    return Scores(table, foreground, failures)
+
+
+def check_masks(masks: np.ndarray, images: np.ndarray, name: str) -> np.ndarray:
+    """The masks as they came, once they are known to be (N, K, H, W) floats in [0, 1] that sum to 1 over K.
+
+    Raises ValueError otherwise.
+    """
+    count, height, width = images.shape[:3]
+    if masks.ndim != 4 or masks.shape[0] != count or masks.shape[2:] != (height, width) or masks.shape[1] < 2:
+        raise ValueError(f"{name} gave masks of shape {masks.shape} for images of shape {images.shape}")
+    if not np.isfinite(masks).all() or masks.min(initial=0) < -1e-6:
+        raise ValueError(f"{name} gave masks with negative or non-finite values")
+    if np.abs(masks.sum(axis=1) - 1).max(initial=0) > 1e-3:
+        raise ValueError(f"{name} gave masks that do not sum to 1 over regions")
+    return masks
