@@ -1,0 +1,46 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from fake_methods import SPEC, RandomWalk
+
+from benchmarks import registry
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real samples beside the checkout; tests that need it are skipped where it is absent."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("the folder of shared samples is not beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke_data_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with TM-dSprites as the smoke budget makes it."""
+    from benchmarks.data import Library
+
+    folder = tmp_path_factory.mktemp("data")
+    Library(folder, "smoke").dataset("tm-dsprites")
+    return folder
+
+
+@pytest.fixture
+def smoke_data(smoke_data_once: Path, tmp_path: Path) -> Path:
+    """A copy of that folder which a test may damage."""
+    return Path(shutil.copytree(smoke_data_once, tmp_path / "data"))
+
+
+@pytest.fixture
+def random_walk(monkeypatch: pytest.MonkeyPatch) -> type[RandomWalk]:
+    """A quick trainable method in the place of DRC, which can be told to crash or to be interrupted."""
+    monkeypatch.setitem(registry.METHODS, "DRC", SPEC)
+    for name in ("crash_at", "interrupt_at"):
+        monkeypatch.setattr(RandomWalk, name, None)
+    monkeypatch.setattr(RandomWalk, "steps_taken", 0)
+    return RandomWalk

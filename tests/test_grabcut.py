@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from baselines.floors import AllForeground, CentredEllipse
+from baselines.grabcut import RECTANGLES, GrabCut
+from benchmarks.metrics import iou
+
+
+def picture(size: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A red square on noisy green: image (1, S, S, 3), truth (1, S, S)."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 40, (1, size, size, 3)).astype(np.uint8)
+    image[..., 1] += 150
+    truth = np.zeros((1, size, size), bool)
+    truth[:, size // 3 : 2 * size // 3, size // 3 : 2 * size // 3] = True
+    image[truth] = image[truth] % 40 + np.array([180, 0, 0], np.uint8)
+    return image, truth
+
+
+def fitted(variant: str, size: int = 32) -> GrabCut:
+    method = GrabCut()
+    config = GrabCut.configure(variant=variant, preset="quick", dataset="any", image_size=size)
+    method.fit(
+        np.empty((0, size, size, 3), np.uint8),
+        config=config,
+        seed=0,
+        device="cpu",
+        checkpoint_dir=Path(),
+        progress=None,
+    )
+    return method
+
+
+@pytest.mark.parametrize("variant", GrabCut.variants)
+def test_finds_a_plain_object(variant: str) -> None:
+    image, truth = picture()
+    boxes = np.array([[9, 9, 14, 14]]) if variant == "bbox" else None
+    masks = fitted(variant).segment(image, boxes=boxes)
+    assert iou(masks[:, 0] > 0.5, truth)[0] > 0.9
+    np.testing.assert_array_equal(masks.sum(axis=1), 1)
+
+
+def test_a_failing_image_is_counted_and_empty_and_the_others_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image, truth = picture()
+    images = np.concatenate([image, image, image])
+    real, calls = cv2.grabCut, []
+
+    def fails_on_the_second(*arguments: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise cv2.error("!bgdSamples.empty()")
+        return real(*arguments)
+
+    monkeypatch.setattr(cv2, "grabCut", fails_on_the_second)
+    method = fitted("border")
+    masks = method.segment(images)
+    assert method.failures == 1
+    assert masks.shape == (3, 2, 32, 32)
+    assert masks[1, 0].sum() == 0
+    assert iou(masks[[0, 2], 0] > 0.5, truth[[0, 0]]).min() > 0.9
+    monkeypatch.undo()
+    method.segment(images)
+    assert method.failures == 0
+
+
+def test_an_image_that_opencv_cannot_cut_is_a_failure_not_an_error() -> None:
+    image, _ = picture()
+    method = fitted("bbox")
+    masks = method.segment(image, boxes=np.array([[5, 5, 0, 0]]))
+    assert (method.failures, masks[:, 0].sum()) == (1, 0)
+
+
+def test_a_box_that_fills_the_image_leaves_a_certain_background() -> None:
+    image, truth = picture()
+    method = fitted("bbox")
+    masks = method.segment(image, boxes=np.array([[0, 0, 32, 32]]))
+    assert method.failures == 0
+    assert iou(masks[:, 0] > 0.5, truth)[0] > 0.9
+
+
+def test_constant_images_do_not_stop_it() -> None:
+    images = np.stack([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
+    assert fitted("border").segment(images).shape == (2, 2, 16, 16)
+
+
+def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:
+    rng = np.random.default_rng(1)
+    noisy = np.concatenate([picture(seed=s)[0] for s in range(4)])
+    noisy = np.clip(noisy + rng.normal(0, 60, noisy.shape), 0, 255).astype(np.uint8)
+    method = fitted("border")
+    together = method.segment(noisy)
+    for i in reversed(range(len(noisy))):
+        np.testing.assert_array_equal(method.segment(noisy[i : i + 1])[0], together[i])
+
+
+def test_rectangles_as_named() -> None:
+    assert RECTANGLES["border"](128, 64) == (1, 1, 62, 126)
+    assert RECTANGLES["center60"](100, 100) == (20, 20, 60, 60)
+
+
+def test_the_annotated_variant_asks_for_its_boxes() -> None:
+    method = fitted("bbox")
+    assert method.needs_boxes
+    assert not fitted("border").needs_boxes
+    with pytest.raises(ValueError, match="boxes"):
+        method.segment(picture()[0])
+
+
+def test_an_unknown_variant_is_refused_with_the_valid_ones() -> None:
+    with pytest.raises(ValueError, match="border, center60, bbox"):
+        fitted("circle")
+
+
+def test_floors_cover_what_they_say() -> None:
+    images = np.zeros((3, 64, 64, 3), np.uint8)
+    assert AllForeground().segment(images)[:, 0].mean() == 1
+    ellipse = CentredEllipse().segment(images)
+    assert ellipse[:, 0].mean() == pytest.approx(0.5, abs=0.01)
+    assert ellipse[0, 0, 32, 32] == 1
+    assert ellipse[0, 0, 0, 0] == 0
+    np.testing.assert_array_equal(ellipse[0, 0], ellipse[0, 0, ::-1, ::-1])
+    np.testing.assert_array_equal(ellipse.sum(axis=1), 1)
