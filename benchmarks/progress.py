@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.files import write_atomic
+
 log = logging.getLogger(__name__)
 
 RECORD_SECONDS = 5.0
@@ -158,10 +160,14 @@ def untouched_randomness() -> Iterator[None]:
 
 
 def _seconds_before(file: Path) -> float:
-    """Seconds that earlier runs recorded; a last line that was cut off is passed over."""
+    """Seconds that earlier runs recorded; a last line that was cut off is removed."""
     if not file.exists():
         return 0.0
-    for line in reversed(file.read_text(encoding="utf-8").splitlines()):
+    text = file.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write_atomic(file, whole)
+    for line in reversed(whole.splitlines()):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return float(json.loads(line)["seconds"])
     return 0.0

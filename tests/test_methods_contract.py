@@ -1,0 +1,211 @@
+"""Every registered method on tiny images, under the budget `smoke`."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from baselines.matching import STRATEGIES
+from benchmarks.data import object_boxes
+from benchmarks.registry import METHODS, PRESETS
+from benchmarks.scoring import check_masks
+
+SIZE = PRESETS["smoke"].image_size
+EACH = [(name, variant) for name, spec in METHODS.items() for variant in spec.variants]
+TRAINED = [name for name, spec in METHODS.items() if spec.trained]
+
+
+def load(name: str) -> Any:
+    """The method's class; the test is skipped where the method itself says that it cannot run."""
+    cls = METHODS[name].load()
+    if why := cls.skip():
+        pytest.skip(why)
+    return cls
+
+
+def images(count: int = 8) -> np.ndarray:
+    """Bright squares on dark noise, (N, S, S, 3) uint8."""
+    found = np.random.default_rng(0).integers(0, 90, (count, SIZE, SIZE, 3)).astype(np.uint8)
+    found[:, 5:11, 5:11] = (250, 200, 30)
+    return found
+
+
+def fit(name: str, variant: str, folder: Path, *, seed: int = 0, progress: Any = None) -> Any:
+    method = load(name)()
+    config = method.configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=SIZE)
+    method.fit(
+        images(),
+        config=config,
+        seed=seed,
+        device="cpu",
+        checkpoint_dir=folder,
+        progress=progress or (lambda step, total, **values: None),
+    )
+    return method
+
+
+def segment(method: Any, pictures: np.ndarray) -> np.ndarray:
+    options = {}
+    if getattr(method, "needs_boxes", False):
+        truth = np.zeros(pictures.shape[:3], np.uint8)
+        truth[:, 5:11, 5:11] = 1
+        options["boxes"] = object_boxes(truth)
+    return method.segment(pictures, **options)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Any]:
+    """Each method and variant trained once, filled as tests ask."""
+    return {}
+
+
+def get(fitted: dict[tuple[str, str], Any], name: str, variant: str, folder: Path) -> Any:
+    if (name, variant) not in fitted:
+        fitted[name, variant] = fit(name, variant, folder)
+    return fitted[name, variant]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_registry_says_what_the_class_says(name: str) -> None:
+    cls, spec = load(name), METHODS[name]
+    assert cls.name == name
+    assert cls.needs_training == spec.trained
+    assert set(spec.variants) <= set(cls.variants)
+    assert spec.variants[0] == cls.variants[0]
+    assert spec.protocol in STRATEGIES
+    assert cls.names_foreground == (spec.protocol == "unmatched")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_fit_is_offered_no_labels(name: str) -> None:
+    parameters = list(inspect.signature(load(name).fit).parameters)
+    assert parameters == ["self", "images", "config", "seed", "device", "checkpoint_dir", "progress"]
+
+
+@pytest.mark.parametrize(("name", "variant"), EACH)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_settings_are_frozen_and_plain(name: str, variant: str, preset: str) -> None:
+    size = PRESETS[preset].image_size
+    config = load(name).configure(variant=variant, preset=preset, dataset="tm-dsprites", image_size=size)
+    json.dumps(dataclasses.asdict(config), allow_nan=False)
+    field = dataclasses.fields(config)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, field, None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_an_unknown_variant_is_a_clear_value_error(name: str) -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        load(name).configure(variant="nonsense", preset="smoke", dataset="tm-dsprites", image_size=SIZE)
+
+
+@pytest.mark.parametrize(("name", "variant"), EACH)
+def test_masks_are_a_partition(name: str, variant: str, fitted: dict[Any, Any], tmp_path: Path) -> None:
+    method = get(fitted, name, variant, tmp_path)
+    masks = check_masks(segment(method, images()), images(), name)
+    assert masks.dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "variant"), EACH)
+def test_one_image_is_enough(name: str, variant: str, fitted: dict[Any, Any], tmp_path: Path) -> None:
+    masks = segment(get(fitted, name, variant, tmp_path), images(1))
+    assert masks.shape[0] == 1
+
+
+@pytest.mark.parametrize(("name", "variant"), EACH)
+def test_segmenting_changes_nothing_and_repeats(
+    name: str, variant: str, fitted: dict[Any, Any], tmp_path: Path
+) -> None:
+    method, pictures = get(fitted, name, variant, tmp_path), images(3)
+    first = segment(method, pictures)
+    np.testing.assert_array_equal(pictures, images(3))
+    np.testing.assert_array_equal(segment(method, pictures), first)
+
+
+@pytest.mark.parametrize(("name", "variant"), EACH)
+def test_panels_are_pictures_of_the_images_size(
+    name: str, variant: str, fitted: dict[Any, Any], tmp_path: Path
+) -> None:
+    for picture in get(fitted, name, variant, tmp_path).panels(images(2)).values():
+        assert picture.shape == (2, SIZE, SIZE, 3)
+        assert picture.dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_seed_one_result_and_another_seed_another(
+    name: str, fitted: dict[Any, Any], tmp_path: Path
+) -> None:
+    variant = METHODS[name].variants[0]
+    first = segment(get(fitted, name, variant, tmp_path / "a"), images())
+    again = segment(fit(name, variant, tmp_path / "b"), images())
+    other = segment(fit(name, variant, tmp_path / "c", seed=1), images())
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_progress_reaches_its_total(name: str, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    fit(
+        name,
+        METHODS[name].variants[0],
+        tmp_path,
+        progress=lambda step, total, **values: seen.append((step, total)),
+    )
+    assert seen[-1][0] == seen[-1][1]
+    assert [step for step, _ in seen] == sorted({step for step, _ in seen})
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_was_interrupted_goes_on_to_the_same_result(
+    name: str, fitted: dict[Any, Any], tmp_path: Path
+) -> None:
+    variant = METHODS[name].variants[0]
+    whole = segment(get(fitted, name, variant, tmp_path / "whole"), images())
+
+    def interrupt(step: int, total: int, **values: float) -> None:
+        if 2 * step >= total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(name, variant, tmp_path / "parts", progress=interrupt)
+    steps: list[int] = []
+    method = fit(name, variant, tmp_path / "parts", progress=lambda step, total, **values: steps.append(step))
+    np.testing.assert_array_equal(segment(method, images()), whole)
+    assert min(steps) > 1, "it began anew instead of going on"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_looking_on_during_training_does_not_change_it(
+    name: str, fitted: dict[Any, Any], tmp_path: Path
+) -> None:
+    """The live picture segments in the middle of fit."""
+    variant = METHODS[name].variants[0]
+    whole = segment(get(fitted, name, variant, tmp_path / "whole"), images())
+    method = load(name)()
+    config = method.configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=SIZE)
+
+    def look(step: int, total: int, **values: float) -> None:
+        if step == total // 2:
+            method.segment(images(2))
+            method.panels(images(2))
+
+    method.fit(
+        images(), config=config, seed=0, device="cpu", checkpoint_dir=tmp_path / "looked", progress=look
+    )
+    np.testing.assert_array_equal(segment(method, images()), whole)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_is_finished_is_only_loaded(name: str, tmp_path: Path) -> None:
+    variant, steps = METHODS[name].variants[0], []
+    first = segment(fit(name, variant, tmp_path), images())
+    again = fit(name, variant, tmp_path, progress=lambda step, total, **values: steps.append(step))
+    assert len(steps) <= 1
+    np.testing.assert_array_equal(segment(again, images()), first)
