@@ -1,15 +1,27 @@
-"""What the commands have in common: how a user's mistake is told, and how a command is recorded."""
+"""What the commands share: how a user's mistake is told, options, how a command is recorded."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
+from data_prep.build import Options
 from data_prep.errors import DataPrepError
 from data_prep.store import SPLITS, PreparedDataset
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+
+out_option = click.option("--out", type=PATH, required=True, help="Folder to make; it must not exist yet.")
+force_option = click.option("--force", is_flag=True, help="Replace a prepared data set that stands at --out.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1), default=None, help="Threads; all usable cores if not given."
+)
 
 
 class UserError(click.ClickException):
@@ -25,7 +37,31 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except DataPrepError as error:
-            raise UserError(str(error)) from error
+            text = str(error)
+            raise UserError(text if text.endswith(".") else f"{text}.") from error
+
+
+def build_options(command: Command) -> Command:
+    """Add the options that every preparation from raw data takes; they arrive as in `make_options`."""
+    decorators = (
+        out_option,
+        click.option(
+            "--size", default=128, show_default=True, help="Height and width of the result in pixels."
+        ),
+        click.option(
+            "--keep-going", is_flag=True, help="Leave faulty items out and list them, in place of stopping."
+        ),
+        workers_option,
+        force_option,
+    )
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def make_options(size: int, keep_going: bool, workers: int | None, force: bool) -> Options:
+    """The options as the library takes them."""
+    return Options(size, keep_going, workers, force, command=command_line())
 
 
 def command_line() -> str:
@@ -34,7 +70,9 @@ def command_line() -> str:
 
 
 def announce(dataset: PreparedDataset) -> None:
-    """Say what was written."""
+    """Say what was written or opened."""
     found = dataset.manifest["counts"]
     counts = ", ".join(f"{found[split]} {split}" for split in SPLITS if split in found)
     click.echo(f"{dataset.path}: {dataset.name}, {counts}, SHA-256 {dataset.sha256[:12]}")
+    if skipped := dataset.manifest["skipped"]:
+        click.echo(f"{len(skipped)} items were left out; the first: {skipped[0]['reason']}.")

@@ -9,3 +9,17 @@ class DataPrepError(Exception):
 
 class SourceError(DataPrepError):
     """A raw file, archive or annotation is missing, damaged or not what its publisher ships."""
+
+
+class ItemError(SourceError):
+    """One image, mask or record is at fault; the others can be prepared without it (--keep-going).
+
+    Its message has no full stop, as a remedy is added where it is raised further.
+    """
+
+
+def one_line(error: BaseException) -> str:
+    """An error's own words on one line, without a trailing stop; its type's name if it has none."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

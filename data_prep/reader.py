@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.errors import DataPrepError
+from data_prep.errors import DataPrepError, one_line
 
 FORMAT = "drc-prepared-dataset"
 FORMAT_VERSION = 1
@@ -68,7 +68,7 @@ class PreparedDataset:
                 file, dtype={"id": str, "split": str, "source": str}, keep_default_na=False, na_values=[""]
             )
         except (OSError, ValueError) as error:
-            raise StoreError(f"{file} cannot be read as CSV ({_reason(error)}); {REMEDY}.") from error
+            raise StoreError(f"{file} cannot be read as CSV ({one_line(error)}); {REMEDY}.") from error
         missing = [column for column in ("id", "split", "source") if column not in table]
         if missing:
             raise StoreError(f"{file} has no column {', '.join(missing)}; {REMEDY}.")
@@ -143,7 +143,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{file} is not readable JSON ({_reason(error)}); {REMEDY}.") from error
+        raise StoreError(f"{file} is not readable JSON ({one_line(error)}); {REMEDY}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise StoreError(f"{file} is not the manifest of a prepared data set; check the folder's name.")
     if manifest.get("format_version") != FORMAT_VERSION:
@@ -176,7 +176,7 @@ def _check_length(file: Path, manifest: dict[str, Any]) -> None:
     except FileNotFoundError as error:
         raise StoreError(f"{file} is missing; {REMEDY}.") from error
     except OSError as error:
-        raise StoreError(f"{file} cannot be read ({_reason(error)}); mend the disk or {REMEDY}.") from error
+        raise StoreError(f"{file} cannot be read ({one_line(error)}); mend the disk or {REMEDY}.") from error
     expected = manifest["files"][file.name]["bytes"]
     if length != expected:
         what = "truncated" if length < expected else "too long"
@@ -187,7 +187,7 @@ def _map_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise StoreError(f"{file} is not a plain NumPy array ({_reason(error)}); {REMEDY}.") from error
+        raise StoreError(f"{file} is not a plain NumPy array ({one_line(error)}); {REMEDY}.") from error
     if not isinstance(array, np.ndarray):
         raise StoreError(f"{file} is an archive and not a NumPy array; {REMEDY}.")
     if array.dtype != np.uint8:
@@ -203,7 +203,7 @@ def sha256_of(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise StoreError(f"{file} cannot be read ({_reason(error)}); mend the disk or {REMEDY}.") from error
+        raise StoreError(f"{file} cannot be read ({one_line(error)}); mend the disk or {REMEDY}.") from error
 
 
 def content_digest(manifest: dict[str, Any]) -> str:
@@ -219,10 +219,3 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
 
 def _digest_lines(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _reason(error: BaseException) -> str:
-    """The error's own words on one line, without a trailing stop."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -7,11 +7,20 @@ format version, counts, settings, sources, licence, command, and the SHA-256 of 
 
 from __future__ import annotations
 
-from data_prep.reader import FORMAT_VERSION, SPLITS, PreparedDataset, StoreError, open_dataset, sha256_of
+from data_prep.reader import (
+    FORMAT_VERSION,
+    MANIFEST,
+    SPLITS,
+    PreparedDataset,
+    StoreError,
+    open_dataset,
+    sha256_of,
+)
 from data_prep.writer import DatasetWriter, check_target
 
 __all__ = [
     "FORMAT_VERSION",
+    "MANIFEST",
     "SPLITS",
     "DatasetWriter",
     "PreparedDataset",

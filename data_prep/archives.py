@@ -1,0 +1,173 @@
+"""Raw data as its publisher ships it: a folder, or an archive that is unpacked with care.
+
+Nothing in an archive is trusted: a member outside the archive's own folder, a link, a device, a name that is
+not UTF-8, or contents that swell beyond reason make the whole archive refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tqdm import tqdm
+
+from data_prep.errors import SourceError, one_line
+
+ENDINGS = (".tar", ".tgz", ".tar.gz", ".zip")
+MAX_SWELL = 100
+"""An archive may unpack to this many times its own size, and to 64 MB in any case."""
+SMALL = 64 * 2**20
+PIECE = 2**20
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is one of an archive this module unpacks."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+class Scratch:
+    """A place beside the result for what archives hold; removed when the block is left."""
+
+    def __init__(self, out: Path) -> None:
+        self._parent = out.parent
+        self._prefix = f".{out.name}.unpacked-"
+        self._folder: Path | None = None
+
+    def __enter__(self) -> Scratch:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def open(self, path: Path) -> Path:
+        """The folder `path`, or the folder that archive `path` was unpacked to. Raises SourceError."""
+        if path.is_dir():
+            return path
+        if not path.is_file():
+            raise SourceError(f"{path} does not exist; give the folder or the archive as it was downloaded.")
+        if not is_archive(path):
+            raise SourceError(f"{path} is neither a folder nor an archive ({', '.join(ENDINGS)}).")
+        try:
+            self._parent.mkdir(parents=True, exist_ok=True)
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix=self._prefix, dir=self._parent))
+            target = self._folder / f"{len(list(self._folder.iterdir())):03d}"
+            target.mkdir()
+        except OSError as error:
+            raise SourceError(
+                f"{self._parent} cannot be written ({one_line(error)}); choose another --out."
+            ) from error
+        unpack(path, target)
+        return target
+
+    def part(self, root: Path, folder: str, *archives: str) -> Path:
+        """Sub-folder `folder` of `root`, or the archive beside it that holds it. Raises SourceError."""
+        if (root / folder).is_dir():
+            return root / folder
+        for name in archives:
+            if (root / name).is_file():
+                return locate(self.open(root / name), folder)
+        known = " or ".join(archives)
+        raise SourceError(f"{root} has neither the folder {folder} nor {known}; download it there first.")
+
+
+def locate(folder: Path, name: str) -> Path:
+    """The file or folder called `name` in `folder` or up to two levels below. Raises SourceError."""
+    for pattern in (name, f"*/{name}", f"*/*/{name}"):
+        for found in sorted(folder.glob(pattern)):
+            return found
+    raise SourceError(f"{folder} has no {name}; is this the right folder or archive?")
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack `archive` into the existing folder `target`. Raises SourceError; `target` is then incomplete."""
+    limit = max(SMALL, MAX_SWELL * archive.stat().st_size)
+    written = 0
+    try:
+        with _members(archive) as members, tqdm(desc=archive.name, unit="B", unit_scale=True) as bar:
+            for name, stream in members:
+                file = _inside(archive, target, name)
+                if stream is None:
+                    file.mkdir(parents=True, exist_ok=True)
+                    continue
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("wb") as out:
+                    while piece := stream.read(PIECE):
+                        written += len(piece)
+                        if written > limit:
+                            raise SourceError(
+                                f"{archive} swells to more than {MAX_SWELL} times its size at {name!r}, "
+                                "as a zip bomb does; download it again from its publisher."
+                            )
+                        out.write(piece)
+                        bar.update(len(piece))
+    except DAMAGED as error:
+        raise SourceError(
+            f"{archive} is cut short or damaged ({one_line(error)}); download it again."
+        ) from error
+    except OSError as error:
+        raise SourceError(f"{archive} cannot be unpacked to {target.parent} ({one_line(error)}).") from error
+
+
+def _inside(archive: Path, target: Path, name: str) -> Path:
+    """Where member `name` goes; refuses names that lead out of the target or are not text."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SourceError(
+            f"{archive} has a member whose name is not UTF-8: {name!r}; pack it again."
+        ) from error
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
+        raise SourceError(
+            f"{archive} has a member that leads outside it: {name!r}; do not trust this archive."
+        )
+    return target / path
+
+
+Members = Iterator[tuple[str, IO[bytes] | None]]
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Members]:
+    """Names and streams of an archive's files, in their order; the stream of a folder is None."""
+    if archive.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(archive) as opened:
+            yield _zip_members(archive, opened)
+    else:
+        with tarfile.open(archive, "r|*") as opened_tar:
+            yield _tar_members(archive, opened_tar)
+
+
+def _tar_members(archive: Path, opened: tarfile.TarFile) -> Members:
+    for member in opened:
+        if member.isdir():
+            yield member.name, None
+        elif member.isfile():
+            yield member.name, opened.extractfile(member)
+        else:
+            kind = "a link" if member.issym() or member.islnk() else "a device or pipe"
+            raise SourceError(f"{archive} holds {kind}, {member.name!r}; do not trust this archive.")
+
+
+def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Members:
+    for member in opened.infolist():
+        kind = (member.external_attr >> 16) & 0o170000
+        if kind not in (0, 0o100000, 0o040000):
+            raise SourceError(
+                f"{archive} holds a link or device, {member.filename!r}; do not trust this archive."
+            )
+        if member.is_dir():
+            yield member.filename, None
+        else:
+            with opened.open(member) as stream:
+                yield member.filename, stream

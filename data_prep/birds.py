@@ -1,0 +1,222 @@
+"""CUB-200-2011 birds: images and boxes from its main archive, masks from its segmentations archive."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_prep.archives import Scratch, locate
+from data_prep.build import Fault, Options, Sample, check_faults, write_samples
+from data_prep.errors import DataPrepError, ItemError, SourceError
+from data_prep.pictures import (
+    check_same_size,
+    list_pictures,
+    read_picture,
+    resize_image,
+    resize_labels,
+    square_around,
+)
+from data_prep.store import DatasetWriter, PreparedDataset, check_target, sha256_of
+from data_prep.tables import read_table
+
+LICENCE = (
+    "Caltech-UCSD Birds-200-2011 (Wah et al., 2011): non-commercial research and educational use; "
+    "the images remain their owners'."
+)
+SPLIT_FILE = "train_val_test_split.txt"
+SPLIT_CODES = {"0": "train", "1": "val", "2": "test"}
+REDO_COUNTS = {"train": 10_000, "val": 788, "test": 1_000}
+TOTAL = sum(REDO_COUNTS.values())
+MASK_RULES = {
+    "threshold": "foreground where more than half of the annotators saw it (grey > 127)",
+    "dithered": "grey dithered to one bit, as the authors' code does",
+}
+HALF_SIDE = 0.75
+"""Half-side of the square crop as a multiple of the box's longer side."""
+
+
+@dataclass(frozen=True)
+class BirdsConfig:
+    """How birds are cut out and split. Raises DataPrepError on an unknown mask rule."""
+
+    mask_rule: str = "threshold"
+    """One of MASK_RULES."""
+    half_side: float = HALF_SIDE
+    split_seed: int = 0
+    """Of the split made here when no split file is given."""
+
+    def __post_init__(self) -> None:
+        if self.mask_rule not in MASK_RULES:
+            raise DataPrepError(
+                f"There is no mask rule {self.mask_rule!r}; choose from {', '.join(MASK_RULES)}."
+            )
+
+
+@dataclass(frozen=True)
+class Bird:
+    """One line of images.txt with what the other files say about it."""
+
+    id: str
+    name: str
+    box: tuple[float, float, float, float]
+    split: str
+    image: Path
+    mask: Path
+
+
+def make_split(ids: list[str], seed: int) -> dict[str, str]:
+    """A random split in the proportions of ReDO's (10,000 / 788 / 1,000), a function of the seed."""
+    order = np.random.default_rng(seed).permutation(len(ids))
+    test, val = (round(len(ids) * REDO_COUNTS[part] / TOTAL) for part in ("test", "val"))
+    parts = ["test"] * test + ["val"] * val + ["train"] * (len(ids) - test - val)
+    return {ids[row]: part for row, part in zip(order, parts, strict=True)}
+
+
+def read_split(file: Path, ids: list[str]) -> dict[str, str]:
+    """The split of each id from ReDO's file ("id code": 0 train, 1 val, 2 test); other ids are passed over.
+
+    Raises SourceError if an id has no line, a code is unknown, or a file of all 11,788 has other counts than
+    10,000 / 788 / 1,000.
+    """
+    codes = {key: values[0] for key, values in read_table(file, 2).items()}
+    unknown = sorted(set(codes.values()) - set(SPLIT_CODES))
+    if unknown:
+        raise SourceError(
+            f"{file} has the split code {unknown[0]!r}; 0 (train), 1 (val) and 2 (test) are known."
+        )
+    missing = [key for key in ids if key not in codes]
+    if missing:
+        raise SourceError(f"{file} has no line for image {missing[0]} ({len(missing)} are missing).")
+    counts = {part: sum(codes[key] == code for key in codes) for code, part in SPLIT_CODES.items()}
+    if len(codes) == TOTAL and counts != REDO_COUNTS:
+        raise SourceError(f"{file} has {counts} where ReDO's split has {REDO_COUNTS}; take ReDO's own file.")
+    return {key: SPLIT_CODES[codes[key]] for key in ids}
+
+
+def read_birds(
+    root: Path, masks: Path, split: dict[str, str] | None, seed: int
+) -> tuple[list[Bird], list[Fault]]:
+    """All birds that images.txt lists and both folders hold, in its order, and what does not fit together.
+
+    root: folder with images.txt, bounding_boxes.txt and images/. Raises SourceError on a damaged text file.
+    """
+    names = {key: values[0] for key, values in read_table(root / "images.txt", 2).items()}
+    boxes = read_table(root / "bounding_boxes.txt", 5)
+    images, segmentations = list_pictures(root / "images"), list_pictures(masks)
+    split = split or make_split(list(names), seed)
+    birds, faults = [], []
+    for key, name in names.items():
+        mask_name = Path(name).with_suffix(".png").as_posix()
+        if name not in images:
+            faults.append(
+                Fault(name, f"{root / 'images.txt'} names {name}, which {root / 'images'} does not hold")
+            )
+        elif mask_name not in segmentations:
+            faults.append(Fault(name, f"{masks} has no {mask_name}, the mask of an image"))
+        elif key not in boxes:
+            faults.append(Fault(name, f"{root / 'bounding_boxes.txt'} has no line for image {key} ({name})"))
+        else:
+            box = _box(root / "bounding_boxes.txt", key, boxes[key])
+            birds.append(Bird(key, name, box, split[key], images[name], segmentations[mask_name]))
+    listed = set(names.values())
+    for name in images.keys() - listed:
+        faults.append(Fault(name, f"{root / 'images' / name} is not listed in images.txt"))
+    expected = {Path(name).with_suffix(".png").as_posix() for name in listed}
+    for name in segmentations.keys() - expected:
+        faults.append(Fault(name, f"{masks / name} is the mask of no image in images.txt"))
+    return birds, faults
+
+
+def _box(file: Path, key: str, values: list[str]) -> tuple[float, float, float, float]:
+    try:
+        x, y, w, h = map(float, values)
+    except ValueError as error:
+        raise SourceError(f"{file} has no four numbers for image {key}: {' '.join(values)}.") from error
+    return x, y, w, h
+
+
+def read_mask(file: Path, rule: str) -> Image.Image:
+    """A segmentation as a picture of 0 and 1 (mode L). Raises ItemError."""
+    grey = read_picture(file, "L")
+    if rule == "dithered":
+        return Image.fromarray(np.asarray(grey.convert("1")).astype(np.uint8))
+    return Image.fromarray((np.asarray(grey) > 127).astype(np.uint8))
+
+
+def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:
+    """Cut one bird out and resize it. Raises ItemError naming the file at fault."""
+    image, mask = read_picture(bird.image, "RGB"), read_mask(bird.mask, config.mask_rule)
+    check_same_size(image, mask, bird.image, bird.mask)
+    try:
+        crop = square_around(bird.box, image.size, half=config.half_side)
+    except ItemError as error:
+        raise ItemError(f"{bird.image}: {error}") from error
+    x, y, w, h = bird.box
+    return Sample(
+        resize_image(image, crop, size),
+        resize_labels(np.asarray(mask), crop, size),
+        id=bird.id,
+        split=bird.split,
+        source=bird.name,
+        extra={"class": bird.name.split("/")[0], "box_x": x, "box_y": y, "box_w": w, "box_h": h},
+    )
+
+
+def prepare(
+    root: Path,
+    segmentations: Path,
+    out: Path,
+    config: BirdsConfig | None = None,
+    options: Options | None = None,
+    *,
+    split_file: Path | None = None,
+    name: str | None = None,
+) -> PreparedDataset:
+    """Prepare birds from the two folders or archives of CUB-200-2011.
+
+    The split comes from `split_file` or, without one, from train_val_test_split.txt beside images.txt if that
+    is there, and is made at random in the same proportions otherwise. Raises SourceError or StoreError.
+    """
+    config, options = config or BirdsConfig(), options or Options()
+    check_target(out, force=options.force)
+    with Scratch(out) as scratch:
+        folder = locate(scratch.open(root), "images.txt").parent
+        masks = scratch.open(segmentations)
+        if (masks / "segmentations").is_dir():
+            masks = masks / "segmentations"
+        if split_file is None and (folder / SPLIT_FILE).is_file():
+            split_file = folder / SPLIT_FILE
+        ids = list(read_table(folder / "images.txt", 2))
+        split = read_split(split_file, ids) if split_file else None
+        birds, faults = read_birds(folder, masks, split, config.split_seed)
+        check_faults(faults, keep_going=options.keep_going)
+        sources = {"images.txt": sha256_of(folder / "images.txt")}
+        if split_file:
+            sources[split_file.name] = sha256_of(split_file)
+        writer = DatasetWriter(
+            out,
+            name=name or ("birds" if config.mask_rule == "threshold" else f"birds-{config.mask_rule}"),
+            size=(options.size, options.size),
+            settings={**asdict(config), "size": options.size, "split": "file" if split_file else "made here"},
+            sources=sources,
+            licence=LICENCE,
+            command=options.command,
+            expected=len(birds),
+            force=options.force,
+        )
+        with writer:
+            for fault in faults:
+                writer.skip(fault.item, fault.reason)
+            write_samples(
+                writer,
+                birds,
+                lambda bird: make_bird(bird, config, options.size),
+                name=lambda bird: bird.name,
+                options=options,
+                total=len(birds),
+            )
+    assert writer.dataset is not None
+    return writer.dataset

@@ -1,0 +1,111 @@
+"""From a list of raw items to a prepared data set: in parallel, in order, with faults told or counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.errors import DataPrepError, ItemError, SourceError
+from data_prep.parallel import ordered_map
+from data_prep.store import DatasetWriter
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every preparation from raw data has in common."""
+
+    size: int = 128
+    """Height and width of the result in pixels."""
+    keep_going: bool = False
+    """Leave faulty items out, counted and listed in the manifest, in place of stopping at the first."""
+    workers: int | None = None
+    """Threads; all usable cores if None."""
+    force: bool = False
+    """Replace a prepared data set that stands at the target."""
+    progress: bool = True
+    command: str = ""
+    """Recorded in the manifest."""
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.size <= 1024:
+            raise DataPrepError(f"Image size {self.size} is out of range; choose 16 to 1024 pixels.")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One finished image with its mask, ready to be written."""
+
+    image: np.ndarray
+    """(size, size, 3) uint8 RGB."""
+    mask: np.ndarray
+    """(size, size) uint8: 0 background, k the k-th object."""
+    id: str
+    split: str
+    source: str
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further columns of the index; the same for every sample of a data set."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An item that cannot be used, and why."""
+
+    item: str
+    reason: str
+
+
+def check_faults(faults: Sequence[Fault], *, keep_going: bool) -> None:
+    """Raise SourceError at the first of the faults, unless such items are to be left out."""
+    if faults and not keep_going:
+        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
+        raise SourceError(f"{faults[0].reason}{more}; mend it, or leave such items out with --keep-going.")
+
+
+def write_samples(
+    writer: DatasetWriter,
+    items: Iterable[Item],
+    make: Callable[[Item], Sample],
+    *,
+    name: Callable[[Item], str],
+    options: Options,
+    total: int | None = None,
+    progress: bool = True,
+) -> None:
+    """Run `make` on every item with threads and write the samples in the items' order.
+
+    An ItemError from `make` stops the work, or, with `options.keep_going`, leaves its item out; what was left
+    out is listed in the manifest. Without `progress` no bar is shown, whatever the options say.
+    """
+
+    def attempt(item: Item) -> tuple[Item, Sample | None, ItemError | None]:
+        try:
+            return item, make(item), None
+        except ItemError as error:
+            return item, None, error
+
+    shown = progress and options.progress
+    made = ordered_map(attempt, items, workers=options.workers)
+    for item, sample, error in tqdm(
+        made, total=total, desc=writer.path.name, unit="image", disable=not shown
+    ):
+        if error is not None:
+            check_faults([Fault(name(item), str(error))], keep_going=options.keep_going)
+            log.warning("left out %s: %s", name(item), error)
+            writer.skip(name(item), str(error))
+        elif sample is not None:
+            writer.add(
+                sample.image,
+                sample.mask,
+                id=sample.id,
+                split=sample.split,
+                source=sample.source,
+                **sample.extra,
+            )

@@ -1,0 +1,303 @@
+"""Anybody's own images and masks: two folders whose files pair up by name."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+
+from data_prep.archives import Scratch
+from data_prep.build import Fault, Options, Sample, check_faults, write_samples
+from data_prep.errors import DataPrepError, ItemError, SourceError
+from data_prep.pictures import (
+    Crop,
+    centre_square,
+    check_same_size,
+    list_pictures,
+    read_picture,
+    resize_image,
+    resize_labels,
+    square_around,
+)
+from data_prep.store import SPLITS, DatasetWriter, PreparedDataset, check_target
+from data_prep.tables import read_lines
+
+MASK_KINDS = {
+    "grey": "brighter than the threshold is foreground",
+    "alpha": "more opaque than the threshold is foreground",
+    "labels": "0 is background, every other grey value or palette number an object",
+    "colours": "black is background, every other colour an object",
+}
+CROPS = {
+    "none": "the whole image, squeezed to a square",
+    "centre": "the largest square in the middle",
+    "box": "a square around the box given for the image, or around the mask's own box",
+}
+
+
+@dataclass(frozen=True)
+class FolderConfig:
+    """How masks are read, images cut out and splits made. Raises DataPrepError on values out of range."""
+
+    name: str = "folder"
+    """The data set's own name."""
+    mask_kind: str = "grey"
+    """One of MASK_KINDS."""
+    threshold: int = 127
+    """For grey and alpha masks, 0 to 254."""
+    invert: bool = False
+    """Swap foreground and background of a grey or alpha mask."""
+    foreground: tuple[int, ...] = ()
+    """For label masks: the values that are objects, all others being background; all but 0 if empty."""
+    crop: str = "none"
+    """One of CROPS."""
+    half_side: float = 0.75
+    """Half-side of a box crop as a multiple of the box's longer side."""
+    ratios: tuple[float, float, float] = (100, 0, 0)
+    """Shares of train, val and test where no lists are given; they need not sum to 100."""
+    seed: int = 0
+    """Of the random split."""
+
+    def __post_init__(self) -> None:
+        if self.mask_kind not in MASK_KINDS:
+            raise DataPrepError(
+                f"There is no mask kind {self.mask_kind!r}; choose from {', '.join(MASK_KINDS)}."
+            )
+        if self.crop not in CROPS:
+            raise DataPrepError(f"There is no crop {self.crop!r}; choose from {', '.join(CROPS)}.")
+        if not 0 <= self.threshold <= 254:
+            raise DataPrepError(f"Threshold {self.threshold} is out of range; choose 0 to 254.")
+        if self.invert and self.mask_kind not in ("grey", "alpha"):
+            raise DataPrepError(
+                "Only grey and alpha masks can be inverted; name label values with --foreground."
+            )
+        if self.foreground and self.mask_kind != "labels":
+            raise DataPrepError("Foreground values need label masks; add --mask-kind labels.")
+        if len(self.ratios) != 3 or min(self.ratios) < 0 or sum(self.ratios) <= 0:
+            raise DataPrepError(f"Ratios {self.ratios} are not three shares; give them like 80,10,10.")
+        if not self.name.strip() or "/" in self.name:
+            raise DataPrepError(f"The name {self.name!r} is empty or holds a slash; choose a plain one.")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image with its mask."""
+
+    stem: str
+    """Path below the image folder without its ending."""
+    image: Path
+    mask: Path
+    split: str
+    box: tuple[float, float, float, float] | None
+    """x, y, width and height in pixels, if a file gives them."""
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """The pictures below a folder by path without ending. Raises SourceError if two share one."""
+    found: dict[str, Path] = {}
+    for name, file in list_pictures(folder).items():
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        if stem in found:
+            raise SourceError(f"{found[stem]} and {file} share a name; take one of them away.")
+        found[stem] = file
+    return found
+
+
+def read_split_lists(lists: dict[str, Path]) -> dict[str, str]:
+    """Split of each stem from text files (split -> file), one image a line; what follows a blank is ignored.
+
+    Raises SourceError if an image stands in two lists.
+    """
+    split: dict[str, str] = {}
+    for part, file in lists.items():
+        for line in read_lines(file):
+            path = PurePosixPath(line.split()[0])
+            stem = (
+                path.with_suffix("").as_posix()
+                if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+                else str(path)
+            )
+            if split.setdefault(stem, part) != part:
+                raise SourceError(
+                    f"{file} names {stem}, which is in split {split[stem]} already; keep one of them."
+                )
+    return split
+
+
+def random_split(stems: list[str], config: FolderConfig) -> dict[str, str]:
+    """A random split by the settings' ratios and seed; a function of the sorted stems."""
+    order = np.random.default_rng(config.seed).permutation(len(stems))
+    ends = np.round(np.cumsum(config.ratios) / sum(config.ratios) * len(stems)).astype(int)
+    return {
+        stems[row]: SPLITS[int(np.searchsorted(ends, place, side="right"))] for place, row in enumerate(order)
+    }
+
+
+def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
+    """Boxes by stem from a CSV file with the columns stem,x,y,width,height (pixels). Raises SourceError."""
+    rows = list(csv.reader(read_lines(file)))
+    if not rows or rows[0] != ["stem", "x", "y", "width", "height"]:
+        raise SourceError(f"{file} must begin with the line stem,x,y,width,height.")
+    boxes = {}
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            stem, (x, y, w, h) = row[0], map(float, row[1:])
+        except ValueError as error:
+            raise SourceError(f"{file} line {number} is not a name and four numbers.") from error
+        boxes[stem] = (x, y, w, h)
+    return boxes
+
+
+def read_labels(file: Path, config: FolderConfig) -> tuple[Image.Image, np.ndarray]:
+    """A mask as it is and as labels (H,W) uint8: 0 background, objects numbered from 1. Raises ItemError."""
+    picture = read_picture(file)
+    if config.mask_kind == "grey":
+        return picture, _binary(np.asarray(picture.convert("L")), config)
+    if config.mask_kind == "alpha":
+        if "A" not in picture.getbands():
+            raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")
+        return picture, _binary(np.asarray(picture.getchannel("A")), config)
+    if config.mask_kind == "colours":
+        rgb = np.asarray(picture.convert("RGB")).astype(np.uint32)
+        return picture, _numbered(file, (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2])
+    values = np.asarray(picture)
+    if values.ndim != 2:
+        raise ItemError(f"{file} has colours (mode {picture.mode}) where labels are expected")
+    if config.foreground:
+        values = np.where(np.isin(values, config.foreground), values, 0)
+    return picture, _numbered(file, values)
+
+
+def _binary(values: np.ndarray, config: FolderConfig) -> np.ndarray:
+    return ((values > config.threshold) != config.invert).astype(np.uint8)
+
+
+def _numbered(file: Path, values: np.ndarray) -> np.ndarray:
+    """Values with 0 as background, renumbered 1, 2, ... in ascending order."""
+    if values.dtype.kind not in "biu" or values.min() < 0:
+        raise ItemError(f"{file} has labels that are not whole numbers from 0")
+    flat = values.reshape(-1).astype(np.int64)
+    found = np.flatnonzero(np.bincount(flat)) if flat.max() < 2**16 else np.unique(flat)
+    found = found[found != 0]
+    if len(found) > 255:
+        raise ItemError(f"{file} has {len(found)} labels and at most 255 objects can be told apart")
+    labels = np.zeros(values.shape, dtype=np.uint8)
+    for number, value in enumerate(found, start=1):
+        labels[values == value] = number
+    return labels
+
+
+def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | None:
+    """Which part of an image is kept; None for the whole. Raises ItemError if there is no sound box."""
+    size = labels.shape[1], labels.shape[0]
+    if config.crop == "none":
+        return None
+    if config.crop == "centre":
+        return centre_square(size)
+    box = pair.box
+    if box is None:
+        rows, columns = np.nonzero(labels.any(axis=1))[0], np.nonzero(labels.any(axis=0))[0]
+        if not len(rows):
+            raise ItemError(f"{pair.mask} is empty, so there is no box to crop to")
+        box = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
+    try:
+        return square_around(box, size, half=config.half_side)
+    except ItemError as error:
+        raise ItemError(f"{pair.image}: {error}") from error
+
+
+def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
+    """Read, crop and resize one pair. Raises ItemError naming the file at fault."""
+    image = read_picture(pair.image, "RGB")
+    mask, labels = read_labels(pair.mask, config)
+    check_same_size(image, mask, pair.image, pair.mask)
+    crop = find_crop(pair, labels, config)
+    return Sample(
+        resize_image(image, crop, size),
+        resize_labels(labels, crop, size),
+        id=pair.stem,
+        split=pair.split,
+        source=pair.image.name,
+        extra={"mask_file": pair.mask.name, "objects": int(labels.max())},
+    )
+
+
+def find_pairs(
+    images: Path,
+    masks: Path,
+    config: FolderConfig,
+    lists: dict[str, Path] | None,
+    boxes: dict[str, tuple[float, float, float, float]] | None,
+) -> tuple[list[Pair], list[Fault]]:
+    """The pairs of two folders in the order of their names, and what has no partner. Raises SourceError.
+
+    With `lists`, only the images they name belong to the data set.
+    """
+    image_files, mask_files = by_stem(images), by_stem(masks)
+    split = read_split_lists(lists) if lists else None
+    stems = sorted(image_files.keys() | mask_files.keys()) if split is None else list(split)
+    pairs, faults, sound = [], [], []
+    for stem in stems:
+        if stem not in image_files:
+            faults.append(Fault(stem, f"{images} has no image called {stem}"))
+        elif stem not in mask_files:
+            faults.append(Fault(stem, f"{masks} has no mask called {stem}"))
+        elif boxes is not None and stem not in boxes:
+            faults.append(Fault(stem, f"the file of boxes has no line for {stem}"))
+        else:
+            sound.append(stem)
+    split = split or random_split(sound, config)
+    for stem in sound:
+        pairs.append(
+            Pair(stem, image_files[stem], mask_files[stem], split[stem], boxes[stem] if boxes else None)
+        )
+    return pairs, faults
+
+
+def prepare(
+    images: Path,
+    masks: Path,
+    out: Path,
+    config: FolderConfig | None = None,
+    options: Options | None = None,
+    *,
+    lists: dict[str, Path] | None = None,
+    boxes_file: Path | None = None,
+) -> PreparedDataset:
+    """Prepare a data set from two folders (or archives). Raises SourceError or StoreError.
+
+    lists: split -> text file with the names of its images. boxes_file: see `read_boxes`.
+    """
+    config, options = config or FolderConfig(), options or Options()
+    check_target(out, force=options.force)
+    boxes = read_boxes(boxes_file) if boxes_file else None
+    with Scratch(out) as scratch:
+        pairs, faults = find_pairs(scratch.open(images), scratch.open(masks), config, lists, boxes)
+        check_faults(faults, keep_going=options.keep_going)
+        writer = DatasetWriter(
+            out,
+            name=config.name,
+            size=(options.size, options.size),
+            settings={**asdict(config), "size": options.size, "split": "lists" if lists else "random"},
+            sources={"images": str(images), "masks": str(masks)},
+            licence="As the owner of the images and masks states.",
+            command=options.command,
+            expected=len(pairs),
+            force=options.force,
+        )
+        with writer:
+            for fault in faults:
+                writer.skip(fault.item, fault.reason)
+            write_samples(
+                writer,
+                pairs,
+                lambda pair: make_pair(pair, config, options.size),
+                name=lambda pair: pair.stem,
+                options=options,
+                total=len(pairs),
+            )
+    assert writer.dataset is not None
+    return writer.dataset
