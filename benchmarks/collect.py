@@ -32,7 +32,7 @@ class Printed:
     status: str
     """measured | published-only | missing"""
     reason: str = ""
-    """Why it was not measured."""
+    """Why it was not measured, or not for every seed."""
     rows: tuple[Row, ...] = ()
     """One for each seed."""
     published_iou: float | None = None
@@ -119,7 +119,8 @@ def print_cells(
         rows = _rows(entry, preset, seeds, stored)
         iou, dice = _published(entry, table, published)
         if rows:
-            status, why = "measured", ""
+            lacking = _lacking(entry, preset, seeds, rows)
+            status, why = "measured", f"seeds {' '.join(map(str, lacking))} not measured" if lacking else ""
         else:
             status = "published-only" if iou is not None else "missing"
             why = _error(entry, preset, seeds, stored) or why_missing(entry)
@@ -130,6 +131,12 @@ def print_cells(
 def _rows(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> tuple[Row, ...]:
     cells = {cell: None for seed in seeds if (cell := entry.cell(preset, seed)) is not None}
     return tuple(stored.rows[cell] for cell in cells if cell in stored.rows)
+
+
+def _lacking(entry: Entry, preset: str, seeds: list[int], rows: tuple[Row, ...]) -> list[int]:
+    """Seeds that were asked for and have no row; seed 0 stands for all where nothing is trained."""
+    wanted = {cell.seed for seed in seeds if (cell := entry.cell(preset, seed)) is not None}
+    return sorted(wanted - {row.seed for row in rows})
 
 
 def _error(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> str:

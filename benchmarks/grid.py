@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.collect import Printed
-from benchmarks.registry import METHODS, PRESETS
+from benchmarks.registry import PRESETS
 from benchmarks.tables import Table
 
 DASH = "–"
@@ -140,20 +140,22 @@ def _protocols(printed: list[Printed]) -> list[str]:
 
 
 def _costs(printed: list[Printed]) -> list[str]:
-    """Training time and seeds of what was trained."""
+    """Training time and seeds of what was trained, and what the spread is."""
+    trainings: dict[tuple[str, str, str, str, int], dict[int, float]] = {}
+    for p in printed:
+        for row in p.rows:
+            if row.train_dataset:
+                key = (row.method, row.variant, row.train_dataset, row.device, row.train_images)
+                trainings.setdefault(key, {})[row.seed] = row.train_seconds / 60
     notes = []
-    for method in METHODS:
-        rows = {
-            (r.train_dataset, r.seed): r
-            for p in printed
-            for r in p.rows
-            if r.method == method and r.train_dataset
-        }
-        for (dataset, seed), row in rows.items():
-            notes.append(
-                f"{method}, seed {seed}: trained for {row.train_seconds / 60:.1f} minutes without labels on "
-                f"{row.train_images} images of {dataset}, {row.device}."
-            )
+    for (method, variant, dataset, device, images), minutes in trainings.items():
+        times = ", ".join(f"{m:.1f} (seed {seed})" for seed, m in sorted(minutes.items()))
+        notes.append(
+            f"{method} {variant}: trained without labels on {images} images of {dataset}; "
+            f"minutes: {times}; {device}."
+        )
+    if any(p.iou_std is not None for p in printed):
+        notes.append("± is the standard deviation over seeds.")
     return notes
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -18,16 +19,17 @@ from benchmarks.errors import Busy
 log = logging.getLogger(__name__)
 
 LOCK = "lock"
-SILENT_SECONDS = 3600.0
+BEAT_SECONDS = 60.0
+"""The holder touches its lock so often, for other machines to see that it lives."""
+SILENT_SECONDS = 900.0
 """A lock of another machine that was not touched for so long counts as abandoned."""
 
 
 @contextlib.contextmanager
-def claim(folder: Path) -> Iterator[Path]:
+def claim(folder: Path) -> Iterator[None]:
     """Hold the folder's lock file, made by an exclusive create; it names the process and machine.
 
     A lock left by a process that is gone is taken over. Raises Busy if another process holds it.
-    Yields the lock's path: touch it now and then, so that other machines see that the work goes on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / LOCK
@@ -36,9 +38,12 @@ def claim(folder: Path) -> Iterator[Path]:
         {"pid": pid, "started": _started(pid), "host": socket.gethostname(), "id": uuid.uuid4().hex}
     )
     _create(lock, mine)
+    released = threading.Event()
+    threading.Thread(target=_beat, args=(lock, released), daemon=True).start()
     try:
-        yield lock
+        yield
     finally:
+        released.set()
         with contextlib.suppress(OSError):
             if lock.read_text() == mine:
                 lock.unlink()
@@ -51,6 +56,12 @@ def holder(folder: Path) -> str | None:
         if not _abandoned(folder / LOCK, text):
             return _words(text)
     return None
+
+
+def _beat(lock: Path, released: threading.Event) -> None:
+    while not released.wait(BEAT_SECONDS):
+        with contextlib.suppress(OSError):
+            os.utime(lock)
 
 
 def _create(lock: Path, mine: str) -> None:

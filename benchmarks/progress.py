@@ -64,11 +64,9 @@ class FitProgress:
     Seconds count over restarts, live pictures excluded. KeyboardInterrupt is raised here on a stop.
     """
 
-    def __init__(
-        self, folder: Path, title: str, stop: GentleStop, live: Callable[[], None], lock: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, title: str, stop: GentleStop, live: Callable[[], None]) -> None:
         self._file = folder / "progress.jsonl"
-        self._title, self._stop, self._live, self._lock = title, stop, live, lock
+        self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
         self._before = _seconds_before(self._file)
         self._began = self._recorded = self._pictured = time.monotonic()
@@ -110,9 +108,6 @@ class FitProgress:
         line |= {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if self._lock is not None:
-            with contextlib.suppress(OSError):
-                self._lock.touch()
 
     def _picture(self) -> None:
         """Draw the live picture; whatever goes wrong there must not cost the training."""

@@ -142,14 +142,14 @@ class Runner:
             return 0.0
         folder = self.runs / "fits" / job.fit_key
         self._set_aside(folder)
-        with claim(folder) as lock, GentleStop() as stop:
+        with claim(folder), GentleStop() as stop:
             write_json(folder / "config.json", job.fit_settings)
             some = slice(0, PICTURES)
 
             def live() -> None:
                 draw_live(folder / "live.png", method, data.images[some], data.truth[some], stop.check)
 
-            progress = FitProgress(folder, f"{cell.method} trains on {cell.train_dataset}", stop, live, lock)
+            progress = FitProgress(folder, f"{cell.method} trains on {cell.train_dataset}", stop, live)
             try:
                 method.fit(
                     self.library.training_images(cell.train_dataset),

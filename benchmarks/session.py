@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,7 +80,9 @@ class Session:
         for cell in self.cells():
             outcome = self.runner.run(cell)
             if outcome.status != "kept":
-                tqdm.write(f"{cell}: {outcome.status}{outcome.reason and ', ' + outcome.reason}")
+                tqdm.write(
+                    f"{cell}: {outcome.status}{outcome.reason and ', ' + outcome.reason}", file=sys.stderr
+                )
             outcomes.append(outcome)
         return outcomes
 

@@ -1,0 +1,283 @@
+"""The command line: python -m benchmarks table 1 ... in miniature, and every kind of bad input."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from fake_methods import RandomWalk
+
+from benchmarks import registry
+from benchmarks.__main__ import main, parse_seeds
+from benchmarks.errors import BenchmarkError, choose
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def quick_png(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no real table, which takes longest, except in the test of the whole."""
+    if request.function is not test_from_nothing_to_the_table:
+        monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG" + b"0" * 8000)
+
+
+def table(tmp_path: Path, *options: str, data: Path | None = None) -> Result:
+    folders = {
+        "--data": data or tmp_path / "data",
+        "--runs": tmp_path / "runs",
+        "--results": tmp_path / "results",
+    }
+    places = [word for name, path in folders.items() if name not in options for word in (name, str(path))]
+    return CliRunner().invoke(main, ["table", "1", "--preset", "smoke", "--device", "cpu", *places, *options])
+
+
+def refused(result: Result, *words: str) -> None:
+    """One sentence that holds the words, exit code 2, no traceback."""
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.stderr
+
+
+def lines(tmp_path: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    with (tmp_path / "results" / "table1-smoke.csv").open(newline="") as file:
+        return {(x["method"], x["variant"], x["dataset"], x["split"]): x for x in csv.DictReader(file)}
+
+
+# the main job
+
+
+def test_from_nothing_to_the_table(random_walk: type[RandomWalk], tmp_path: Path) -> None:
+    result = table(tmp_path)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "data" / "tm-dsprites-16" / "manifest.json").exists()
+    assert {p.name for p in (tmp_path / "results").iterdir()} == {
+        *(f"table1-smoke.{s}" for s in ("csv", "tex", "md", "png")),
+        "figure3-smoke.png",
+    }
+    found = lines(tmp_path)
+    for split in ("eval", "test"):
+        for method, variant in (
+            ("DRC", "full"),
+            ("GrabCut", "border"),
+            ("GrabCut", "center60"),
+            ("GrabCut", "bbox"),
+            ("all-foreground", "fixed"),
+            ("centred-ellipse", "fixed"),
+        ):
+            line = found[method, variant, "tm-dsprites", split]
+            assert (line["status"], line["preset"], line["n_images"]) == ("measured", "smoke", "16")
+    birds = found["DRC", "full", "birds", "all"]
+    assert birds["status"] == "published-only"
+    assert "python -m data_prep birds" in birds["reason"]
+    assert "Table 1." in result.stdout
+    assert "Budget smoke" in result.stdout
+    assert "12 computed" in result.stdout
+
+
+def test_again_nothing_is_computed(random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path) -> None:
+    table(tmp_path, data=smoke_data)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    steps = random_walk.steps_taken
+    result = table(tmp_path, data=smoke_data)
+    assert result.exit_code == 0
+    assert "12 kept" in result.stdout
+    assert random_walk.steps_taken == steps
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+
+
+def test_a_choice_of_methods_keeps_what_was_measured_before(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    table(tmp_path, "--methods", "all-foreground", data=smoke_data)
+    table(tmp_path, "--methods", "grabcut,centred-ellipse", data=smoke_data)
+    found = lines(tmp_path)
+    assert found["all-foreground", "fixed", "tm-dsprites", "test"]["status"] == "measured"
+    assert found["GrabCut", "border", "tm-dsprites", "test"]["status"] == "measured"
+    assert (
+        "not run yet: python -m benchmarks table 1" in found["DRC", "full", "tm-dsprites", "test"]["reason"]
+    )
+    assert random_walk.steps_taken == 0
+
+
+def test_seeds_make_a_mean_with_its_spread(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    table(tmp_path, "--methods", "DRC,GrabCut", "--seeds", "0-2", data=smoke_data)
+    line = lines(tmp_path)["DRC", "full", "tm-dsprites", "test"]
+    assert line["seeds"] == "0 1 2"
+    assert line["iou_std"] != ""
+    assert lines(tmp_path)["GrabCut", "border", "tm-dsprites", "test"]["seeds"] == "0"
+
+
+def test_collect_only_never_computes(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, "--methods", "GrabCut", data=smoke_data)
+    monkeypatch.setattr(registry.MethodSpec, "load", lambda self: pytest.fail("a method was loaded"))
+    for data in (smoke_data, tmp_path / "elsewhere"):
+        result = table(tmp_path, "--collect-only", data=data)
+        assert result.exit_code == 0, result.output
+        assert lines(tmp_path)["GrabCut", "border", "tm-dsprites", "test"]["status"] == "measured"
+        assert lines(tmp_path)["DRC", "full", "tm-dsprites", "test"]["status"] == "missing"
+
+
+def test_dry_run_writes_nothing_and_shows_the_settings(random_walk: type[RandomWalk], tmp_path: Path) -> None:
+    result = table(tmp_path, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert list(tmp_path.iterdir()) == []
+    for word in ("steps=12", "rectangle='bbox'", "python -m data_prep birds", "would be generated"):
+        assert word in result.stdout
+
+
+def test_dry_run_says_what_is_done(random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path) -> None:
+    table(tmp_path, "--methods", "GrabCut", data=smoke_data)
+    text = table(tmp_path, "--dry-run", data=smoke_data).stdout
+    assert "GrabCut border on tm-dsprites test, smoke: done" in text
+    assert "DRC full on tm-dsprites test seed 0, smoke: to do" in text
+
+
+def test_force_computes_again(random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path) -> None:
+    table(tmp_path, "--methods", "DRC", data=smoke_data)
+    result = table(tmp_path, "--methods", "DRC", "--force", data=smoke_data)
+    assert "2 computed" in result.stdout
+    assert random_walk.steps_taken == 24
+
+
+# what goes wrong
+
+
+def test_a_crashed_method_is_shown_and_the_others_are_measured(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    random_walk.crash_at = 3
+    result = table(tmp_path, data=smoke_data)
+    assert result.exit_code == 1
+    assert "the walk left the page" in result.stderr
+    assert "Traceback" not in result.output
+    found = lines(tmp_path)
+    assert "the walk left the page" in found["DRC", "full", "tm-dsprites", "test"]["reason"]
+    assert found["GrabCut", "border", "tm-dsprites", "test"]["status"] == "measured"
+    assert "the walk left the page" in table(tmp_path, "--collect-only", data=smoke_data).stdout
+    random_walk.crash_at = None
+    assert table(tmp_path, data=smoke_data).exit_code == 0
+
+
+def test_a_stop_leaves_with_130_and_the_same_command_goes_on(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    random_walk.interrupt_at = 5
+    result = table(tmp_path, "--methods", "DRC", data=smoke_data)
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+    random_walk.interrupt_at = None
+    assert table(tmp_path, "--methods", "DRC", data=smoke_data).exit_code == 0
+    assert random_walk.steps_taken == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--preset", "qiuck"), ("'qiuck'", "did you mean quick?", "smoke, quick, gpu, paper")),
+        (("--methods", "GrabCut,GrabCat"), ("'GrabCat'", "did you mean GrabCut?", "all-foreground")),
+        (("--datasets", "brids"), ("'brids'", "did you mean birds?", "clevr6")),
+        (("--device", "tpu"), ("'tpu'", "cpu, cuda, auto")),
+        (("--seeds", "0,x"), ("'0,x'", "0-4")),
+        (("--seeds", ","), ("0-4",)),
+    ],
+)
+def test_an_unknown_name_lists_the_valid_ones_and_the_nearest(
+    options: tuple[str, ...], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    refused(table(tmp_path, *options), *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_table_is_refused() -> None:
+    refused(CliRunner().invoke(main, ["table", "9"]), "'9'", "choose from: 1")
+
+
+def test_a_truncated_data_set_is_refused_and_earlier_results_stay(smoke_data: Path, tmp_path: Path) -> None:
+    table(tmp_path, "--methods", "GrabCut", data=smoke_data)
+    before = {p: p.read_bytes() for p in (tmp_path / "results").iterdir()}
+    images = smoke_data / "tm-dsprites-16" / "images.npy"
+    images.write_bytes(images.read_bytes()[:-50])
+    refused(table(tmp_path, "--methods", "all-foreground", data=smoke_data), "images.npy", "truncated")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "results").iterdir()}
+
+
+def test_a_missing_member_is_refused(smoke_data: Path, tmp_path: Path) -> None:
+    (smoke_data / "tm-dsprites-16" / "masks.npy").unlink()
+    refused(table(tmp_path, "--methods", "GrabCut", data=smoke_data), "masks.npy")
+
+
+@pytest.mark.parametrize("folder", ["--runs", "--results", "--data"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_runs(
+    folder: str, random_walk: type[RandomWalk], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    refused(table(tmp_path, folder, str(tmp_path / "file" / "below")), "file", "choose another folder")
+    assert random_walk.steps_taken == 0
+
+
+def test_a_full_results_folder_leaves_the_earlier_table(
+    smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, "--methods", "GrabCut", data=smoke_data)
+    before = {p: p.read_bytes() for p in (tmp_path / "results").iterdir()}
+    real = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if self.parent.name == "results" and len(content) > 4096:
+            real(self, content[:100])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused(table(tmp_path, "--collect-only", data=smoke_data), "No space left", "results")
+    assert before == {p: p.read_bytes() for p in (tmp_path / "results").iterdir()}
+
+
+def test_a_data_set_that_is_asked_for_and_not_prepared_is_said_in_the_table(
+    smoke_data: Path, tmp_path: Path
+) -> None:
+    result = table(tmp_path, "--datasets", "cars", "--methods", "GrabCut", data=smoke_data)
+    assert result.exit_code == 0
+    assert "python -m data_prep cars" in lines(tmp_path)["GrabCut", "border", "cars", "all"]["reason"]
+    assert lines(tmp_path)["GrabCut", "border", "tm-dsprites", "test"]["status"] == "missing"
+
+
+# small things
+
+
+HELP = """
+import sys
+from benchmarks.__main__ import main
+main(["table", "--help"], standalone_mode=False)
+heavy = {"torch", "cv2", "matplotlib", "pandas"} & set(sys.modules)
+sys.exit(f"imported: {heavy}" if heavy else 0)
+"""
+
+
+def test_help_teaches_with_an_example_and_starts_fast() -> None:
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "python -m benchmarks table 1 --preset gpu" in done.stdout
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0,1,2") == parse_seeds("0-2") == [0, 1, 2]
+    assert parse_seeds("3,1-2,2") == [3, 1, 2]
+    with pytest.raises(BenchmarkError):
+        parse_seeds("2-1")
+
+
+def test_names_are_found_whatever_their_case() -> None:
+    assert choose("method", "drc", registry.METHODS) == "DRC"
