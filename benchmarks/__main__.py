@@ -121,7 +121,7 @@ def table(
             click.echo(line)
         return
     began = time.monotonic()
-    session.check_folders(compute=not collect_only)
+    session.check(compute=not collect_only)
     outcomes = [] if collect_only else session.compute()
     report = session.report(outcomes)
     click.echo(f"\n{report.text}")

@@ -73,7 +73,9 @@ def draw_panels(blocks: dict[str, Panels]) -> bytes:
         draw.text((x + (count * step - GAP) // 2, top // 2), title, fill="black", font=_font(15), anchor="mm")
         for r, name in enumerate(names):
             for c, picture in enumerate(panels.get(name, ())):
-                canvas.paste(_tile(picture), (x + c * step, top + r * step))
+                left, above = x + c * step, top + r * step
+                canvas.paste(_tile(picture), (left, above))
+                draw.rectangle((left - 1, above - 1, left + TILE, above + TILE), outline="#b0b0b0")
         x += count * step + 2 * GAP
     buffer = io.BytesIO()
     canvas.save(buffer, "PNG", optimize=True)

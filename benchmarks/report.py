@@ -77,7 +77,8 @@ def figure3_blocks(table: Table, printed: list[Printed], runs: Path) -> dict[str
     for p in last.values():
         path = runs / "cells" / p.rows[0].key / "panels.npz"
         try:
-            blocks[p.entry.column] = load_panels(path)
+            title = f"{p.entry.column}: {FIGURE3_METHOD}, budget {p.preset}, seed {p.rows[0].seed}"
+            blocks[title] = load_panels(path)
         except BenchmarkError as error:
             log.warning("left out of figure 3: %s", error)
     return blocks

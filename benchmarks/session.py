@@ -15,6 +15,7 @@ from tqdm import tqdm
 from benchmarks.cells import Cell
 from benchmarks.data import Library
 from benchmarks.files import usable_folder
+from benchmarks.provenance import resolve_device
 from benchmarks.registry import DATASETS, METHODS, PRESETS
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Job, Outcome, Runner
@@ -64,13 +65,15 @@ class Session:
         """The cells to run."""
         return plan(self.table, self.preset, self.methods, self.usable, self.seeds)
 
-    def check_folders(self, *, compute: bool) -> None:
-        """Raise BenchmarkError now, rather than after hours, if a folder cannot be written."""
+    def check(self, *, compute: bool) -> None:
+        """Raise BenchmarkError now, rather than after hours, for a folder or a device that cannot be used."""
         usable_folder(self.results, "rendered tables")
         if compute:
             usable_folder(self.runs, "cells and checkpoints")
             if any(not self.library.is_prepared(n) for n in self.usable):
                 usable_folder(self.data, "data sets")
+            if self.device == "cuda" and any(METHODS[cell.method].trained for cell in self.cells()):
+                resolve_device(self.device)
 
     def compute(self) -> list[Outcome]:
         """Run the cells one after another; damaged data sets are found before anything is computed."""

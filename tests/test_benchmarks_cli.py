@@ -200,6 +200,15 @@ def test_an_unknown_name_lists_the_valid_ones_and_the_nearest(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_runs(
+    random_walk: type[RandomWalk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused(table(tmp_path, "--device", "cuda"), "no CUDA device", "--device cpu")
+    assert not (tmp_path / "data").exists() or not list((tmp_path / "data").iterdir())
+
+
 def test_an_unknown_table_is_refused() -> None:
     refused(CliRunner().invoke(main, ["table", "9"]), "'9'", "choose from: 1")
 
