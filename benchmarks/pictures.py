@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,7 +45,8 @@ def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foregr
 def save_panels(path: Path, panels: Panels) -> None:
     """Write panels as a compressed .npz, atomically."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **panels)
+    members: dict[str, Any] = dict(panels)
+    np.savez_compressed(buffer, **members)
     write_atomic(path, buffer.getvalue())
 
 

@@ -22,10 +22,11 @@ import numpy as np
 
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
-from benchmarks.cells import Cell, Row, settings_key
+from benchmarks.cells import Cell, Row
 from benchmarks.data import Evaluation, Library
 from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.files import is_refusal, reason, write_atomic, write_json
+from benchmarks.jobs import Job, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import draw_panels, make_panels, save_panels
 from benchmarks.progress import FitProgress, GentleStop, segment_progress
@@ -223,49 +224,6 @@ class Runner:
             target = self.runs / "replaced" / f"{folder.parent.name}-{folder.name}-{stamp}"
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
-
-
-class Job:
-    """A cell with its settings resolved: what identifies it, and what it needs."""
-
-    def __init__(self, cell: Cell, library: Library) -> None:
-        self.cell = cell
-        spec, size = METHODS[cell.method], library.budget.image_size
-        self.config = spec.load().configure(
-            variant=cell.variant,
-            preset=cell.preset,
-            dataset=cell.train_dataset or cell.test_dataset,
-            image_size=size,
-        )
-        self.fit_settings: dict[str, Any] = {
-            "method": cell.method,
-            "variant": cell.variant,
-            "train_dataset": cell.train_dataset,
-            "preset": cell.preset,
-            "seed": cell.seed,
-            "config": asdict(self.config),
-            "image_size": size,
-            "train_images": len(library.training_rows(cell.train_dataset)) if spec.trained else 0,
-            "train_data_sha256": library.dataset(cell.train_dataset).sha256 if spec.trained else "",
-        }
-        self.settings: dict[str, Any] = {
-            **self.fit_settings,
-            "test_dataset": cell.test_dataset,
-            "split": cell.split,
-            "n_images": len(library.evaluation_rows(cell.test_dataset, cell.split)),
-            "data_sha256": library.dataset(cell.test_dataset).sha256,
-            "protocol": spec.protocol_of(cell.variant),
-        }
-        self.fit_key = settings_key(self.fit_settings)
-        self.key = settings_key(self.settings)
-
-
-def row_command(table: str, cell: Cell) -> str:
-    """What a stranger pastes to make the row again."""
-    return (
-        f"python -m benchmarks table {table} --preset {cell.preset} --datasets {cell.test_dataset} "
-        f"--methods {cell.method} --seeds {cell.seed}"
-    )
 
 
 def draw_live(

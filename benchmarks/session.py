@@ -15,10 +15,11 @@ from tqdm import tqdm
 from benchmarks.cells import Cell
 from benchmarks.data import Library
 from benchmarks.files import usable_folder
+from benchmarks.jobs import Job
 from benchmarks.provenance import resolve_device
 from benchmarks.registry import DATASETS, METHODS, PRESETS
 from benchmarks.report import Report, write_report
-from benchmarks.runs import Job, Outcome, Runner
+from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, load_table, plan
 
 log = logging.getLogger(__name__)

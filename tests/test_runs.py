@@ -21,10 +21,11 @@ from benchmarks.cells import Cell, make_cell, read_row, settings_key
 from benchmarks.data import Library, object_boxes, resize_images, resize_objects
 from benchmarks.errors import BenchmarkError, Busy, NotPrepared
 from benchmarks.files import write_atomic
+from benchmarks.jobs import Job
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import load_panels
 from benchmarks.progress import FitProgress, GentleStop
-from benchmarks.runs import Job, Outcome, Runner
+from benchmarks.runs import Outcome, Runner
 from data_prep.store import StoreError
 
 ROOT = Path(__file__).parents[1]
