@@ -88,6 +88,7 @@ class Row:
     train_data_sha256: str
     image_size: int
     train_images: int
+    """How many images it was trained on."""
     finished: str
     """UTC, ISO 8601."""
     key: str

@@ -87,11 +87,9 @@ class Library:
         spec = DATASETS[name]
         return self.dataset(name).rows(spec.train, self.budget.train_images if spec.generated else None)
 
-    def training_images(self, name: str) -> np.ndarray:
-        """Images that methods are trained on, without labels: (N, S, S, 3) uint8 at the budget's size."""
-        return resize_images(
-            take(self.dataset(name).images, self.training_rows(name)), self.budget.image_size
-        )
+    def training_images(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """Images to train on, without labels: (N, S, S, 3) uint8 at the budget's size."""
+        return resize_images(take(self.dataset(name).images, rows), self.budget.image_size)
 
     def evaluation_rows(self, name: str, split: str) -> np.ndarray:
         """Rows that are scored: the subset's, thinned evenly to the budget's number."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from benchmarks.cells import Cell, settings_key
 from benchmarks.data import Library
 from benchmarks.registry import METHODS
@@ -22,6 +24,7 @@ class Job:
             dataset=cell.train_dataset or cell.test_dataset,
             image_size=size,
         )
+        self.train_rows = self._train_rows(library)
         self.fit_settings: dict[str, Any] = {
             "method": cell.method,
             "variant": cell.variant,
@@ -30,7 +33,7 @@ class Job:
             "seed": cell.seed,
             "config": asdict(self.config),
             "image_size": size,
-            "train_images": len(library.training_rows(cell.train_dataset)) if spec.trained else 0,
+            "train_images": len(self.train_rows),
             "train_data_sha256": library.dataset(cell.train_dataset).sha256 if spec.trained else "",
         }
         self.settings: dict[str, Any] = {
@@ -43,6 +46,13 @@ class Job:
         }
         self.fit_key = settings_key(self.fit_settings)
         self.key = settings_key(self.settings)
+
+    def _train_rows(self, library: Library) -> np.ndarray:
+        """Rows to train on: the first so many, where the method's settings have a `train_images` that says so."""
+        if not METHODS[self.cell.method].trained:
+            return np.empty(0, np.int64)
+        rows = library.training_rows(self.cell.train_dataset)
+        return rows[: getattr(self.config, "train_images", None)]
 
 
 def row_command(table: str, cell: Cell) -> str:

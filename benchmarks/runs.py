@@ -153,7 +153,7 @@ class Runner:
             progress = FitProgress(folder, f"{cell.method} trains on {cell.train_dataset}", stop, live)
             try:
                 method.fit(
-                    self.library.training_images(cell.train_dataset),
+                    self.library.training_images(cell.train_dataset, job.train_rows),
                     config=job.config,
                     seed=cell.seed,
                     device=device,

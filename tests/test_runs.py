@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from fake_methods import RandomWalk
+from fake_methods import RandomWalk, WalkConfig
 
 from baselines.grabcut import GrabCut
 from benchmarks.cells import Cell, make_cell, read_row, settings_key
@@ -150,11 +151,24 @@ def test_the_training_images_are_the_training_split(
     np.testing.assert_array_equal(seen["images"], dataset.images[dataset.rows("train")])
 
 
+def test_a_method_may_train_on_the_first_images_only(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass(frozen=True)
+    class Few(WalkConfig):
+        train_images: int = 10
+
+    monkeypatch.setattr(random_walk, "configure", lambda **options: Few())
+    library = Library(smoke_data, "smoke")
+    Runner(tmp_path / "runs", library, device="cpu").run(cell())
+    assert list(Job(cell(), library).train_rows) == list(library.training_rows("tm-dsprites")[:10])
+    row = read_row(folder_of(smoke_data, tmp_path / "runs", cell()) / "row.json")
+    assert row.train_images == 10
+
+
 def test_other_settings_or_data_are_another_cell(
     random_walk: type[RandomWalk], smoke_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dataclasses import replace
-
     library = Library(smoke_data, "smoke")
     before = Job(cell(), library)
     real = random_walk.configure
