@@ -1,0 +1,73 @@
+"""Checkpoints: written whole or not at all, the last two kept, the newest sound one resumed from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+KEEP = 2
+
+
+class CheckpointError(Exception):
+    """A checkpoint cannot be read or written; the message is one sentence for the user."""
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write `state` as `step-<step>.pt` in `folder` and drop all but the last two; CheckpointError if it cannot."""
+    path = folder / f"step-{step:08d}.pt"
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path}: the checkpoint could not be written ({error}); earlier checkpoints are intact: "
+            "free some space or choose another folder, and run the same command again"
+        ) from error
+    for old in checkpoint_paths(folder)[:-KEEP]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def checkpoint_paths(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read one checkpoint onto the CPU; CheckpointError if it is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no such checkpoint; train first, or name the folder of a run"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint, it may be cut short; delete it") from error
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read, or None where there is none at all.
+
+    A damaged one is passed over with a warning, for the one before it; CheckpointError if all are damaged.
+    """
+    paths = checkpoint_paths(folder)
+    for path in reversed(paths):
+        try:
+            return load_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("%s; the one before it is used", error)
+    if paths:
+        raise CheckpointError(
+            f"{folder}: none of its checkpoints can be read; delete the folder to start anew"
+        )
+    return None

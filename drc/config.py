@@ -1,0 +1,98 @@
+"""The settings of DRC: what each means, the authors' values, and the presets of each budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class DRCConfig:
+    """All settings of one run; the defaults are the authors' (birds, all images)."""
+
+    # The model (Sections 3.2 and 3.4)
+    image_size: int = 128  # pixels a side: 4 times a power of two
+    width: int = 64  # channels at full resolution; each halving of the resolution doubles them
+    z_fg: int = 256  # length of the foreground's latent vector
+    z_bg: int = 256  # ... of the background's
+    z_reassign: int = 512  # ... of the pixel re-assignment's
+    classes: int = 200  # length of the symbolic vectors y
+    reassign: bool = True  # pixel re-assignment of the background (Table 2: "w/o pix. re-assign.")
+    likelihood: str = "l1"  # "l1": Laplace, as released; "l2": the paper's Gaussian (Eq. 5)
+    sigma: float = 0.25  # σ of Eq. 5
+
+    # The E-step (Algorithm 1, lines 3 and 4)
+    posterior_steps: int = 40
+    posterior_step_size: float = 0.1  # δ₁; the s of Eq. 13 is ½δ²
+    prior_steps: int = 60
+    prior_step_size: float = 0.4  # δ₀
+    momentum: float = 0.0  # of the posterior chains; 0 is Eq. 13
+    temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
+    pixel_weight: float = 1.0  # on the pixels' part of the potential, to make up for small images
+    persistent: bool = True  # chains go on from their last visit (Table 2: "short-run chain" starts anew)
+
+    # The M-step (lines 5 and 6)
+    train_steps: int = 50_000  # the authors state no length
+    train_images: int | None = None  # only the first so many images; None: all
+    batch_size: int = 48
+    lr_generators: float = 1e-4  # η_β
+    lr_lebm: float = 2e-5  # η_α
+    lr_decay: float = 0.0  # share of the steps, at the end, over which both fall to a tenth
+    sigma_in_m_step: bool = False  # divide the M-step's likelihood by 2σ² too
+    tv_weight: float = 0.01  # total variation of the background
+    pseudo_label_weight: float = 0.1  # cross-entropy of the auxiliary classifiers
+    ortho_weight: float = 0.1  # orthogonality of the region networks' convolutions
+
+    # Inference (Section 3.3)
+    inference_steps: int = 300
+    inference_step_size: float = 0.1
+    inference_batch_size: int = 64
+
+
+# A variant of Table 2 is the full model with these settings changed.
+VARIANT_CHANGES: dict[str, dict] = {
+    "full": {},
+    "no-pixel-reassignment": {"reassign": False},
+    "no-pseudo-label": {"pseudo_label_weight": 0.0},
+    "no-tv": {"tv_weight": 0.0},
+    "no-ortho": {"ortho_weight": 0.0},
+    "short-run-chain": {"persistent": False},
+}
+VARIANTS = tuple(VARIANT_CHANGES)
+
+# The authors' settings for each run; "-split" runs train on the training images alone (Tables 3 and 4).
+PAPER_CHANGES: dict[str, dict] = {
+    "birds": {},
+    "birds-split": {},
+    "dogs": {},
+    "dogs-split": {"z_bg": 192},
+    "cars": {"z_bg": 192},
+    "cars-split": {},
+    "clevr6": {"z_bg": 2, "z_reassign": 256, "inference_steps": 20_000},
+    "tm-dsprites": {"z_bg": 4, "z_reassign": 1024, "inference_steps": 5_000},
+}
+
+# Budgets: how far the paper's settings are cut down. `paper` cuts nothing.
+BUDGET_CHANGES: dict[str, dict] = {
+    "paper": {},
+    "gpu": {"train_steps": 3_000, "inference_steps": 300},
+    "quick": {},
+    "smoke": {
+        "width": 4, "z_fg": 8, "z_bg": 4, "z_reassign": 8, "classes": 10, "posterior_steps": 2, "prior_steps": 2,
+        "train_steps": 4, "train_images": 16, "batch_size": 8, "inference_steps": 4,
+    },
+}  # fmt: skip
+
+
+def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DRCConfig:
+    """The settings of `variant` (Table 2) on `dataset` under the budget `preset`, for images of `image_size` pixels.
+
+    A data set the paper does not have is trained with the settings of birds; a variant of a paper's data set, such
+    as tm-dsprites-grey, with those of the longest name that it starts with. ValueError names an unknown variant or
+    preset.
+    """
+    for kind, name, known in (("variant", variant, VARIANT_CHANGES), ("preset", preset, BUDGET_CHANGES)):
+        if name not in known:
+            raise ValueError(f"DRC has no {kind} {name!r}; it has {', '.join(known)}")
+    base = max((name for name in PAPER_CHANGES if dataset.startswith(name)), key=len, default="birds")
+    changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset] | VARIANT_CHANGES[variant]
+    return replace(DRCConfig(), image_size=image_size, **changes)

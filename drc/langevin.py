@@ -1,0 +1,28 @@
+"""Langevin dynamics (Eq. 13): the one sampler of both the posterior and the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def langevin(
+    potential: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor, step_size: float, momentum: float = 0.0
+) -> Tensor:
+    """v ← μv - ½δ²∇U(z) + δ√(1-μ)ε, z ← z + v, from v = 0, once for every slice of `noise`.
+
+    Without momentum this is Eq. 13, with s = ½δ², for the target Q ∝ exp(-U); with it, its underdamped form, which
+    has the same target and a stationary variance of 1 / (1 - δ²/4(1+μ)) where that is N(0, 1). `potential` maps
+    (B, d) to U (B,), one number a chain; `z` is (B, d); `noise` is (steps, B, d), standard normal, or scaled by the
+    square root of a temperature; `step_size` is δ; `momentum` is μ in [0, 1). Chains do not see one another.
+    Returns the last z, detached.
+    """
+    z, v = z.detach(), torch.zeros_like(z)
+    for epsilon in noise:
+        z.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(potential(z).sum(), z)
+        v = momentum * v - 0.5 * step_size**2 * gradient + step_size * (1 - momentum) ** 0.5 * epsilon
+        z = z.detach() + v
+    return z

@@ -1,0 +1,100 @@
+"""The terms of Eq. 12 and the regularisers of Section 3.4, one small function each, and the two steps' sums."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drc.config import DRCConfig
+from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods
+from drc.networks import Energies
+
+
+def total_variation(picture: Tensor) -> Tensor:
+    """|dx| + |dy|, each averaged over its own differences: (B, C, H, W) -> scalar."""
+    dx, dy = picture.diff(dim=3).abs(), picture.diff(dim=2).abs()
+    return dx.mean() + dy.mean()
+
+
+def total_variation_sum(picture: Tensor) -> Tensor:
+    """|dx| + |dy| summed over everything but the batch: (B, C, H, W) -> (B,)."""
+    dx, dy = picture.diff(dim=3).abs(), picture.diff(dim=2).abs()
+    return dx.sum(dim=(1, 2, 3)) + dy.sum(dim=(1, 2, 3))
+
+
+def pseudo_label_loss(class_logits: Tensor, prior_logits: Tensor) -> Tensor:
+    """Cross-entropy of the classifier against the LEBM's symbolic vector y, both (B, classes) -> scalar."""
+    return F.cross_entropy(class_logits, prior_logits.detach().softmax(dim=1))
+
+
+def orthogonality(*networks: nn.Module) -> Tensor:
+    """Squared off-diagonal entries of W Wᵀ over every 4-D weight W, rows being output channels -> scalar."""
+    total = torch.zeros(())
+    for network in networks:
+        for weight in network.parameters():
+            if weight.ndim == 4:
+                gram = weight.flatten(1) @ weight.flatten(1).T
+                total = total + gram.square().sum() - gram.diagonal().square().sum()
+    return total
+
+
+def prior_potential(model: DRCModel, z: Tensor) -> Tensor:
+    """-log p_α(z) up to a constant (Eq. 2): energy(z) + ½‖z‖², (B, d) -> (B,)."""
+    return model.lebm(z).energy + 0.5 * z.square().sum(dim=1)
+
+
+def posterior_potential(model: DRCModel, render, z: Tensor, images: Tensor, config: DRCConfig) -> Tensor:
+    """The E-step's potential -log p_θ(z | x) up to a constant (Eqs. 9 to 12): (B, d), (B, 3, H, W) -> (B,).
+
+    `render` is the model's forward or a compiled form of it. σ enters here as 2σ².
+    """
+    regions = render(z)
+    log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
+    pixels = -expected_log_likelihood(regions.pi, log_p).sum(dim=(1, 2, 3))
+    pixels = pixels + config.tv_weight * total_variation_sum(regions.content_bg)
+    return config.pixel_weight * pixels + prior_potential(model, z)
+
+
+class GeneratorTerms(NamedTuple):
+    """The M-step's terms for the generators, unweighted scalars (to be minimised)."""
+
+    likelihood: Tensor
+    tv: Tensor
+    pseudo_fg: Tensor
+    pseudo_bg: Tensor
+    ortho: Tensor
+
+    def total(self, config: DRCConfig) -> Tensor:
+        """The weighted sum that the generators descend."""
+        pseudo = config.pseudo_label_weight * (self.pseudo_fg + self.pseudo_bg)
+        return self.likelihood + config.tv_weight * self.tv + pseudo + config.ortho_weight * self.ortho
+
+
+def generator_terms(
+    model: DRCModel, regions: Regions, energies: Energies, images: Tensor, config: DRCConfig
+) -> GeneratorTerms:
+    """The M-step's terms at the sampled z (Algorithm 1, line 6); the likelihood is -mean over pixels and channels."""
+    scale = 2 * config.sigma**2 if config.sigma_in_m_step else 1.0
+    log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=scale)
+    zero = images.new_zeros(())
+    pseudo_fg = pseudo_bg = zero
+    if model.fg.classifier is not None and model.bg.classifier is not None:
+        picture_fg = regions.content_fg * regions.logit_fg.sigmoid()
+        picture_bg = regions.source_bg * regions.source_logit_bg.sigmoid()
+        pseudo_fg = pseudo_label_loss(model.fg.classifier(picture_fg), energies.classes_fg)
+        pseudo_bg = pseudo_label_loss(model.bg.classifier(picture_bg), energies.classes_bg)
+    return GeneratorTerms(
+        likelihood=-expected_log_likelihood(regions.pi, log_p).mean(),
+        tv=total_variation(regions.content_bg),
+        pseudo_fg=pseudo_fg,
+        pseudo_bg=pseudo_bg,
+        ortho=orthogonality(model.fg, model.bg) if config.ortho_weight else zero,
+    )
+
+
+def lebm_loss(model: DRCModel, z_posterior: Tensor, z_prior: Tensor) -> Tensor:
+    """Contrast of the energy at posterior and prior samples (Eq. 3; Algorithm 1, line 5) -> scalar."""
+    return model.lebm(z_posterior).energy.mean() - model.lebm(z_prior).energy.mean()

@@ -1,0 +1,33 @@
+"""Random numbers that depend on what they are for, and on nothing that ran before.
+
+A chain's noise is keyed by (seed, stream, image, visit): its path does not depend on the batch it sits in, on the
+number of processes, or on whether training was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+INITIAL, POSTERIOR, PRIOR, ORDER, FLIP = range(5)  # what a stream of numbers is for
+
+
+def keyed_generator(*key: int) -> torch.Generator:
+    """A CPU generator seeded by a tuple of non-negative integers."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+def chain_noise(seed: int, stream: int, images: Iterable[int], visit: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal numbers for each image's chain on its `visit`-th visit: (images, *shape)."""
+    return torch.stack(
+        [torch.randn(shape, generator=keyed_generator(seed, stream, i, visit)) for i in images]
+    )
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    """The order in which an epoch goes through its images: a permutation of range(count)."""
+    return torch.randperm(count, generator=keyed_generator(seed, ORDER, epoch))

@@ -1,0 +1,57 @@
+"""Masks and regions of images never seen: z from white noise, posterior steps only (Section 3.3, Inference)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drc import fast, rng
+from drc.config import DRCConfig
+from drc.langevin import langevin
+from drc.model import DRCModel, Regions
+from drc.objectives import posterior_potential
+from drc.trainer import frozen, to_signed
+
+
+def infer(model: DRCModel, images: Tensor, rows: range, config: DRCConfig, seed: int) -> Tensor:
+    """Posterior samples for images (B, 3, H, W) in [-1, 1] -> z (B, d).
+
+    Every chain starts from N(0, I) and takes `inference_steps` Langevin steps; its numbers are keyed by its row, so
+    a mask does not depend on the batch it was inferred in.
+    """
+    c, device = config, images.device
+    z = rng.chain_noise(seed, rng.INITIAL, rows, 0, (model.z_dim,)).to(device)
+    with frozen(model):
+        for visit, done in enumerate(range(0, c.inference_steps, c.posterior_steps)):
+            steps = min(c.posterior_steps, c.inference_steps - done)
+            noise = rng.chain_noise(seed, rng.POSTERIOR, rows, visit, (steps, model.z_dim)).transpose(0, 1)
+            z = langevin(
+                partial(posterior_potential, model, partial(fast.render, model), images=images, config=c),
+                z,
+                noise.to(device) * c.temperature**0.5,
+                c.inference_step_size,
+                c.momentum,
+            )
+    return z
+
+
+def infer_regions(
+    model: DRCModel,
+    images: np.ndarray,
+    config: DRCConfig,
+    seed: int,
+    device: str,
+    progress: Callable[..., None] | None = None,
+) -> Iterator[Regions]:
+    """Regions of images (N, H, W, 3) uint8, a batch at a time, in order."""
+    for first in range(0, len(images), config.inference_batch_size):
+        rows = range(first, min(first + config.inference_batch_size, len(images)))
+        z = infer(model, to_signed(images[rows.start : rows.stop], device), rows, config, seed)
+        with torch.no_grad():
+            yield fast.render(model, z)
+        if progress is not None:
+            progress(rows.stop, len(images))

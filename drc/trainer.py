@@ -1,0 +1,224 @@
+"""Algorithm 1: learn both generators and the latent EBM by EM, with persistent Langevin chains for every image."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drc import fast, rng
+from drc.checkpoint import load_newest, save_checkpoint
+from drc.config import DRCConfig
+from drc.langevin import langevin
+from drc.model import DRCModel
+from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
+
+Progress = Callable[..., None]
+
+
+class DivergedError(Exception):
+    """Training left the finite numbers; the message names the step, the term and the last good checkpoint."""
+
+
+def to_signed(images: np.ndarray, device: str | torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+@contextmanager
+def frozen(model: DRCModel) -> Iterator[None]:
+    """Within it, gradients go to the latents alone."""
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.requires_grad_(True)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
+
+    Yields a function that tells whether one has come. Outside the main thread it changes nothing.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(number: int, frame: object) -> None:
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Trainer:
+    """The state of one training run: model, optimisers and all chains. `images` is (N, H, W, 3) uint8."""
+
+    def __init__(self, images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> None:
+        self.config, self.seed, self.device = config, seed, torch.device(device)
+        self.images = images[: config.train_images] if config.train_images else images
+        self.count = len(self.images)
+        self.batch_size = min(config.batch_size, self.count)
+        self.step = 0
+        self.model = DRCModel(config, seed).to(self.device)
+        self.render = partial(fast.render, self.model)
+        betas = (0.5, 0.999)
+        self.optimiser_generators = torch.optim.Adam(
+            self.model.generator_parameters(), lr=config.lr_generators, betas=betas
+        )
+        self.optimiser_lebm = torch.optim.Adam(self.model.lebm.parameters(), lr=config.lr_lebm, betas=betas)
+        start = rng.chain_noise(seed, rng.INITIAL, range(self.count), 0, (2, self.model.z_dim))
+        self.posterior_chains, self.prior_chains = start.unbind(dim=1)  # both from p_0, N(0, I)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """An epoch's last, smaller batch is dropped: its images come first again in other epochs."""
+        return self.count // self.batch_size
+
+    def batch(self) -> tuple[list[int], int]:
+        """The images of the next step and how often each has been visited before."""
+        epoch, position = divmod(self.step, self.batches_per_epoch)
+        order = rng.epoch_order(self.seed, epoch, self.count)
+        return order[position * self.batch_size :][: self.batch_size].tolist(), epoch
+
+    def noise(self, stream: int, rows: list[int], visit: int, steps: int) -> Tensor:
+        """What the chains of `rows` are shaken with on this visit: (steps, B, d)."""
+        noise = rng.chain_noise(self.seed, stream, rows, visit, (steps, self.model.z_dim))
+        return noise.transpose(0, 1).to(self.device)
+
+    def sample(self, rows: list[int], visit: int, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The E-step: take the chains of `rows` on (Algorithm 1, lines 3 and 4) -> z_posterior, z_prior (B, d)."""
+        c = self.config
+        posterior, prior = self.posterior_chains[rows], self.prior_chains[rows]
+        if not c.persistent:
+            shape = (2, self.model.z_dim)
+            posterior, prior = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, shape).unbind(dim=1)
+        with frozen(self.model):
+            z_prior = langevin(
+                partial(prior_potential, self.model),
+                prior.to(self.device),
+                self.noise(rng.PRIOR, rows, visit, c.prior_steps),
+                c.prior_step_size,
+            )
+            z_posterior = langevin(
+                partial(posterior_potential, self.model, self.render, images=images, config=c),
+                posterior.to(self.device),
+                self.noise(rng.POSTERIOR, rows, visit, c.posterior_steps) * c.temperature**0.5,
+                c.posterior_step_size,
+                c.momentum,
+            )
+        self.posterior_chains[rows], self.prior_chains[rows] = z_posterior.cpu(), z_prior.cpu()
+        return z_posterior, z_prior
+
+    def learn(self, images: Tensor, z_posterior: Tensor, z_prior: Tensor) -> dict[str, float]:
+        """The M-step: one update of α and one of β (Algorithm 1, lines 5 and 6) -> the terms, as numbers."""
+        regions, energies = self.render(z_posterior), self.model.lebm(z_posterior)
+        terms = generator_terms(self.model, regions, energies, images, self.config)
+        contrast = lebm_loss(self.model, z_posterior, z_prior)
+        values = {name: term.item() for name, term in terms._asdict().items()} | {
+            "lebm": contrast.item(),
+            "reconstruction": (regions.image - images).abs().mean().item(),
+            "foreground": regions.pi[:, 0].mean().item(),
+            "z_norm": z_posterior.square().mean().sqrt().item(),
+        }
+        self.check_finite(values)
+        self.optimiser_generators.zero_grad(set_to_none=True)
+        terms.total(self.config).backward()
+        self.optimiser_generators.step()
+        self.optimiser_lebm.zero_grad(set_to_none=True)
+        contrast.backward()
+        self.optimiser_lebm.step()
+        return values
+
+    def check_finite(self, values: dict[str, float]) -> None:
+        """DivergedError at the first term that is not a finite number, before any weight has taken it in."""
+        for name, value in values.items():
+            if not np.isfinite(value):
+                raise DivergedError(
+                    f"training diverged at step {self.step}: {name} is {value}; lower the learning rates or step "
+                    "sizes, or run again to go on from the last checkpoint"
+                )
+
+    def train_step(self) -> dict[str, float]:
+        """One iteration of Algorithm 1."""
+        rows, visit = self.batch()
+        images = to_signed(self.images[rows], self.device)
+        self.set_learning_rates()
+        z_posterior, z_prior = self.sample(rows, visit, images)
+        values = self.learn(images, z_posterior, z_prior)
+        self.step += 1
+        return values
+
+    def set_learning_rates(self) -> None:
+        """Constant, then linearly to a tenth over the last `lr_decay` share of the steps."""
+        c = self.config
+        left = 1 - self.step / c.train_steps
+        factor = 0.1 + 0.9 * min(1.0, left / c.lr_decay) if c.lr_decay else 1.0
+        self.optimiser_generators.param_groups[0]["lr"] = factor * c.lr_generators
+        self.optimiser_lebm.param_groups[0]["lr"] = factor * c.lr_lebm
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on: loadable with `weights_only=True`."""
+        return {
+            "config": asdict(self.config),
+            "seed": self.seed,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimiser_generators": self.optimiser_generators.state_dict(),
+            "optimiser_lebm": self.optimiser_lebm.state_dict(),
+            "posterior_chains": self.posterior_chains,
+            "prior_chains": self.prior_chains,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up where `state` was saved; ValueError if it is of other settings, another seed or other images."""
+        theirs = (state["config"], state["seed"], len(state["posterior_chains"]))
+        if theirs != (asdict(self.config), self.seed, self.count):
+            raise ValueError("the checkpoint was made with other settings, another seed or other images")
+        self.model.load_state_dict(state["model"])
+        self.optimiser_generators.load_state_dict(state["optimiser_generators"])
+        self.optimiser_lebm.load_state_dict(state["optimiser_lebm"])
+        self.posterior_chains, self.prior_chains = state["posterior_chains"], state["prior_chains"]
+        self.step = state["step"]
+
+
+def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds: float = 60.0) -> DRCModel:
+    """Run `trainer` to its last step, from the newest checkpoint in `folder` if there is one.
+
+    A checkpoint is written every `checkpoint_seconds`, at the end, and, between two steps, when SIGINT or SIGTERM
+    asks the run to stop, which it then does with KeyboardInterrupt.
+    `progress(step, total, **values)` is called after every step. Returns the trained model.
+    """
+    state = load_newest(folder)
+    if state is not None:
+        trainer.load_state(state)
+    total, saved = trainer.config.train_steps, time.monotonic()
+    with deferred_interrupts() as interrupted:
+        while trainer.step < total:
+            values = trainer.train_step()
+            if interrupted() or trainer.step == total or time.monotonic() - saved > checkpoint_seconds:
+                save_checkpoint(folder, trainer.step, trainer.state())
+                saved = time.monotonic()
+            progress(trainer.step, total, **values)
+            if interrupted():
+                raise KeyboardInterrupt
+    return trainer.model
