@@ -48,7 +48,7 @@ class Job:
         self.key = settings_key(self.settings)
 
     def _train_rows(self, library: Library) -> np.ndarray:
-        """Rows to train on: the first so many, where the method's settings have a `train_images` that says so."""
+        """Rows to train on: only the first so many, where the method's settings have a `train_images`."""
         if not METHODS[self.cell.method].trained:
             return np.empty(0, np.int64)
         rows = library.training_rows(self.cell.train_dataset)

@@ -61,6 +61,7 @@ class GentleStop:
 class FitProgress:
     """The `progress` that fit is given: call it as progress(step, total, **values) after every step.
 
+    The bar shows the value called reconstruction alone if there is one; progress.jsonl keeps all.
     Seconds count over restarts, live pictures excluded. KeyboardInterrupt is raised here on a stop.
     """
 
@@ -100,7 +101,8 @@ class FitProgress:
             self._bar = tqdm(
                 total=total, initial=max(step - 1, 0), desc=self._title, unit="step", mininterval=0.5
             )
-        self._bar.set_postfix({k.replace("_", " "): f"{v:.4g}" for k, v in values.items()}, refresh=False)
+        shown = {k: v for k, v in values.items() if k.startswith("reconstruction")} or values
+        self._bar.set_postfix({k.replace("_", " "): f"{v:.4g}" for k, v in shown.items()}, refresh=False)
         self._bar.update(step - self._bar.n)
 
     def _record(self, step: int, total: int, values: dict[str, float]) -> None:
