@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from data_prep import cli_look, cli_make
+from data_prep import cli_look, cli_make, cli_pseudo
 from data_prep.cli import Group
 
 
@@ -19,6 +19,8 @@ def main() -> None:
 for command in (
     cli_make.tm_dsprites_command,
     cli_make.birds_command,
+    cli_pseudo.dogs_command,
+    cli_pseudo.cars_command,
     cli_make.clevr6_command,
     cli_make.folder_command,
     cli_make.authors_command,

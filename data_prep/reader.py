@@ -99,8 +99,8 @@ class PreparedDataset:
             raise StoreError(f"{self.path / MANIFEST} was changed after it was written; {REMEDY}.")
         damaged = [
             member
-            for member in MEMBERS
-            if sha256_of(self.path / member) != self.manifest["files"][member]["sha256"]
+            for member, entry in self.manifest["files"].items()
+            if sha256_of(self.path / Path(member).name) != entry["sha256"]
         ]
         if damaged:
             names = " and ".join(damaged)

@@ -82,6 +82,7 @@ class DatasetWriter:
         self._partial = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
         self._counts: Counter[str] = Counter()
         self._columns: list[str] = []
+        self._attached: list[str] = []
 
     def __enter__(self) -> DatasetWriter:
         check_target(self.path, force=self.force)
@@ -136,6 +137,12 @@ class DatasetWriter:
         """Note an item that was left out; the manifest lists it with its reason."""
         self.skipped.append({"item": item, "reason": reason})
 
+    def attach(self, member: str, text: str) -> None:
+        """Put a text file beside the data, hashed like it. Raises StoreError if the disk refuses."""
+        with self._disk_errors():
+            (self._partial / member).write_text(text, encoding="utf-8")
+        self._attached.append(member)
+
     def __len__(self) -> int:
         return sum(self._counts.values())
 
@@ -187,7 +194,7 @@ class DatasetWriter:
                 "bytes": (self._partial / member).stat().st_size,
                 "sha256": sha256_of(self._partial / member),
             }
-            for member in MEMBERS
+            for member in (*MEMBERS, *self._attached)
         }
         manifest["manifest_sha256"] = manifest_digest(manifest)
         text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,170 @@
+"""What a segmenter found in each image, in a text file that an interrupted run goes on with.
+
+The first line names the format and the annotator's settings; every further line is one image: its id, its
+size and the instances found, each with category, score, box and mask. A mask is the list of run lengths of
+its box in row order, beginning with background.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from data_prep.errors import SourceError, one_line
+
+FORMAT = "drc-annotations"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object a segmenter found."""
+
+    category: str
+    """COCO's name, for example dog."""
+    score: float
+    """0 to 1."""
+    mask: np.ndarray
+    """(H,W) bool, as large as the image."""
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """x, y, width and height of the mask in pixels; all 0 if the mask is empty."""
+        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
+        if not len(rows):
+            return 0, 0, 0, 0
+        left, top = int(columns[0]), int(rows[0])
+        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
+def encode(instance: Instance) -> dict[str, Any]:
+    """An instance as JSON values."""
+    x, y, w, h = instance.box
+    inside = np.concatenate([[0], instance.mask[y : y + h, x : x + w].reshape(-1).astype(np.int8), [-1]])
+    ends = np.flatnonzero(np.diff(inside)) if w and h else np.array([], dtype=np.int64)
+    runs = np.diff(np.concatenate([[0], ends]))
+    return {
+        "category": instance.category,
+        "score": round(float(instance.score), 4),
+        "box": [x, y, w, h],
+        "runs": runs.tolist(),
+    }
+
+
+def decode(values: dict[str, Any], height: int, width: int) -> Instance:
+    """The inverse of `encode` for an image of that size. Raises ValueError or KeyError on other values."""
+    x, y, w, h = values["box"]
+    runs = np.array(values["runs"], dtype=np.int64)
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    mask = np.zeros((height, width), dtype=bool)
+    if w and h:
+        mask[y : y + h, x : x + w] = inside.reshape(h, w)
+    return Instance(values["category"], values["score"], mask)
+
+
+class AnnotationFile:
+    """Annotations on disk; use as a context manager.
+
+    Opening reads the ids that are done; a last line that was cut off is dropped. Raises SourceError if the
+    file is no annotation file or was made with other settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path = path
+        self._head = {"format": FORMAT, "version": VERSION, "annotator": settings}
+        self._offsets: dict[str, int] = {}
+        self._stream: BinaryIO | None = None
+
+    def __enter__(self) -> AnnotationFile:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream = self.path.open("r+b" if self.path.exists() else "w+b")
+            self._index(self._stream)
+        except OSError as error:
+            raise SourceError(
+                f"{self.path} cannot be opened for writing ({one_line(error)}); choose another --annotations."
+            ) from error
+        except SourceError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def append(self, id: str, size: tuple[int, int], instances: Sequence[Instance]) -> None:
+        """Write one image's annotation; size is (height, width). Raises SourceError if the disk refuses."""
+        assert self._stream is not None
+        line = json.dumps({"id": id, "size": list(size), "instances": [encode(found) for found in instances]})
+        try:
+            offset = self._stream.seek(0, 2)
+            self._stream.write(line.encode() + b"\n")
+            self._stream.flush()
+        except OSError as error:
+            raise SourceError(
+                f"{self.path} cannot be written ({one_line(error)}); what is in it stays: free some space "
+                "and run the same command again."
+            ) from error
+        self._offsets[id] = offset
+
+    def read(self, id: str) -> tuple[tuple[int, int], list[Instance]]:
+        """Size (height, width) of an image that is done, and the instances in it. Raises SourceError."""
+        assert self._stream is not None
+        self._stream.seek(self._offsets[id])
+        try:
+            entry = json.loads(self._stream.readline())
+            height, width = entry["size"]
+            return (height, width), [decode(values, height, width) for values in entry["instances"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceError(
+                f"{self.path}: the annotation of {id} is damaged ({one_line(error)}); "
+                "delete its line and run again."
+            ) from error
+
+    def _index(self, stream: BinaryIO) -> None:
+        """Note where each image's line begins; write the head if the file is new."""
+        first = stream.readline()
+        if not first.endswith(b"\n"):
+            stream.seek(0)
+            stream.truncate()
+            stream.write(json.dumps(self._head).encode() + b"\n")
+            stream.flush()
+            return
+        self._check_head(first)
+        offset = stream.tell()
+        for number, line in enumerate(iter(stream.readline, b""), start=2):
+            if not line.endswith(b"\n"):
+                stream.truncate(offset)
+                return
+            try:
+                self._offsets[json.loads(line)["id"]] = offset
+            except (ValueError, KeyError, TypeError) as error:
+                raise SourceError(
+                    f"{self.path} line {number} is damaged; delete it and run again."
+                ) from error
+            offset += len(line)
+
+    def _check_head(self, line: bytes) -> None:
+        try:
+            head = json.loads(line)
+        except ValueError:
+            head = None
+        if not isinstance(head, dict) or head.get("format") != FORMAT:
+            raise SourceError(f"{self.path} is not a file of annotations; choose another --annotations.")
+        if head != json.loads(json.dumps(self._head)):
+            raise SourceError(
+                f"{self.path} was made with other settings ({head.get('annotator')}); "
+                "use the same ones or choose another --annotations."
+            )

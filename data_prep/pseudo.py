@@ -1,0 +1,214 @@
+"""Data sets without masks of their own: annotate, select, cut out, write, and report what was dropped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.annotations import AnnotationFile, Instance
+from data_prep.annotators import Annotator, annotate
+from data_prep.build import Fault, Options, Sample, check_faults, write_samples
+from data_prep.errors import ItemError
+from data_prep.parallel import ordered_map
+from data_prep.pictures import Crop, read_picture, resize_image, resize_labels, square_around
+from data_prep.selection import REASONS, SelectionRules, select
+from data_prep.store import DatasetWriter, PreparedDataset, check_target
+
+KEPT_LIST = "kept.txt"
+"""Member of the prepared data set: the sources of the images that were kept, one a line."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One raw image with its annotated box (x, y, width, height in pixels)."""
+
+    name: str
+    """Path inside the publisher's archive; also the id."""
+    image: Path
+    split: str
+    label: str
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An item that passed the rules."""
+
+    item: Item
+    crop: Crop
+    chosen: int
+    """Which of the annotated instances is the object."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is special to one data set."""
+
+    name: str
+    """Of the prepared data set; says that masks and selection are re-made."""
+    items: Sequence[Item]
+    faults: Sequence[Fault]
+    paper: dict[str, int]
+    """How many images the authors kept, by split."""
+    licence: str
+    sources: dict[str, str]
+    """SHA-256 of the lists."""
+
+
+def prepare(
+    source: Source,
+    annotator: Annotator,
+    rules: SelectionRules,
+    out: Path,
+    options: Options,
+    *,
+    annotations: Path,
+    batch: int = 8,
+    half_side: float = 0.75,
+) -> PreparedDataset:
+    """Annotate what is not yet in the file `annotations`, keep what passes the rules, and write the data set.
+
+    The file of annotations stays, so an interrupted run goes on, and other rules need no second run of the
+    annotator. Raises SourceError, StoreError or AnnotatorError.
+    """
+    check_target(out, force=options.force)
+    check_faults(source.faults, keep_going=options.keep_going)
+    faults = list(source.faults)
+    with AnnotationFile(annotations, annotator.settings()) as file:
+        faults += _annotate(source.items, annotator, file, options, batch)
+        kept, removed = _select(source.items, file, rules, half_side, faults, options)
+        writer = DatasetWriter(
+            out,
+            name=source.name,
+            size=(options.size, options.size),
+            settings={"rules": asdict(rules), "half_side": half_side, "size": options.size},
+            sources=source.sources,
+            licence=source.licence,
+            command=options.command,
+            expected=len(kept),
+            force=options.force,
+        )
+        with writer:
+            for fault in faults:
+                writer.skip(fault.item, fault.reason)
+            text = "".join(f"{one.item.name}\n" for one in kept)
+            writer.attach(KEPT_LIST, text)
+            writer.notes.update(annotator=annotator.settings(), **_report(kept, removed, source.paper, text))
+            write_samples(
+                writer,
+                _with_masks(kept, file),
+                lambda pair: _make(pair[0], pair[1], options.size),
+                name=lambda pair: pair[0].item.name,
+                options=options,
+                total=len(kept),
+            )
+    assert writer.dataset is not None
+    return writer.dataset
+
+
+def _annotate(
+    items: Sequence[Item], annotator: Annotator, file: AnnotationFile, options: Options, batch: int
+) -> list[Fault]:
+    """Annotate the items the file lacks; returns those whose image cannot be read."""
+    faults: list[Fault] = []
+
+    def attempt(item: Item) -> tuple[Item, np.ndarray | None, str]:
+        try:
+            return item, np.asarray(read_picture(item.image, "RGB")), ""
+        except ItemError as error:
+            return item, None, str(error)
+
+    def readable() -> Iterator[tuple[str, np.ndarray]]:
+        missing = (item for item in items if item.name not in file)
+        for item, image, reason in ordered_map(attempt, missing, workers=options.workers):
+            if image is None:
+                check_faults([Fault(item.name, reason)], keep_going=options.keep_going)
+                faults.append(Fault(item.name, reason))
+            else:
+                yield item.name, image
+
+    annotate(annotator, readable(), file, batch=batch, total=len(items), progress=options.progress)
+    return faults
+
+
+def _select(
+    items: Sequence[Item],
+    file: AnnotationFile,
+    rules: SelectionRules,
+    half_side: float,
+    faults: list[Fault],
+    options: Options,
+) -> tuple[list[Kept], Counter[tuple[str, str]]]:
+    """What passes the rules, and how many of each split each rule dropped; bad boxes join the faults."""
+    kept: list[Kept] = []
+    removed: Counter[tuple[str, str]] = Counter()
+    known = [item for item in items if item.name in file]
+    for item in tqdm(known, desc="select", unit="image", disable=not options.progress):
+        (height, width), instances = file.read(item.name)
+        try:
+            crop = square_around(item.box, (width, height), half=half_side)
+        except ItemError as error:
+            fault = Fault(item.name, f"{item.image}: {error}")
+            check_faults([fault], keep_going=options.keep_going)
+            faults.append(fault)
+            continue
+        chosen, reason = select(instances, item.box, crop, rules)
+        if chosen is None:
+            removed[reason, item.split] += 1
+        else:
+            kept.append(Kept(item, crop, chosen))
+    return kept, removed
+
+
+def _with_masks(kept: Sequence[Kept], file: AnnotationFile) -> Iterator[tuple[Kept, Instance]]:
+    """Each kept item with the instance that was chosen, read one at a time."""
+    for one in kept:
+        yield one, file.read(one.item.name)[1][one.chosen]
+
+
+def _make(one: Kept, instance: Instance, size: int) -> Sample:
+    """Cut one object out and resize it. Raises ItemError naming the file at fault."""
+    image = read_picture(one.item.image, "RGB")
+    if (image.height, image.width) != instance.mask.shape:
+        raise ItemError(f"{one.item.image} is not the image that was annotated: its size differs")
+    x, y, w, h = one.item.box
+    return Sample(
+        resize_image(image, one.crop, size),
+        resize_labels(instance.mask.astype(np.uint8), one.crop, size),
+        id=one.item.name,
+        split=one.item.split,
+        source=one.item.name,
+        extra={
+            "class": one.item.label,
+            "box_x": x,
+            "box_y": y,
+            "box_w": w,
+            "box_h": h,
+            "score": instance.score,
+        },
+    )
+
+
+def _report(
+    kept: Sequence[Kept], removed: Counter[tuple[str, str]], paper: dict[str, int], kept_list: str
+) -> dict[str, Any]:
+    """How many images each rule dropped and how far the rest is from the paper's, by split."""
+    counts = Counter(one.item.split for one in kept)
+    return {
+        "removed": {
+            reason: {split: removed[reason, split] for split in paper}
+            for reason in REASONS
+            if any(removed[reason, split] for split in paper)
+        },
+        "kept": {split: counts[split] for split in paper},
+        "paper": paper,
+        "kept_minus_paper": {split: counts[split] - paper[split] for split in paper},
+        "kept_list_sha256": hashlib.sha256(kept_list.encode()).hexdigest(),
+    }

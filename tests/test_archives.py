@@ -1,0 +1,128 @@
+"""Archives are unpacked with care, and refused by name when they are hostile or damaged."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from data_prep.archives import Scratch, locate
+from data_prep.errors import SourceError
+
+
+def make_tar(path: Path, files: dict[str, bytes], *extra: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+        for info in extra:
+            tar.addfile(info)
+    return path
+
+
+def make_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, data in files.items():
+            opened.writestr(name, data)
+    return path
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".tar", ".zip"])
+def test_contents_come_out_and_go_away(tmp_path: Path, ending: str) -> None:
+    make = make_zip if ending == ".zip" else make_tar
+    archive = make(tmp_path / f"a{ending}", {"top/x.txt": b"one", "top/deep/y.txt": b"two"})
+    with Scratch(tmp_path / "out") as scratch:
+        folder = scratch.open(archive)
+        assert locate(folder, "x.txt").read_bytes() == b"one"
+        assert (folder / "top/deep/y.txt").read_bytes() == b"two"
+        assert folder.is_relative_to(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [archive.name]
+
+
+def test_folders_are_used_as_they_are(tmp_path: Path) -> None:
+    with Scratch(tmp_path / "out") as scratch:
+        assert scratch.open(tmp_path) == tmp_path
+        with pytest.raises(SourceError, match="does not exist"):
+            scratch.open(tmp_path / "nothing")
+        (tmp_path / "a.txt").write_text("x")
+        with pytest.raises(SourceError, match="neither a folder nor an archive"):
+            scratch.open(tmp_path / "a.txt")
+        with pytest.raises(SourceError, match=r"neither the folder Images nor images\.tar"):
+            scratch.part(tmp_path, "Images", "images.tar")
+        make_tar(tmp_path / "images.tar", {"Images/a.jpg": b"1"})
+        assert (scratch.part(tmp_path, "Images", "images.tar") / "a.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "c:/evil.txt"]
+)
+@pytest.mark.parametrize("ending", [".tar", ".zip"])
+def test_members_that_lead_outside(tmp_path: Path, name: str, ending: str) -> None:
+    make = make_zip if ending == ".zip" else make_tar
+    archive = make(tmp_path / f"a{ending}", {"good.txt": b"x", name: b"evil"})
+    with Scratch(tmp_path / "in" / "out") as scratch, pytest.raises(SourceError, match="leads outside"):
+        scratch.open(archive)
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (special("a", tarfile.SYMTYPE, "/etc/passwd"), "a link"),
+        (special("a", tarfile.LNKTYPE, "good.txt"), "a link"),
+        (special("a", tarfile.CHRTYPE), "a device"),
+        (special("a", tarfile.BLKTYPE), "a device"),
+        (special("a", tarfile.FIFOTYPE), "a device or pipe"),
+    ],
+)
+def test_links_and_devices(tmp_path: Path, info: tarfile.TarInfo, message: str) -> None:
+    archive = make_tar(tmp_path / "a.tar", {"good.txt": b"x"}, info)
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match=f"holds {message}"):
+        scratch.open(archive)
+
+
+def test_link_in_a_zip(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        info = zipfile.ZipInfo("link")
+        info.external_attr = 0o120777 << 16
+        opened.writestr(info, "/etc/passwd")
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="holds a link"):
+        scratch.open(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".zip"])
+def test_bomb(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_prep.archives.SMALL", 2**20)
+    make = make_zip if ending == ".zip" else make_tar
+    archive = make(tmp_path / f"a{ending}", {"zeros": bytes(30 * 2**20)})
+    assert archive.stat().st_size < 2**16
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="zip bomb"):
+        scratch.open(archive)
+    assert [file.name for file in tmp_path.iterdir()] == [archive.name]
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".tar", ".zip"])
+def test_cut_short(tmp_path: Path, ending: str) -> None:
+    make = make_zip if ending == ".zip" else make_tar
+    archive = make(tmp_path / f"a{ending}", {f"{i}.bin": os.urandom(3000) for i in range(5)})
+    archive.write_bytes(archive.read_bytes()[:7000])
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="cut short or damaged"):
+        scratch.open(archive)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, encoding="latin-1") as tar:
+        tar.addfile(tarfile.TarInfo("caf\xe9.jpg"), io.BytesIO())
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="not UTF-8"):
+        scratch.open(tmp_path / "a.tar")

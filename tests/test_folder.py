@@ -1,0 +1,243 @@
+"""Anybody's own images: every kind of mask, crop and split, and every way two folders can disagree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import folder
+from data_prep.build import Options
+from data_prep.errors import DataPrepError, SourceError
+from data_prep.store import PreparedDataset
+
+QUIET = Options(size=32, progress=False, workers=2)
+CAREFREE = Options(size=32, progress=False, workers=2, keep_going=True)
+LABELS = np.zeros((60, 100), np.uint8)
+LABELS[10:30, 20:50] = 1
+LABELS[40:50, 60:90] = 2
+SHARE = {1: 20 * 30 / 6000, 2: 10 * 30 / 6000}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Ten images a00 to a09 of 100 x 60 pixels with grey masks."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number in range(10):
+        pixels = np.full((60, 100, 3), 20 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"a{number:02d}.jpg")
+        save_mask(tmp_path, Image.fromarray((LABELS > 0).astype(np.uint8) * 200), f"a{number:02d}")
+    return tmp_path
+
+
+def save_mask(root: Path, mask: Image.Image, stem: str = "a00") -> None:
+    mask.save(root / "masks" / f"{stem}.png")
+
+
+def prepare(root: Path, options: Options = QUIET, **config: object) -> PreparedDataset:
+    settings = folder.FolderConfig(**config)  # type: ignore[arg-type]
+    return folder.prepare(root / "images", root / "masks", root / "out", settings, options)
+
+
+def only(root: Path, mask: Image.Image) -> Path:
+    """Keep one pair, with this mask."""
+    for file in [*(root / "images").iterdir(), *(root / "masks").iterdir()]:
+        if file.stem != "a00":
+            file.unlink()
+    save_mask(root, mask)
+    return root
+
+
+def palette_picture() -> Image.Image:
+    picture = Image.fromarray(LABELS)
+    picture.putpalette([0, 0, 0, 250, 10, 10, 10, 250, 10])
+    return picture
+
+
+def with_alpha() -> Image.Image:
+    picture = Image.new("RGBA", (100, 60), (255, 255, 255, 255))
+    picture.putalpha(Image.fromarray((LABELS > 0).astype(np.uint8) * 255))
+    return picture
+
+
+def coloured() -> Image.Image:
+    return Image.fromarray(np.array([(0, 0, 0), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
+
+
+@pytest.mark.parametrize(
+    ("mask", "config", "objects"),
+    [
+        (Image.fromarray((LABELS > 0).astype(np.uint8) * 200), {}, 1),
+        (Image.fromarray((LABELS == 0).astype(np.uint8) * 200), {"invert": True}, 1),
+        (Image.fromarray(LABELS * 100), {"threshold": 50}, 1),
+        (Image.fromarray(LABELS > 0), {}, 1),
+        (with_alpha(), {"mask_kind": "alpha"}, 1),
+        (Image.fromarray(LABELS), {"mask_kind": "labels"}, 2),
+        (palette_picture(), {"mask_kind": "labels"}, 2),
+        (Image.fromarray(LABELS.astype(np.uint16) * 20_000), {"mask_kind": "labels"}, 2),
+        (coloured(), {"mask_kind": "colours"}, 2),
+    ],
+)
+def test_kinds_of_mask(pairs: Path, mask: Image.Image, config: dict[str, object], objects: int) -> None:
+    dataset = prepare(only(pairs, mask), **config)
+    assert np.unique(dataset.masks[0]).tolist() == list(range(objects + 1))
+    share = (dataset.masks[0] > 0).mean()
+    assert share == pytest.approx(SHARE[1] + SHARE[2], abs=0.03)
+
+
+def test_chosen_label_values_are_the_foreground(pairs: Path) -> None:
+    trimap = Image.fromarray(np.choose(LABELS, [2, 1, 3]).astype(np.uint8))
+    dataset = prepare(only(pairs, trimap), mask_kind="labels", foreground=(1,))
+    assert (dataset.masks[0] > 0).mean() == pytest.approx(SHARE[1], abs=0.03)
+    assert dataset.masks[0].max() == 1
+
+
+def test_crops(pairs: Path) -> None:
+    pair = folder.Pair("a", Path("a.jpg"), Path("a.png"), "train", None)
+    boxed = folder.Pair("a", Path("a.jpg"), Path("a.png"), "train", (20, 10, 30, 20))
+    assert folder.find_crop(pair, LABELS, folder.FolderConfig()) is None
+    assert folder.find_crop(pair, LABELS, folder.FolderConfig(crop="centre")) == (20, 0, 80, 60)
+    box = folder.FolderConfig(crop="box", half_side=0.5)
+    assert folder.find_crop(pair, LABELS, box) == (20, 0, 90, 60)  # around both objects, clipped
+    assert folder.find_crop(boxed, LABELS, box) == (20, 5, 50, 35)
+    with pytest.raises(SourceError, match=r"a\.png is empty"):
+        folder.find_crop(pair, np.zeros_like(LABELS), box)
+
+
+def test_random_split_by_ratio_and_seed(pairs: Path) -> None:
+    dataset = prepare(pairs, ratios=(80, 10, 10))
+    assert dataset.manifest["counts"] == {"train": 8, "val": 1, "test": 1}
+    stems = [f"{i}" for i in range(100)]
+    one, other = (folder.random_split(stems, folder.FolderConfig(ratios=(1, 0, 1), seed=s)) for s in (0, 1))
+    assert one != other
+    assert sorted(one.values()) == ["test"] * 50 + ["train"] * 50
+
+
+def test_split_lists(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("a01.jpg 1 1\na03\n")
+    (tmp_path / "test.txt").write_text("a05.png\n\n")
+    lists = {"train": tmp_path / "train.txt", "test": tmp_path / "test.txt"}
+    dataset = folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, lists=lists)
+    assert dataset.index["id"].tolist() == ["a01", "a03", "a05"]
+    assert dataset.index["split"].tolist() == ["train", "train", "test"]
+    (tmp_path / "test.txt").write_text("a01\n")
+    with pytest.raises(SourceError, match="a01, which is in split train already"):
+        folder.read_split_lists(lists)
+
+
+def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "boxes.csv"
+    file.write_text("stem,x,y,width,height\na00,20,10,30,20\n")
+    assert folder.read_boxes(file) == {"a00": (20, 10, 30, 20)}
+    config = folder.FolderConfig(crop="box")
+    with pytest.raises(SourceError, match="no line for a01"):
+        folder.prepare(pairs / "images", pairs / "masks", pairs / "out", config, QUIET, boxes_file=file)
+    for text, message in [
+        ("a,b\n", "must begin with"),
+        ("stem,x,y,width,height\na,1,2\n", "line 2 is not a name"),
+    ]:
+        file.write_text(text)
+        with pytest.raises(SourceError, match=message):
+            folder.read_boxes(file)
+
+
+def no_mask(root: Path) -> None:
+    (root / "masks/a03.png").unlink()
+
+
+def no_image(root: Path) -> None:
+    (root / "images/a03.jpg").unlink()
+
+
+def other_size(root: Path) -> None:
+    save_mask(root, Image.new("L", (60, 100)), "a03")
+
+
+def broken_image(root: Path) -> None:
+    file = root / "images/a03.jpg"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def text_for_mask(root: Path) -> None:
+    (root / "masks/a03.png").write_text("not a picture")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_mask, r"masks has no mask called a03"),
+        (no_image, r"images has no image called a03"),
+        (other_size, r"a03\.png is 60 x 100 pixels and its image .*a03\.jpg 100 x 60"),
+        (broken_image, r"a03\.jpg is not a whole picture"),
+        (text_for_mask, r"a03\.png is not a whole picture"),
+    ],
+)
+def test_faulty_pairs_stop_or_are_left_out(pairs: Path, spoil, message: str) -> None:
+    spoil(pairs)
+    with pytest.raises(SourceError, match=message):
+        prepare(pairs)
+    assert not (pairs / "out").exists()
+    dataset = prepare(pairs, CAREFREE)
+    assert len(dataset) == 9
+    assert [item["item"] for item in dataset.manifest["skipped"]] == ["a03"]
+
+
+def test_masks_of_another_kind_than_said(pairs: Path) -> None:
+    with pytest.raises(SourceError, match="has no alpha channel"):
+        prepare(pairs, mask_kind="alpha")
+    with pytest.raises(SourceError, match="has colours"):
+        prepare(only(pairs, coloured()), mask_kind="labels")
+    many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
+    with pytest.raises(SourceError, match="5999 labels and at most 255"):
+        prepare(only(pairs, many), mask_kind="labels")
+
+
+def test_two_images_of_one_name(pairs: Path) -> None:
+    Image.new("RGB", (4, 4)).save(pairs / "images" / "a00.png")
+    with pytest.raises(SourceError, match="share a name"):
+        prepare(pairs)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"mask_kind": "green"}, "no mask kind 'green'"),
+        ({"crop": "oval"}, "no crop 'oval'"),
+        ({"threshold": 300}, "choose 0 to 254"),
+        ({"mask_kind": "labels", "invert": True}, "Only grey and alpha"),
+        ({"foreground": (1,)}, "need label masks"),
+        ({"ratios": (0, 0, 0)}, "not three shares"),
+        ({"name": "a/b"}, "holds a slash"),
+    ],
+)
+def test_settings_out_of_range(bad: dict[str, object], message: str) -> None:
+    with pytest.raises(DataPrepError, match=message):
+        folder.FolderConfig(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "config", "count", "share"),
+    [
+        ("ecssd/images", "ecssd/ground_truth_mask", {}, 334, 0.23),
+        (
+            "oxford_iiit_pet/images",
+            "oxford_iiit_pet/annotations/trimaps",
+            {"mask_kind": "labels", "foreground": (1,), "crop": "centre"},
+            240,
+            0.37,
+        ),
+        ("coco_mval/img", "coco_mval/gt", {"crop": "box"}, 39, 0.28),
+    ],
+)
+def test_real_masks_go_through(
+    shared: Path, tmp_path: Path, images: str, masks: str, config: dict[str, object], count: int, share: float
+) -> None:
+    data = shared / "data"
+    settings = folder.FolderConfig(**config)  # type: ignore[arg-type]
+    dataset = folder.prepare(data / images, data / masks, tmp_path / "set", settings, QUIET)
+    assert len(dataset) == count
+    assert dataset.manifest["skipped"] == []
+    assert (dataset.masks[:] > 0).mean() == pytest.approx(share, abs=0.05)
