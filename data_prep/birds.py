@@ -105,9 +105,10 @@ def read_birds(
     """
     names = {key: values[0] for key, values in read_table(root / "images.txt", 2).items()}
     boxes = read_table(root / "bounding_boxes.txt", 5)
-    images, segmentations = list_pictures(root / "images"), list_pictures(masks)
+    images, image_faults = list_pictures(root / "images")
+    segmentations, mask_faults = list_pictures(masks)
     split = split or make_split(list(names), seed)
-    birds, faults = [], []
+    birds, faults = [], [*image_faults, *mask_faults]
     for key, name in names.items():
         mask_name = Path(name).with_suffix(".png").as_posix()
         if name not in images:

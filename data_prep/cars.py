@@ -38,7 +38,9 @@ def read(root: Path, scratch: Scratch) -> Source:
         images = scratch.part(root, f"cars_{split}", f"cars_{split}.tgz")
         file = devkit / f"cars_{split}_annos.mat"
         hashes[file.name] = sha256_of(file) if file.is_file() else ""
-        present, listed = list_pictures(images), set()
+        present, unnamed = list_pictures(images)
+        faults += unnamed
+        listed = set()
         for name, label, box in read_boxes(file):
             listed.add(name)
             if name in present:

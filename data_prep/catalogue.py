@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.store import MANIFEST, PreparedDataset, StoreError, open_dataset
+from data_prep.store import MANIFEST, SPLITS, PreparedDataset, StoreError, open_dataset
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Entry:
 
     title: str
     counts: dict[str, int]
-    """Images the paper used, by split; `all` where it has none."""
+    """Images the paper used, by split; empty where it does not say."""
     command: str
     """Prepares the set in folder {out}."""
     download: str
@@ -69,7 +69,7 @@ def entry_of(name: str) -> Entry | None:
 
 def describe_counts(counts: dict[str, int]) -> str:
     """Counts as 10,000 train + 1,000 test = 11,000."""
-    parts = " + ".join(f"{count:,} {split}" for split, count in counts.items())
+    parts = " + ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
     return parts if len(counts) < 2 else f"{parts} = {sum(counts.values()):,}"
 
 

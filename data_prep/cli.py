@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import click
 
 from data_prep.build import Options
+from data_prep.catalogue import describe_counts
 from data_prep.errors import DataPrepError
-from data_prep.store import SPLITS, PreparedDataset
+from data_prep.store import PreparedDataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -71,8 +72,7 @@ def command_line() -> str:
 
 def announce(dataset: PreparedDataset) -> None:
     """Say what was written or opened."""
-    found = dataset.manifest["counts"]
-    counts = ", ".join(f"{found[split]} {split}" for split in SPLITS if split in found)
+    counts = describe_counts(dataset.manifest["counts"])
     click.echo(f"{dataset.path}: {dataset.name}, {counts}, SHA-256 {dataset.sha256[:12]}")
     if skipped := dataset.manifest["skipped"]:
         click.echo(f"{len(skipped)} items were left out; the first: {skipped[0]['reason']}.")

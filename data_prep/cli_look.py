@@ -43,7 +43,7 @@ def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
     shares = 100 * foreground_shares(dataset.masks)
     objects = np.array([mask.max() for mask in dataset.masks])
     height, width = dataset.image_size
-    lines = [("images", describe_counts(manifest["counts"]))]
+    lines: list[tuple[str, str]] = []
     entry = entry_of(dataset.name)
     if entry is not None:
         if entry.counts:

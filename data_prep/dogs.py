@@ -33,8 +33,8 @@ def read(root: Path, scratch: Scratch) -> Source:
     images = scratch.part(root, "Images", "images.tar")
     annotations = scratch.part(root, "Annotation", "annotation.tar")
     lists = root if (root / LISTS["train"]).is_file() else _lists(root, scratch)
-    present = list_pictures(images)
-    items, faults, listed = [], [], set()
+    present, faults = list_pictures(images)
+    items, listed = [], set()
     for split, name in LISTS.items():
         for file in read_mat(lists / name, "file_list")["file_list"].tolist():
             listed.add(file)

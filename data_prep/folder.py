@@ -95,15 +95,19 @@ class Pair:
     """x, y, width and height in pixels, if a file gives them."""
 
 
-def by_stem(folder: Path) -> dict[str, Path]:
-    """The pictures below a folder by path without ending. Raises SourceError if two share one."""
+def by_stem(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
+    """The pictures below a folder by path without ending, and faulty names.
+
+    Raises SourceError if two pictures share a path.
+    """
     found: dict[str, Path] = {}
-    for name, file in list_pictures(folder).items():
+    pictures, faults = list_pictures(folder)
+    for name, file in pictures.items():
         stem = PurePosixPath(name).with_suffix("").as_posix()
         if stem in found:
             raise SourceError(f"{found[stem]} and {file} share a name; take one of them away.")
         found[stem] = file
-    return found
+    return found, faults
 
 
 def read_split_lists(lists: dict[str, Path]) -> dict[str, str]:
@@ -236,10 +240,11 @@ def find_pairs(
 
     With `lists`, only the images they name belong to the data set.
     """
-    image_files, mask_files = by_stem(images), by_stem(masks)
+    image_files, image_faults = by_stem(images)
+    mask_files, mask_faults = by_stem(masks)
     split = read_split_lists(lists) if lists else None
     stems = sorted(image_files.keys() | mask_files.keys()) if split is None else list(split)
-    pairs, faults, sound = [], [], []
+    pairs, sound, faults = [], [], [*image_faults, *mask_faults]
     for stem in stems:
         if stem not in image_files:
             faults.append(Fault(stem, f"{images} has no image called {stem}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data_prep.build import Fault
 from data_prep.errors import ItemError, one_line
 
 Crop = tuple[int, int, int, int]
@@ -76,19 +77,20 @@ def check_same_size(image: Image.Image, mask: Image.Image, image_file: Path, mas
         )
 
 
-def list_pictures(folder: Path) -> dict[str, Path]:
-    """Pictures below `folder` by relative path, sorted; hidden files are passed over.
+def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
+    """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8.
 
-    Raises ItemError if a name is not valid UTF-8.
+    Hidden files are passed over.
     """
-    found = {}
+    found, faults = {}, []
     for file in sorted(folder.rglob("*")):
         if file.suffix.lower() not in ENDINGS or file.name.startswith("."):
             continue
         name = file.relative_to(folder).as_posix()
         try:
             name.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ItemError(f"{folder} has a file whose name is not UTF-8: {name!r}; rename it") from error
-        found[name] = file
-    return found
+        except UnicodeEncodeError:
+            faults.append(Fault(ascii(name), f"{folder} has a file whose name is not UTF-8, {name!a}"))
+        else:
+            found[name] = file
+    return found, faults

@@ -37,7 +37,7 @@ def test_generate_verify_info_preview(prepared: Path, tmp_path: Path) -> None:
     assert "Every file is as it was written." in result.output
     result = call("info", prepared)
     assert result.exit_code == 0
-    assert "10 train, 3 test" in result.output
+    assert "10 train + 3 test = 13" in result.output
     assert "32 x 32 pixels" in result.output
     assert "% of an image on average" in result.output
     result = call("preview", prepared, "--out", tmp_path / "deep" / "sheet.png", "--count", "5")
@@ -92,6 +92,79 @@ def test_damage_is_named_by_verify(prepared: Path, tmp_path: Path) -> None:
     result = call("verify", tmp_path)
     assert result.exit_code == 2
     assert "images.npy changed since it was written" in result.output
+
+
+def write_pairs(root: Path, count: int = 4) -> None:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+    for i in range(count):
+        Image.new("RGB", (40, 30), (i, 0, 0)).save(root / "images" / f"{i}.png")
+        mask = np.zeros((30, 40), np.uint8)
+        mask[:15] = 255
+        Image.fromarray(mask).save(root / "masks" / f"{i}.png")
+
+
+def test_folder_command(tmp_path: Path) -> None:
+    write_pairs(tmp_path)
+    source = ["folder", "--images", tmp_path / "images", "--masks", tmp_path / "masks", "--size", "32"]
+    result = call(*source, "--name", "mine", "--ratios", "50,25,25", "--out", tmp_path / "data" / "mine")
+    assert result.exit_code == 0, result.output
+    assert "mine, 2 train + 1 val + 1 test = 4" in result.output
+    (tmp_path / "masks" / "2.png").unlink()
+    result = call(*source, "--out", tmp_path / "b")
+    assert result.exit_code == 2
+    assert "has no mask called 2; mend it, or leave such items out with --keep-going." in result.output
+    result = call(*source, "--out", tmp_path / "b", "--keep-going")
+    assert result.exit_code == 0
+    assert "1 items were left out; the first:" in result.output
+    assert "has no mask called 2" in call("info", tmp_path / "b").output
+    result = call(*source, "--out", tmp_path / "c", "--ratios", "a,b")
+    assert (result.exit_code, "is not a list of numbers" in result.output) == (2, True)
+
+
+def test_commands_for_raw_data_say_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    root = ("--root", tmp_path / "empty", "--out", tmp_path / "out")
+    for args, words in [
+        (("birds", *root, "--segmentations", tmp_path / "empty"), "has no images.txt"),
+        (
+            ("birds", "--root", tmp_path / "x.tgz", "--segmentations", "y", "--out", tmp_path / "o"),
+            "does not exist",
+        ),
+        (("authors", *root), "holds none of the authors' sets"),
+        (("clevr6", "--tfrecords", tmp_path / "none", "--out", tmp_path / "out"), "does not exist"),
+        (("birds", *root, "--segmentations", tmp_path, "--size", "4"), "choose 16 to 1024"),
+    ]:
+        result = call(*args)
+        assert result.exit_code == 2, result.output
+        assert words in result.output
+        assert len(result.output.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_status_lists_the_five_and_ones_own(prepared: Path, tmp_path: Path) -> None:
+    result = call("status", "--data", tmp_path / "nothing")
+    assert result.exit_code == 0
+    for name in ("tm-dsprites", "birds", "dogs", "cars", "clevr6"):
+        assert f"python -m data_prep {name}" in result.output
+    write_pairs(tmp_path)
+    own = (
+        "folder",
+        "--images",
+        tmp_path / "images",
+        "--masks",
+        tmp_path / "masks",
+        "--out",
+        prepared.parent / "own",
+    )
+    assert call(*own, "--size", "16", "--name", "mine").exit_code == 0
+    (prepared.parent / "broken").mkdir()
+    (prepared.parent / "broken" / "manifest.json").write_text("{")
+    lines = call("status", "--data", prepared.parent).output.splitlines()
+    assert any("prepared" in line and "10 train + 3 test = 13" in line for line in lines)
+    assert not any("python -m data_prep tm-dsprites" in line for line in lines)
+    assert any(line.startswith("mine") for line in lines)
+    assert any(line.startswith("damaged") and "manifest.json" in line for line in lines)
 
 
 def test_every_help_page_shows_an_example() -> None:
