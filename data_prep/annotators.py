@@ -77,7 +77,9 @@ class Detectron2:
         source = "random" if random_weights else str(weights or model_zoo.get_checkpoint_url(CONFIG))
         self._torch, self._model = torch, _on_device("detectron2", device, lambda: build_model(cfg))
         if not random_weights:
+            before = {name: value.detach().clone() for name, value in self._model.named_parameters()}
             _load(source, lambda: DetectionCheckpointer(self._model).load(source))
+            _check_loaded(self._model, before, source)
         self._model.eval()
         self._resize = ResizeShortestEdge(
             [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST
@@ -196,6 +198,16 @@ def _load(source: str, action: Callable[[], Result]) -> Result:
             f"The weights {source} cannot be loaded ({one_line(error)}); "
             "download them by hand and give the file with --annotator-weights."
         ) from error
+
+
+def _check_loaded(model: Any, before: dict[str, Any], source: str) -> None:
+    """Raise AnnotatorError if a weight kept its random value: the checkpointer passes over names it lacks."""
+    kept = [name for name, value in model.named_parameters() if value.ndim > 1 and value.equal(before[name])]
+    if kept:
+        raise AnnotatorError(
+            f"The weights {source} are not this network's: {len(kept)} layers, {kept[0]} first, are not in it; "
+            "give the file of the model zoo for " + CONFIG + "."
+        )
 
 
 def _on_device(name: str, device: str, action: Callable[[], Result]) -> Result:
