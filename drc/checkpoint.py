@@ -51,7 +51,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: no such checkpoint; train first, or name the folder of a run"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint, it may be cut short; delete it") from error
 
 

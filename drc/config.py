@@ -11,6 +11,7 @@ class DRCConfig:
 
     # The model (Sections 3.2 and 3.4)
     image_size: int = 128  # pixels a side: 4 times a power of two
+    start: int = 128  # channels of the 4×4 map that a decoder starts from
     width: int = 64  # channels at full resolution; each halving of the resolution doubles them
     z_fg: int = 256  # length of the foreground's latent vector
     z_bg: int = 256  # ... of the background's
@@ -77,8 +78,9 @@ BUDGET_CHANGES: dict[str, dict] = {
     "gpu": {"train_steps": 3_000, "inference_steps": 300},
     "quick": {},
     "smoke": {
-        "width": 4, "z_fg": 8, "z_bg": 4, "z_reassign": 8, "classes": 10, "posterior_steps": 2, "prior_steps": 2,
-        "train_steps": 4, "train_images": 16, "batch_size": 8, "inference_steps": 4,
+        "start": 8, "width": 4, "z_fg": 8, "z_bg": 4, "z_reassign": 8, "classes": 10,
+        "posterior_steps": 2, "prior_steps": 2, "train_steps": 4, "train_images": 16, "batch_size": 8,
+        "inference_steps": 4,
     },
 }  # fmt: skip
 

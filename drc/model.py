@@ -33,16 +33,20 @@ class Regions(NamedTuple):
 class DRCModel(nn.Module):
     """Both generators β, the re-assignment β_pix and the latent EBM α. One latent z = (z_fg, z_bg, z_reassign)."""
 
-    def __init__(self, config: DRCConfig, seed: int = 0) -> None:
+    def __init__(self, config: DRCConfig, seed: int | None = 0) -> None:
+        """Weights are drawn from `seed`; None leaves PyTorch's, for those who fill them otherwise."""
         super().__init__()
         c = config
         self.z_dims = (c.z_fg, c.z_bg, c.z_reassign if c.reassign else 0)
         classes = c.classes if c.pseudo_label_weight else 0
-        self.fg = RegionGenerator(c.z_fg, c.width, c.image_size, classes)
-        self.bg = RegionGenerator(c.z_bg, c.width, c.image_size, classes)
-        self.reassign = PixelReassignment(c.z_reassign, c.width, c.image_size) if c.reassign else None
+        self.fg = RegionGenerator(c.z_fg, c.start, c.width, c.image_size, classes)
+        self.bg = RegionGenerator(c.z_bg, c.start, c.width, c.image_size, classes)
+        self.reassign = (
+            PixelReassignment(c.z_reassign, c.start, c.width, c.image_size) if c.reassign else None
+        )
         self.lebm = LatentEBM(self.z_dims, c.classes)
-        initialise(self, torch.Generator().manual_seed(seed))
+        if seed is not None:
+            initialise(self, torch.Generator().manual_seed(seed))
 
     @property
     def z_dim(self) -> int:

@@ -1,8 +1,8 @@
 """The networks of DRC: two region generators, the pixel re-assignment, the latent EBM, the region classifiers.
 
-Shapes are written for a batch of B images of H = W = `image_size` pixels; `width` is the number of channels at
-full resolution (64 in the paper). The layout follows the authors' implementation: every decoder is one linear
-layer to a 4×4 map followed by log2(H / 4) blocks that double the resolution and halve the channels.
+Shapes are written for a batch of B images of H = W = `image_size` pixels. The layout follows the authors'
+implementation: every decoder is one linear layer to a 4×4 map of `start` channels (128 in the paper), followed by
+log2(H / 4) blocks that double the resolution and halve the channels, down to `width` (64).
 """
 
 from __future__ import annotations
@@ -66,18 +66,18 @@ class DownBlock(nn.Module):
 class Decoder(nn.Module):
     """The trunk shared in form, not in weights, by the three generators: a latent vector to a full-size map."""
 
-    def __init__(self, z_dim: int, width: int, image_size: int, extra_channels: int = 0) -> None:
+    def __init__(self, z_dim: int, start: int, width: int, image_size: int, extra_channels: int = 0) -> None:
         super().__init__()
         blocks = block_count(image_size)
-        self.start_channels = 2 * width
-        channels = [self.start_channels + extra_channels, *(width * 2**k for k in reversed(range(blocks)))]
-        self.fc = nn.Linear(z_dim, self.start_channels * BASE * BASE)
+        self.start_channels = start
+        channels = [start + extra_channels, *(width * 2**k for k in reversed(range(blocks)))]
+        self.fc = nn.Linear(z_dim, start * BASE * BASE)
         self.blocks = [f"block{k}" for k in range(1, blocks + 1)]
         for name, c_in, c_out in zip(self.blocks, channels, channels[1:], strict=False):
             self.add_module(name, UpBlock(c_in, c_out))
 
     def start(self, z: Tensor) -> Tensor:
-        """(B, z_dim) -> the 4×4 map (B, 2·width, 4, 4)."""
+        """(B, z_dim) -> the 4×4 map (B, start, 4, 4)."""
         return F.leaky_relu(self.fc(z), 0.2).view(-1, self.start_channels, BASE, BASE)
 
     def grow(self, x: Tensor) -> Tensor:
@@ -108,14 +108,14 @@ class RegionClassifier(nn.Module):
 class RegionGenerator(Decoder):
     """β_k: a region's content g in [-1, 1] and its mask logit l (Eqs. 4 and 5), with its auxiliary classifier."""
 
-    def __init__(self, z_dim: int, width: int, image_size: int, classes: int) -> None:
-        super().__init__(z_dim, width, image_size)
+    def __init__(self, z_dim: int, start: int, width: int, image_size: int, classes: int) -> None:
+        super().__init__(z_dim, start, width, image_size)
         self.content = nn.Conv2d(width, 3, 3, padding=1)
         self.mask = nn.Conv2d(width, 1, 3, padding=1)
         self.classifier = RegionClassifier(width, image_size, classes) if classes else None
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, z_dim) -> content (B, 3, H, W), mask logit (B, 1, H, W), the 4×4 start map (B, 2·width, 4, 4)."""
+        """(B, z_dim) -> content (B, 3, H, W), mask logit (B, 1, H, W), the 4×4 start map (B, start, 4, 4)."""
         start = self.start(z)
         features = self.grow(start)
         return torch.tanh(self.content(features)), self.mask(features), start
@@ -124,8 +124,8 @@ class RegionGenerator(Decoder):
 class PixelReassignment(Decoder):
     """β_pix: where each background pixel is taken from, absolute coordinates in [-1, 1] (Section 3.2)."""
 
-    def __init__(self, z_dim: int, width: int, image_size: int) -> None:
-        super().__init__(z_dim, width, image_size, extra_channels=2 * width)
+    def __init__(self, z_dim: int, start: int, width: int, image_size: int) -> None:
+        super().__init__(z_dim, start, width, image_size, extra_channels=start)
         self.grid = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, z: Tensor, background_start: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from drc import fast, rng
-from drc.checkpoint import load_newest, save_checkpoint
+from drc.checkpoint import CheckpointError, load_newest, save_checkpoint
 from drc.config import DRCConfig
 from drc.langevin import langevin
 from drc.model import DRCModel
@@ -190,10 +190,13 @@ class Trainer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take up where `state` was saved; ValueError if it is of other settings, another seed or other images."""
+        """Take up where `state` was saved; CheckpointError if that was under other settings, seed or images."""
         theirs = (state["config"], state["seed"], len(state["posterior_chains"]))
         if theirs != (asdict(self.config), self.seed, self.count):
-            raise ValueError("the checkpoint was made with other settings, another seed or other images")
+            raise CheckpointError(
+                "the checkpoint was made with other settings, another seed or another number of images; "
+                "name another folder, or delete this one to start anew"
+            )
         self.model.load_state_dict(state["model"])
         self.optimiser_generators.load_state_dict(state["optimiser_generators"])
         self.optimiser_lebm.load_state_dict(state["optimiser_lebm"])
@@ -204,9 +207,9 @@ class Trainer:
 def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds: float = 60.0) -> DRCModel:
     """Run `trainer` to its last step, from the newest checkpoint in `folder` if there is one.
 
-    A checkpoint is written every `checkpoint_seconds`, at the end, and, between two steps, when SIGINT or SIGTERM
-    asks the run to stop, which it then does with KeyboardInterrupt.
-    `progress(step, total, **values)` is called after every step. Returns the trained model.
+    `progress(step, total, **values)` is called after every step. A checkpoint is written every `checkpoint_seconds`,
+    at the end, and, between two steps, when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which
+    ends the run with KeyboardInterrupt. Returns the trained model.
     """
     state = load_newest(folder)
     if state is not None:
@@ -215,10 +218,14 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
     with deferred_interrupts() as interrupted:
         while trainer.step < total:
             values = trainer.train_step()
-            if interrupted() or trainer.step == total or time.monotonic() - saved > checkpoint_seconds:
+            try:
+                progress(trainer.step, total, **values)
+                if interrupted():
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                save_checkpoint(folder, trainer.step, trainer.state())
+                raise
+            if trainer.step == total or time.monotonic() - saved > checkpoint_seconds:
                 save_checkpoint(folder, trainer.step, trainer.state())
                 saved = time.monotonic()
-            progress(trainer.step, total, **values)
-            if interrupted():
-                raise KeyboardInterrupt
     return trainer.model

@@ -1,0 +1,72 @@
+"""What can be reproduced and how it is checked: `nox -l` lists it, `nox -s table1` makes the paper's first table.
+
+All sessions that run the code share one environment, .nox/run, installed with the exact versions of
+constraints.txt. `nox --no-venv -s table1` runs in the environment that nox itself is in, such as one that already
+has a CUDA build of torch. Arguments after `--` go to the command: `nox -s table1 -- --help`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["tests", "lint", "typecheck"]
+
+ROOT = Path(__file__).parent
+ENVIRONMENT = ROOT / ".nox" / "run"
+GROUPS = ("tests", "typecheck")
+
+
+def python(session: nox.Session) -> str:
+    """The interpreter of the shared environment, which is made, or brought up to date, where that is needed."""
+    if "--no-venv" in sys.argv:
+        return sys.executable
+    interpreter = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    stamp = ENVIRONMENT / "installed"
+    pins = ((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    wanted = hashlib.sha256(b"".join(pins)).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
+        pip = [str(interpreter), "-m", "pip", "install", "-c", "constraints.txt", "--progress-bar", "off"]
+        groups = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+        tools = [requirement for group in GROUPS for requirement in groups[group]]
+        session.run(*pip, "--editable", str(ROOT), *tools, external=True)
+        stamp.write_text(wanted)
+    return str(interpreter)
+
+
+def run(session: nox.Session, *arguments: str) -> None:
+    """Run `python -m ...` in the shared environment, from the project's root."""
+    session.chdir(ROOT)
+    session.run(python(session), "-m", *arguments, *session.posargs, external=True)
+
+
+@nox.session(venv_backend="none", default=False)
+def table1(session: nox.Session) -> None:
+    """Table 1: foreground extraction, every method; --preset quick unless said otherwise."""
+    run(session, "benchmarks", "table", "1")
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """The test suite (under 10 minutes on two cores)."""
+    run(session, "pytest")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and common faults (ruff)."""
+    session.install("-c", "constraints.txt", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def typecheck(session: nox.Session) -> None:
+    """Types (mypy)."""
+    run(session, "mypy")

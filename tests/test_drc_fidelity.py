@@ -1,0 +1,76 @@
+"""The method computes what the authors' code computes, gradients included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drc_by_rule import inputs_by_rule, model_by_rule, outputs, summary
+from torch import Tensor
+
+from drc.config import DRCConfig
+from drc.model import DRCModel
+
+GOLDEN = Path(__file__).parent / "golden" / "drc" / "by_rule.json"
+
+
+@pytest.fixture(scope="module")
+def reference() -> dict[str, Tensor]:
+    return outputs(model_by_rule(), *inputs_by_rule())
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def test_outputs_equal_the_authors(reference: dict[str, Tensor], shared: Path) -> None:
+    authors = np.load(shared / "data" / "parity" / "official_parity.npz", allow_pickle=False)
+    assert set(authors.files) == set(reference)
+    for name in authors.files:
+        assert reference[name].shape == authors[name].shape, name
+        assert relative_error(reference[name].numpy(), authors[name]) < 1e-6, name
+
+
+def test_outputs_equal_the_golden_summary(reference: dict[str, Tensor]) -> None:
+    golden = json.loads(GOLDEN.read_text())
+    assert set(golden) == set(reference)
+    for name, expected in golden.items():
+        np.testing.assert_allclose(summary(reference[name]), expected, rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_the_fast_path_agrees_in_double_precision(reference: dict[str, Tensor]) -> None:
+    fast = outputs(model_by_rule(), *inputs_by_rule(), use_fast=True)
+    for name, expected in reference.items():
+        assert relative_error(fast[name].numpy(), expected.numpy()) < 1e-6, name
+
+
+def count(module: torch.nn.Module | None) -> int:
+    assert module is not None
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def test_parameter_counts_at_the_authors_sizes() -> None:
+    model = DRCModel(DRCConfig(), seed=None)  # z of 256, 256 and 512
+    millions = {
+        "decoder fg": count(model.fg) - count(model.fg.classifier),
+        "decoder bg": count(model.bg) - count(model.bg.classifier),
+        "re-assignment": count(model.reassign),
+        "classifier": count(model.fg.classifier),
+        "LEBM": count(model.lebm),
+    }
+    rounded = {name: round(value / 1e6, 2) for name, value in millions.items()}
+    assert rounded == {
+        "decoder fg": 7.98,
+        "decoder bg": 7.98,
+        "re-assignment": 9.68,
+        "classifier": 18.52,
+        "LEBM": 0.79,
+    }
+
+
+def test_two_models_in_a_row_have_equal_parameter_counts() -> None:
+    config = DRCConfig(image_size=16, start=8, width=4, z_fg=8, z_bg=4, z_reassign=8, classes=5)
+    assert count(DRCModel(config)) == count(DRCModel(config))

@@ -1,0 +1,184 @@
+"""Properties that the equations promise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+
+from drc import fast
+from drc.config import DRCConfig
+from drc.langevin import langevin
+from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, responsibilities
+from drc.networks import reassign
+from drc.objectives import orthogonality, posterior_potential, prior_potential, total_variation
+from drc.rng import chain_noise
+
+TINY = DRCConfig(image_size=16, start=8, width=4, z_fg=6, z_bg=4, z_reassign=5, classes=7)
+
+
+def tiny_model(config: DRCConfig = TINY) -> DRCModel:
+    return DRCModel(config, seed=3).double()
+
+
+def tiny_images(count: int = 2, size: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(count, 3, size, size, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def stationary_variance(potential, step_size: float, momentum: float = 0.0) -> float:
+    """Variance over 500 chains of 60 dimensions after 80 steps from N(0, 1)."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (80, 500, 60)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    start = torch.randn(shape[1:], generator=generator, dtype=torch.float64)
+    return langevin(potential, start, noise, step_size, momentum).var().item()
+
+
+@pytest.mark.parametrize(("step_size", "expected"), [(0.4, 1.0417), (0.1, 1.0025)])
+def test_prior_langevin_keeps_a_standard_normal_when_the_lebm_is_zero(
+    step_size: float, expected: float
+) -> None:
+    model = tiny_model(replace(TINY, z_fg=20, z_bg=20, z_reassign=20))
+    for parameter in model.lebm.parameters():
+        torch.nn.init.zeros_(parameter)
+    variance = stationary_variance(partial(prior_potential, model), step_size)
+    assert variance == pytest.approx(expected, abs=0.02)
+    assert 1 / (1 - step_size**2 / 4) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_momentum_keeps_the_target(momentum: float) -> None:
+    step_size = 1.0  # large, so that the discretisation shows
+    variance = stationary_variance(lambda z: 0.5 * z.square().sum(1), step_size, momentum)
+    assert variance == pytest.approx(1 / (1 - step_size**2 / (4 * (1 + momentum))), abs=0.02)
+
+
+def test_langevin_without_noise_descends() -> None:
+    model, images = tiny_model(), tiny_images()
+    potential = partial(posterior_potential, model, model, images=images, config=TINY)
+    z = torch.zeros(2, model.z_dim, dtype=torch.float64)
+    after = langevin(potential, z, torch.zeros(20, 2, model.z_dim, dtype=torch.float64), 0.002)
+    assert (potential(after) < potential(z)).all()
+
+
+def test_a_chain_does_not_depend_on_the_batch_it_sits_in() -> None:
+    model, images = tiny_model(), tiny_images(3)
+
+    def run(rows: list[int]) -> torch.Tensor:
+        potential = partial(posterior_potential, model, model, images=images[rows], config=TINY)
+        noise = chain_noise(1, 2, rows, 0, (5, model.z_dim)).double().transpose(0, 1)
+        return langevin(potential, torch.ones(len(rows), model.z_dim).double(), noise, 0.05)
+
+    torch.testing.assert_close(run([0, 1, 2])[2:], run([2]), rtol=1e-9, atol=1e-9)
+
+
+def test_responsibilities_sum_to_one_and_swap_with_the_experts() -> None:
+    generator = torch.Generator().manual_seed(1)
+    pi = torch.rand(2, 2, 4, 4, generator=generator).softmax(1)
+    log_p = -torch.rand(2, 2, 3, 4, 4, generator=generator) * 4
+    gamma = responsibilities(pi, log_p)
+    torch.testing.assert_close(gamma.sum(1), torch.ones(2, 3, 4, 4))
+    torch.testing.assert_close(responsibilities(pi.flip(1), log_p.flip(1)), gamma.flip(1), rtol=0, atol=1e-5)
+
+
+def test_responsibilities_are_a_half_where_the_experts_agree() -> None:
+    gamma = responsibilities(torch.full((1, 2, 2, 2), 0.5), torch.full((1, 2, 3, 2, 2), -1.5))
+    torch.testing.assert_close(gamma, torch.full_like(gamma, 0.5))
+
+
+def test_the_expert_that_is_right_owns_the_pixel() -> None:
+    log_p = torch.zeros(1, 2, 3, 2, 2)
+    log_p[:, 1] = -16.0  # the background is as far off as it can be
+    gamma = responsibilities(torch.full((1, 2, 2, 2), 0.5), log_p)
+    assert (gamma[:, 0] > 0.999).all()
+
+
+def test_the_expected_log_likelihood_bounds_the_log_mixture_from_below() -> None:
+    """Σ γ (log π + log p) + H(γ) = log Σ π p at the posterior γ (Eqs. 6, 7 and 12)."""
+    generator = torch.Generator().manual_seed(2)
+    pi = torch.rand(1, 2, 5, 5, generator=generator, dtype=torch.float64).softmax(1)
+    log_p = -torch.rand(1, 2, 3, 5, 5, generator=generator, dtype=torch.float64)
+    gamma = responsibilities(pi, log_p)
+    mixture = (pi.unsqueeze(2) * log_p.exp()).sum(1).log()
+    entropy = -(gamma * gamma.log()).sum(1)
+    torch.testing.assert_close(expected_log_likelihood(pi, log_p) + entropy, mixture, rtol=0, atol=1e-6)
+
+
+def test_log_likelihoods_of_both_norms() -> None:
+    model = tiny_model()
+    images, regions = tiny_images(), model(torch.ones(2, model.z_dim).double())
+    difference = regions.content_bg - images
+    for norm, expected in (("l1", -difference.abs() / 0.125), ("l2", -difference.square() / 0.125)):
+        log_p = log_likelihoods(regions, images, norm=norm, scale=0.125)
+        torch.testing.assert_close(log_p[:, 1], expected)
+
+
+def test_an_identity_grid_returns_the_image() -> None:
+    images = tiny_images()
+    centres = (torch.arange(16).double() + 0.5) / 8 - 1
+    grid = torch.stack(torch.meshgrid(centres, centres, indexing="xy"), dim=-1).expand(2, -1, -1, -1)
+    torch.testing.assert_close(reassign(images, grid), images)
+
+
+@pytest.mark.parametrize("use_fast", [False, True])
+@pytest.mark.parametrize(("reassigned", "elements"), [(True, (0, 5, 10, 14)), (False, (0, 5, 6, 9))])
+def test_the_gradient_to_z_agrees_with_finite_differences(
+    use_fast: bool, reassigned: bool, elements: tuple[int, ...]
+) -> None:
+    """z_bg (elements 6 to 9) only without re-assignment, whose network takes the background's map as a constant."""
+    config = replace(TINY, likelihood="l2", reassign=reassigned)  # smooth, so that differences converge
+    model, images = tiny_model(config).requires_grad_(False), tiny_images()
+    render = partial(fast.render, model) if use_fast else model
+    z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(7)).double().requires_grad_()
+    with torch.no_grad():
+        gamma = responsibilities(model(z).pi, log_likelihoods(model(z), images, norm="l2", scale=0.125))
+
+    def potential(z: torch.Tensor) -> torch.Tensor:  # as in the E-step: γ gets no gradient
+        regions = render(z)
+        log_p = log_likelihoods(regions, images, norm="l2", scale=0.125)
+        return -(gamma * (regions.pi.log().unsqueeze(2) + log_p)).sum() + prior_potential(model, z).sum()
+
+    (gradient,) = torch.autograd.grad(potential(z), z)
+    step = 1e-6
+    for j in elements:
+        move = torch.zeros_like(z)
+        move[1, j] = step
+        difference = (potential(z.detach() + move) - potential(z.detach() - move)) / (2 * step)
+        assert gradient[1, j].item() == pytest.approx(difference.item(), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("image_size", [8, 16, 32, 64])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_fast_path_agrees_with_the_reference(image_size: int, batch: int) -> None:
+    config = replace(TINY, image_size=image_size, z_bg=1)
+    model = tiny_model(config)
+    z = torch.randn(batch, model.z_dim, generator=torch.Generator().manual_seed(0)).double()
+    for reference, other in zip(model(z), fast.render(model, z), strict=True):
+        torch.testing.assert_close(other, reference, rtol=1e-8, atol=1e-8)
+    weights = [p for name, p in model.named_parameters() if "classifier" not in name and "lebm" not in name]
+    expected = torch.autograd.grad(model(z).image.square().sum(), weights)  # all but classifiers and LEBM
+    found = torch.autograd.grad(fast.render(model, z).image.square().sum(), weights)
+    for reference, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, reference, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("image_size", [0, 4, 12, 30, 100])
+def test_impossible_image_sizes_are_refused(image_size: int) -> None:
+    with pytest.raises(ValueError, match=f"image_size is {image_size}"):
+        DRCModel(replace(TINY, image_size=image_size))
+
+
+def test_total_variation_of_a_ramp_is_its_slope() -> None:
+    ramp = (torch.arange(8.0) * 0.25).expand(1, 3, 8, 8)
+    assert total_variation(ramp).item() == pytest.approx(0.25)
+
+
+def test_orthogonality_is_zero_at_the_initialisation_and_not_after_a_disturbance() -> None:
+    model = tiny_model()
+    assert orthogonality(model.fg).item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        model.fg.content.weight.add_(0.1)
+    assert orthogonality(model.fg).item() > 1e-3

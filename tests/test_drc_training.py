@@ -1,0 +1,251 @@
+"""Algorithm 1 as it runs: it learns, resumes exactly, survives damage, and says when it diverges."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
+from drc.config import VARIANTS, DRCConfig, configure
+from drc.method import DRC
+from drc.trainer import DivergedError, Trainer, to_signed, train
+
+SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+def pictures(count: int = 16, size: int = 16) -> np.ndarray:
+    """Dark pictures, each with one bright block."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (count, size, size, 3), dtype=np.uint8)
+    for image in images:
+        row, column = generator.integers(0, size - 5, 2)
+        image[row : row + 5, column : column + 5] = generator.integers(180, 256, 3)
+    return images
+
+
+def quiet(step: int, total: int, **values: float) -> None:
+    """A progress callback that says nothing."""
+
+
+def assert_same_run(first: Trainer, second: Trainer) -> None:
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+    assert torch.equal(first.posterior_chains, second.posterior_chains)
+    assert torch.equal(first.prior_chains, second.prior_chains)
+
+
+def test_one_m_step_lowers_the_loss_on_a_fixed_batch() -> None:
+    config = replace(SMOKE, lr_generators=1e-3)
+    trainer = Trainer(pictures(), config, seed=0)
+    rows, visit = trainer.batch()
+    images = to_signed(trainer.images[rows], "cpu")
+    z_posterior, z_prior = trainer.sample(rows, visit, images)
+    before = trainer.learn(images, z_posterior, z_prior)
+    after = trainer.learn(images, z_posterior, z_prior)
+    assert after["likelihood"] < before["likelihood"]
+
+
+def test_training_lowers_the_reconstruction_error(tmp_path: Path) -> None:
+    errors = []
+    config = replace(SMOKE, train_steps=40, lr_generators=2e-3, posterior_steps=4, start=16, width=8)
+    trainer = Trainer(pictures(), config, seed=0)
+    train(trainer, tmp_path, lambda step, total, **values: errors.append(values["reconstruction"]))
+    assert np.mean(errors[-4:]) < 0.8 * np.mean(errors[:4])
+
+
+def test_one_seed_gives_one_result_and_another_seed_another() -> None:
+    runs = [Trainer(pictures(), SMOKE, seed) for seed in (1, 1, 2)]
+    for run in runs:
+        run.train_step()
+        run.train_step()
+    assert_same_run(runs[0], runs[1])
+    assert not torch.equal(runs[0].posterior_chains, runs[2].posterior_chains)
+
+
+@pytest.mark.parametrize("stop_at", [1, 3])
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int) -> None:
+    def stop(step: int, total: int, **values: float) -> None:
+        if step == stop_at:
+            raise KeyboardInterrupt
+
+    whole = Trainer(pictures(), SMOKE, seed=0)
+    train(whole, tmp_path / "whole", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        train(Trainer(pictures(), SMOKE, seed=0), tmp_path / "cut", stop)
+    resumed = Trainer(pictures(), SMOKE, seed=0)
+    train(resumed, tmp_path / "cut", quiet)
+    assert resumed.step == SMOKE.train_steps
+    assert_same_run(whole, resumed)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from dataclasses import replace
+from drc.trainer import Trainer, train
+from test_drc_training import SMOKE, pictures
+trainer = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
+train(trainer, Path(sys.argv[1]), lambda step, total, **values: print(step, flush=True), checkpoint_seconds=0.2)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, number: signal.Signals) -> None:
+    tests = str(Path(__file__).parent)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), tests],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    assert process.stdout is not None
+    for line in process.stdout:
+        if checkpoint_paths(tmp_path) and int(line) > 3:
+            break
+        assert time.monotonic() < deadline
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    state = load_newest(tmp_path)
+    assert state is not None
+    reached = state["step"]
+    assert reached >= 1
+    fresh = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
+    while fresh.step < reached:
+        fresh.train_step()
+    assert torch.equal(fresh.posterior_chains, state["posterior_chains"])
+
+
+def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, {"step": step})
+    assert [path.name for path in checkpoint_paths(tmp_path)] == ["step-00000002.pt", "step-00000003.pt"]
+    assert list(tmp_path.glob("*.tmp*")) == []
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text"]
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage) -> None:
+    save_checkpoint(tmp_path, 1, {"step": 1})
+    newest = save_checkpoint(tmp_path, 2, {"step": 2})
+    newest.write_bytes(damage(newest.read_bytes()))
+    with pytest.raises(CheckpointError, match=newest.name):
+        load_checkpoint(newest)
+    assert load_newest(tmp_path) == {"step": 1}
+
+
+def test_when_all_checkpoints_are_damaged_it_says_so(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, {"step": 1}).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="delete the folder"):
+        load_newest(tmp_path)
+
+
+class Unsafe:
+    """What a checkpoint must never be allowed to bring along."""
+
+    def __reduce__(self):
+        return (os.system, ("true",))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.pt"
+    torch.save({"step": Unsafe()}, path)
+    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 1, {"step": 1})
+
+    def full(state: dict, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_checkpoint(tmp_path, 2, {"step": 2})
+    monkeypatch.undo()
+    assert load_newest(tmp_path) == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    train(Trainer(pictures(), SMOKE, seed=0), tmp_path, quiet)
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(Trainer(pictures(), SMOKE, seed=1), tmp_path, quiet)
+
+
+def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(pictures(), SMOKE, seed=0)
+    trainer.train_step()
+    with torch.no_grad():
+        trainer.model.lebm.fg.get_submodule("1").weight.fill_(float("nan"))
+    with pytest.raises(DivergedError, match=r"step 1: .*nan"):
+        trainer.train_step()
+
+
+def test_every_image_is_visited_once_an_epoch() -> None:
+    trainer = Trainer(pictures(), SMOKE, seed=0)
+    visited: list[int] = []
+    for _ in range(trainer.batches_per_epoch):
+        rows, _ = trainer.batch()
+        visited += rows
+        trainer.step += 1
+    assert sorted(visited) == list(range(16))
+    assert trainer.batch()[1] == 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_trains_and_segments(variant: str, tmp_path: Path) -> None:
+    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+    method = DRC()
+    method.fit(pictures(), config=config, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    masks = method.segment(pictures(3))
+    assert masks.shape == (3, 2, 16, 16)
+    np.testing.assert_allclose(masks.sum(axis=1), 1, atol=1e-5)
+
+
+def test_short_run_chains_start_anew_at_every_visit() -> None:
+    trainer = Trainer(pictures(), replace(SMOKE, persistent=False), seed=0)
+    trainer.posterior_chains += 1e6  # would blow the run up if it were gone on from
+    values = trainer.train_step()
+    assert values["z_norm"] < 1e3
+
+
+def test_learning_rates_fall_to_a_tenth_at_the_end_when_asked() -> None:
+    trainer = Trainer(pictures(), replace(SMOKE, lr_decay=0.5, train_steps=100), seed=0)
+    rates = []
+    for trainer.step in (0, 49, 75, 100):
+        trainer.set_learning_rates()
+        rates.append(trainer.optimiser_generators.param_groups[0]["lr"] / SMOKE.lr_generators)
+    assert rates == pytest.approx([1.0, 1.0, 0.55, 0.1])
+
+
+def test_unknown_names_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="full, no-pixel-reassignment"):
+        configure(variant="fulll", preset="paper", dataset="birds", image_size=128)
+
+
+def test_the_authors_settings_per_data_set() -> None:
+    def sizes(dataset: str) -> tuple[int, int, int, int]:
+        config = configure(variant="full", preset="paper", dataset=dataset, image_size=128)
+        return config.z_fg, config.z_bg, config.z_reassign, config.inference_steps
+
+    assert sizes("dogs-split") == (256, 192, 512, 300)
+    assert sizes("clevr6") == (256, 2, 256, 20_000)
+    assert sizes("tm-dsprites-grey") == (256, 4, 1024, 5_000)
+    assert DRCConfig().batch_size == 48
