@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from drc.model import DRCModel, Regions, compose
-from drc.networks import Decoder
+from drc.networks import Decoder, RegionGenerator
 
 
 class NormedLeakyReLU(torch.autograd.Function):
@@ -53,18 +53,18 @@ def normed_leaky_relu(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> 
 def grow(decoder: Decoder, x: Tensor) -> Tensor:
     """`Decoder.grow` in channels-last memory."""
     x = x.contiguous(memory_format=torch.channels_last)
-    for name in decoder.blocks:
-        block = decoder.get_submodule(name)
+    for block in decoder.up_blocks:
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         x = normed_leaky_relu(block.conv(x), block.norm.weight, block.norm.bias, 0.01)
     return x
 
 
-def paint(region, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def paint(region: RegionGenerator, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`RegionGenerator.forward` with both heads in one convolution."""
     start = region.start(z)
-    weight = torch.cat([region.content.weight, region.mask.weight])
-    bias = torch.cat([region.content.bias, region.mask.bias])
+    heads = (region.content, region.mask)
+    weight = torch.cat([head.weight for head in heads])
+    bias = torch.cat([head.bias for head in heads if head.bias is not None])
     painted = F.conv2d(grow(region, start), weight, bias, padding=1)
     return painted[:, :3].tanh(), painted[:, 3:], start
 

@@ -7,7 +7,7 @@ log2(H / 4) blocks that double the resolution and halve the channels, down to `w
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -82,9 +82,14 @@ class Decoder(nn.Module):
 
     def grow(self, x: Tensor) -> Tensor:
         """The 4×4 map, with any extra channels, -> (B, width, H, W)."""
-        for name in self.blocks:
-            x = self.get_submodule(name)(x)
+        for block in self.up_blocks:
+            x = block(x)
         return x
+
+    @property
+    def up_blocks(self) -> list[UpBlock]:
+        """block1, block2, ... in order."""
+        return [cast(UpBlock, self.get_submodule(name)) for name in self.blocks]
 
 
 class RegionClassifier(nn.Module):
