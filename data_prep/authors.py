@@ -16,7 +16,12 @@ from data_prep import birds
 from data_prep.archives import Scratch
 from data_prep.build import Options, Sample, write_samples
 from data_prep.errors import SourceError, one_line
-from data_prep.pictures import check_same_size, read_picture, resize_image, resize_labels
+from data_prep.pictures import (
+    check_same_size,
+    cut_out,
+    read_picture,
+    resize_labels,
+)
 from data_prep.store import DatasetWriter, PreparedDataset, check_target, sha256_of
 
 LICENCE = "Processed by the authors of Deep Region Competition from {source}: non-commercial research use."
@@ -114,11 +119,14 @@ def find_items(root: Path, layout: Layout) -> list[Item]:
 
 def make_item(item: Item, size: int) -> Sample:
     """Read one pair and resize it if need be. Raises ItemError naming the file at fault."""
-    image, mask = read_picture(item.image, "RGB"), read_picture(item.mask, "L")
-    check_same_size(image, mask, item.image, item.mask)
+    mask = read_picture(item.mask, "L")
+
+    def whole(image_size: tuple[int, int]) -> None:
+        check_same_size(image_size, mask.size, item.image, item.mask)
+
     labels = (np.asarray(mask) > 127).astype(np.uint8)
     return Sample(
-        resize_image(image, None, size),
+        cut_out(item.image, whole, size),
         resize_labels(labels, None, size),
         id=item.id,
         split=item.split,

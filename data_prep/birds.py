@@ -10,12 +10,13 @@ from PIL import Image
 
 from data_prep.archives import Scratch, locate
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
-from data_prep.errors import DataPrepError, ItemError, SourceError
+from data_prep.errors import DataPrepError, SourceError
 from data_prep.pictures import (
+    Crop,
     check_same_size,
+    cut_out,
     list_pictures,
     read_picture,
-    resize_image,
     resize_labels,
     square_around,
 )
@@ -140,25 +141,25 @@ def _box(file: Path, key: str, values: list[str]) -> tuple[float, float, float, 
 
 
 def read_mask(file: Path, rule: str) -> Image.Image:
-    """A segmentation as a picture of 0 and 1 (mode L). Raises ItemError."""
+    """A segmentation as a grey picture, foreground where it exceeds 127. Raises ItemError."""
     grey = read_picture(file, "L")
-    if rule == "dithered":
-        return Image.fromarray(np.asarray(grey.convert("1")).astype(np.uint8))
-    return Image.fromarray((np.asarray(grey) > 127).astype(np.uint8))
+    return grey.convert("1").convert("L") if rule == "dithered" else grey
 
 
 def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:
     """Cut one bird out and resize it. Raises ItemError naming the file at fault."""
-    image, mask = read_picture(bird.image, "RGB"), read_mask(bird.mask, config.mask_rule)
-    check_same_size(image, mask, bird.image, bird.mask)
-    try:
-        crop = square_around(bird.box, image.size, half=config.half_side)
-    except ItemError as error:
-        raise ItemError(f"{bird.image}: {error}") from error
+    mask = read_mask(bird.mask, config.mask_rule)
+
+    def find_crop(image_size: tuple[int, int]) -> Crop:
+        check_same_size(image_size, mask.size, bird.image, bird.mask)
+        return square_around(bird.box, image_size, half=config.half_side, file=bird.image)
+
+    image = cut_out(bird.image, find_crop, size)
+    crop = find_crop(mask.size)
     x, y, w, h = bird.box
     return Sample(
-        resize_image(image, crop, size),
-        resize_labels(np.asarray(mask), crop, size),
+        image,
+        (resize_labels(np.asarray(mask), crop, size) > 127).astype(np.uint8),
         id=bird.id,
         split=bird.split,
         source=bird.name,

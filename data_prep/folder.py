@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from data_prep.archives import Scratch
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
@@ -16,9 +15,9 @@ from data_prep.pictures import (
     Crop,
     centre_square,
     check_same_size,
+    cut_out,
     list_pictures,
     read_picture,
-    resize_image,
     resize_labels,
     square_around,
 )
@@ -155,24 +154,24 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
     return boxes
 
 
-def read_labels(file: Path, config: FolderConfig) -> tuple[Image.Image, np.ndarray]:
-    """A mask as it is and as labels (H,W) uint8: 0 background, objects numbered from 1. Raises ItemError."""
+def read_labels(file: Path, config: FolderConfig) -> np.ndarray:
+    """A mask as labels (H,W) uint8: 0 background, objects numbered from 1. Raises ItemError."""
     picture = read_picture(file)
     if config.mask_kind == "grey":
-        return picture, _binary(np.asarray(picture.convert("L")), config)
+        return _binary(np.asarray(picture.convert("L")), config)
     if config.mask_kind == "alpha":
         if "A" not in picture.getbands():
             raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")
-        return picture, _binary(np.asarray(picture.getchannel("A")), config)
+        return _binary(np.asarray(picture.getchannel("A")), config)
     if config.mask_kind == "colours":
         rgb = np.asarray(picture.convert("RGB")).astype(np.uint32)
-        return picture, _numbered(file, (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2])
+        return _numbered(file, (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2])
     values = np.asarray(picture)
     if values.ndim != 2:
         raise ItemError(f"{file} has colours (mode {picture.mode}) where labels are expected")
     if config.foreground:
         values = np.where(np.isin(values, config.foreground), values, 0)
-    return picture, _numbered(file, values)
+    return _numbered(file, values)
 
 
 def _binary(values: np.ndarray, config: FolderConfig) -> np.ndarray:
@@ -207,20 +206,21 @@ def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | No
         if not len(rows):
             raise ItemError(f"{pair.mask} is empty, so there is no box to crop to")
         box = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    try:
-        return square_around(box, size, half=config.half_side)
-    except ItemError as error:
-        raise ItemError(f"{pair.image}: {error}") from error
+    return square_around(box, size, half=config.half_side, file=pair.image)
 
 
 def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
     """Read, crop and resize one pair. Raises ItemError naming the file at fault."""
-    image = read_picture(pair.image, "RGB")
-    mask, labels = read_labels(pair.mask, config)
-    check_same_size(image, mask, pair.image, pair.mask)
+    labels = read_labels(pair.mask, config)
+
+    def crop_of(image_size: tuple[int, int]) -> Crop | None:
+        check_same_size(image_size, labels.shape[::-1], pair.image, pair.mask)
+        return find_crop(pair, labels, config)
+
+    image = cut_out(pair.image, crop_of, size)
     crop = find_crop(pair, labels, config)
     return Sample(
-        resize_image(image, crop, size),
+        image,
         resize_labels(labels, crop, size),
         id=pair.stem,
         split=pair.split,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,29 +24,42 @@ def read_picture(file: Path, mode: str | None = None) -> Image.Image:
 
     Raises ItemError if it is missing, truncated, or no picture.
     """
+    with _open(file) as opened:
+        return _decode(file, opened, mode)
+
+
+def _open(file: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                opened.load()
-                return opened.convert(mode) if mode and opened.mode != mode else opened
+            return Image.open(file)
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
     except _UNREADABLE as error:
         raise ItemError(f"{file} is not a whole picture ({one_line(error)})") from error
 
 
-def square_around(box: tuple[float, float, float, float], size: tuple[int, int], *, half: float) -> Crop:
+def _decode(file: Path, opened: Image.Image, mode: str | None) -> Image.Image:
+    try:
+        opened.load()
+        return opened.convert(mode) if mode and opened.mode != mode else opened
+    except _UNREADABLE as error:
+        raise ItemError(f"{file} is not a whole picture ({one_line(error)})") from error
+
+
+def square_around(
+    box: tuple[float, float, float, float], size: tuple[int, int], *, half: float, file: Path
+) -> Crop:
     """The square around the centre of `box` (x, y, width, height), clipped to an image of (width, height).
 
     Its half-side is int(half · max(box width, box height)); where it is clipped it is no longer square.
-    Raises ItemError (without the file's name) if the box is empty or leads outside the image.
+    Raises ItemError naming the image's `file` if the box is empty or leads outside the image.
     """
     (x, y, w, h), (width, height) = box, size
     if w < 1 or h < 1:
-        raise ItemError(f"the box {box} has no area")
+        raise ItemError(f"{file}: the box {box} has no area")
     if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
-        raise ItemError(f"the box {box} leads outside the image of {width} x {height} pixels")
+        raise ItemError(f"{file}: the box {box} leads outside the image of {width} x {height} pixels")
     centre_x, centre_y, reach = int(x + w / 2), int(y + h / 2), max(1, int(half * max(w, h)))
     left, top = max(0, centre_x - reach), max(0, centre_y - reach)
     return left, top, min(width, centre_x + reach), min(height, centre_y + reach)
@@ -57,9 +72,28 @@ def centre_square(size: tuple[int, int]) -> Crop:
     return left, top, left + side, top + side
 
 
-def resize_image(image: Image.Image, crop: Crop | None, size: int) -> np.ndarray:
+def resize_image(image: Image.Image, box: tuple[float, float, float, float] | None, size: int) -> np.ndarray:
     """Crop an RGB picture and resize it with antialiased bilinear weights: (size, size, 3) uint8."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=crop))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def cut_out(file: Path, find_crop: Callable[[tuple[int, int]], Crop | None], size: int) -> np.ndarray:
+    """Decode a picture, crop it to find_crop((width, height)), None being the whole, and resize it.
+
+    A JPEG at least twice as large as the result is decoded at a half, a quarter or an eighth of its size, which
+    saves most of the time and changes a pixel by about 1 of 255. Returns (size, size, 3) uint8 RGB.
+    Raises ItemError if the picture is missing or damaged, and whatever find_crop raises.
+    """
+    with _open(file) as opened:
+        width, height = opened.size
+        left, top, right, bottom = find_crop(opened.size) or (0, 0, width, height)
+        scale = min(right - left, bottom - top) / size
+        if scale >= 2:
+            opened.draft(None, (math.ceil(width / scale), math.ceil(height / scale)))
+        image = _decode(file, opened, "RGB")
+    across, down = image.width / width, image.height / height
+    box = left * across, top * down, min(right * across, image.width), min(bottom * down, image.height)
+    return resize_image(image, box, size)
 
 
 def resize_labels(labels: np.ndarray, crop: Crop | None, size: int) -> np.ndarray:
@@ -68,12 +102,11 @@ def resize_labels(labels: np.ndarray, crop: Crop | None, size: int) -> np.ndarra
     return np.asarray(picture.resize((size, size), Image.Resampling.NEAREST, box=crop))
 
 
-def check_same_size(image: Image.Image, mask: Image.Image, image_file: Path, mask_file: Path) -> None:
-    """Raise ItemError unless a mask is as large as its image."""
-    if image.size != mask.size:
+def check_same_size(image: tuple[int, int], mask: tuple[int, int], image_file: Path, mask_file: Path) -> None:
+    """Raise ItemError unless a mask is as large as its image; sizes are (width, height)."""
+    if image != mask:
         raise ItemError(
-            f"{mask_file} is {mask.width} x {mask.height} pixels and its image {image_file} "
-            f"{image.width} x {image.height}"
+            f"{mask_file} is {mask[0]} x {mask[1]} pixels and its image {image_file} {image[0]} x {image[1]}"
         )
 
 

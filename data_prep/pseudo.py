@@ -17,7 +17,13 @@ from data_prep.annotators import Annotator, annotate
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
 from data_prep.errors import ItemError
 from data_prep.parallel import ordered_map
-from data_prep.pictures import Crop, read_picture, resize_image, resize_labels, square_around
+from data_prep.pictures import (
+    Crop,
+    cut_out,
+    read_picture,
+    resize_labels,
+    square_around,
+)
 from data_prep.selection import REASONS, SelectionRules, select
 from data_prep.store import DatasetWriter, PreparedDataset, check_target
 
@@ -153,9 +159,9 @@ def _select(
     for item in tqdm(known, desc="select", unit="image", disable=not options.progress):
         (height, width), instances = file.read(item.name)
         try:
-            crop = square_around(item.box, (width, height), half=half_side)
+            crop = square_around(item.box, (width, height), half=half_side, file=item.image)
         except ItemError as error:
-            fault = Fault(item.name, f"{item.image}: {error}")
+            fault = Fault(item.name, str(error))
             check_faults([fault], keep_going=options.keep_going)
             faults.append(fault)
             continue
@@ -175,12 +181,15 @@ def _with_masks(kept: Sequence[Kept], file: AnnotationFile) -> Iterator[tuple[Ke
 
 def _make(one: Kept, instance: Instance, size: int) -> Sample:
     """Cut one object out and resize it. Raises ItemError naming the file at fault."""
-    image = read_picture(one.item.image, "RGB")
-    if (image.height, image.width) != instance.mask.shape:
-        raise ItemError(f"{one.item.image} is not the image that was annotated: its size differs")
+
+    def find_crop(image_size: tuple[int, int]) -> Crop:
+        if image_size != instance.mask.shape[::-1]:
+            raise ItemError(f"{one.item.image} is not the image that was annotated: its size differs")
+        return one.crop
+
     x, y, w, h = one.item.box
     return Sample(
-        resize_image(image, one.crop, size),
+        cut_out(one.item.image, find_crop, size),
         resize_labels(instance.mask.astype(np.uint8), one.crop, size),
         id=one.item.name,
         split=one.item.split,

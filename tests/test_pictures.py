@@ -1,0 +1,103 @@
+"""Decoding, cropping and resizing: large JPEGs cheaply, damaged ones never silently."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep.errors import ItemError
+from data_prep.parallel import ordered_map
+from data_prep.pictures import (
+    Crop,
+    centre_square,
+    cut_out,
+    list_pictures,
+    read_picture,
+    resize_image,
+    resize_labels,
+)
+
+CROP: Crop = (50, 40, 350, 330)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A JPEG of 400 x 360 pixels with smooth shapes."""
+    y, x = np.mgrid[:360, :400]
+    pixels = np.stack([128 + 100 * np.sin(x / 9), 128 + 100 * np.cos(y / 13), (x + y) / 3], axis=-1)
+    Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "photo.jpg", quality=92)
+    return tmp_path / "photo.jpg"
+
+
+def test_reduced_decoding_gives_the_same_picture(photo: Path) -> None:
+    whole = resize_image(read_picture(photo, "RGB"), CROP, 64).astype(int)
+    quick = cut_out(photo, lambda size: CROP, 64).astype(int)
+    assert np.abs(whole - quick).mean() < 2
+    small = cut_out(photo, lambda size: CROP, 200)  # less than twice: decoded whole
+    np.testing.assert_array_equal(small, resize_image(read_picture(photo, "RGB"), CROP, 200))
+
+
+def test_the_crop_is_asked_for_in_the_original_size(photo: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def whole(size: tuple[int, int]) -> None:
+        asked.append(size)
+
+    assert cut_out(photo, whole, 32).shape == (32, 32, 3)
+    assert asked == [(400, 360)]
+
+
+@pytest.mark.parametrize("size", [32, 300])
+def test_truncation_is_noticed_at_any_scale(photo: Path, size: int) -> None:
+    photo.write_bytes(photo.read_bytes()[:-2000])
+    with pytest.raises(ItemError, match=r"photo\.jpg is not a whole picture"):
+        cut_out(photo, lambda image_size: None, size)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    file = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.new("RGB", (40, 40), (255, 255, 255)).convert(mode).save(file)
+    assert cut_out(file, lambda size: None, 16).min() > 250
+
+
+def test_labels_are_never_mixed() -> None:
+    labels = np.random.default_rng(0).choice(np.array([0, 7, 200], np.uint8), (90, 70))
+    assert set(np.unique(resize_labels(labels, (3, 5, 60, 80), 32))) <= {0, 7, 200}
+
+
+def test_centre_square() -> None:
+    assert centre_square((100, 60)) == (20, 0, 80, 60)
+    assert centre_square((60, 101)) == (0, 20, 60, 80)
+
+
+def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a.jpg", "._a.jpg", "b.txt", "deep/c.PNG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert list(list_pictures(tmp_path)[0]) == ["a.jpg", "deep/c.PNG"]
+
+
+def test_results_come_in_order_and_few_are_under_way() -> None:
+    taken: list[int] = []
+
+    def numbers():
+        for number in range(200):
+            taken.append(number)
+            yield number
+
+    results = ordered_map(lambda number: number * 2, numbers(), workers=3, ahead=4)
+    first = [next(results) for _ in range(5)]
+    assert first == [0, 2, 4, 6, 8]
+    assert len(taken) <= 5 + 12
+    assert [*first, *results] == [2 * number for number in range(200)]
+
+
+def test_a_fault_is_raised_at_its_turn() -> None:
+    results = ordered_map(lambda number: 1 // (3 - number), range(100), workers=2)
+    assert [next(results) for _ in range(3)] == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
