@@ -6,6 +6,7 @@ not UTF-8, or contents that swell beyond reason make the whole archive refused.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tarfile
 import tempfile
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from data_prep.errors import SourceError, one_line
 
+log = logging.getLogger(__name__)
 ENDINGS = (".tar", ".tgz", ".tar.gz", ".zip")
 MAX_SWELL = 100
 """An archive may unpack to this many times its own size, and to 64 MB in any case."""
@@ -36,12 +38,15 @@ def is_archive(path: Path) -> bool:
 class Scratch:
     """A place beside the result for what archives hold; removed when the block is left."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, progress: bool = True) -> None:
+        self._progress = progress
         self._parent = out.parent
         self._prefix = f".{out.name}.unpacked-"
         self._folder: Path | None = None
 
     def __enter__(self) -> Scratch:
+        for folder in self._parent.glob(f"{self._prefix}*"):
+            log.warning("%s was left by an interrupted run; delete it if that run is over", folder)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -66,7 +71,7 @@ class Scratch:
             raise SourceError(
                 f"{self._parent} cannot be written ({one_line(error)}); choose another --out."
             ) from error
-        unpack(path, target)
+        unpack(path, target, progress=self._progress)
         return target
 
     def part(self, root: Path, folder: str, *archives: str) -> Path:
@@ -88,12 +93,15 @@ def locate(folder: Path, name: str) -> Path:
     raise SourceError(f"{folder} has no {name}; is this the right folder or archive?")
 
 
-def unpack(archive: Path, target: Path) -> None:
+def unpack(archive: Path, target: Path, *, progress: bool = True) -> None:
     """Unpack `archive` into the existing folder `target`. Raises SourceError; `target` is then incomplete."""
     limit = max(SMALL, MAX_SWELL * archive.stat().st_size)
     written = 0
     try:
-        with _members(archive) as members, tqdm(desc=archive.name, unit="B", unit_scale=True) as bar:
+        with (
+            _members(archive) as members,
+            tqdm(desc=archive.name, unit="B", unit_scale=True, disable=not progress) as bar,
+        ):
             for name, stream in members:
                 file = _inside(archive, target, name)
                 if stream is None:

@@ -141,7 +141,7 @@ def prepare(root: Path, out: Path, options: Options | None = None) -> PreparedDa
     """
     options = options or Options()
     check_target(out, force=options.force)
-    with Scratch(out) as scratch:
+    with Scratch(out, progress=options.progress) as scratch:
         layout, folder = find_layout(scratch.open(root))
         if layout is None:
             segmentations = folder / "segmentations"

@@ -184,7 +184,7 @@ def prepare(
     """
     config, options = config or BirdsConfig(), options or Options()
     check_target(out, force=options.force)
-    with Scratch(out) as scratch:
+    with Scratch(out, progress=options.progress) as scratch:
         folder = locate(scratch.open(root), "images.txt").parent
         masks = scratch.open(segmentations)
         if (masks / "segmentations").is_dir():

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from data_prep.build import Options
-from data_prep.catalogue import describe_counts
+from data_prep.catalogue import describe_counts, entry_of
 from data_prep.errors import DataPrepError
 from data_prep.store import PreparedDataset
 
@@ -74,5 +74,8 @@ def announce(dataset: PreparedDataset) -> None:
     """Say what was written or opened."""
     counts = describe_counts(dataset.manifest["counts"])
     click.echo(f"{dataset.path}: {dataset.name}, {counts}, SHA-256 {dataset.sha256[:12]}")
+    entry = entry_of(dataset.name)
+    if entry is not None and entry.counts:
+        click.echo(f"the paper's: {describe_counts(entry.counts)}")
     if skipped := dataset.manifest["skipped"]:
         click.echo(f"{len(skipped)} items were left out; the first: {skipped[0]['reason']}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from data_prep.catalogue import describe_counts, entry_of, status_lines
+from data_prep.catalogue import entry_of, status_lines
 from data_prep.cli import PATH, announce
 from data_prep.preview import foreground_shares, write_preview
 from data_prep.store import PreparedDataset, open_dataset
@@ -45,11 +45,8 @@ def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
     height, width = dataset.image_size
     lines: list[tuple[str, str]] = []
     entry = entry_of(dataset.name)
-    if entry is not None:
-        if entry.counts:
-            lines.append(("the paper's", describe_counts(entry.counts)))
-        if entry.remark:
-            lines.append(("remark", entry.remark))
+    if entry is not None and entry.remark:
+        lines.append(("remark", entry.remark))
     spread = f"{shares.min():.1f} to {shares.max():.1f} %"
     lines += [
         ("size", f"{height} x {width} pixels"),

@@ -131,6 +131,8 @@ def clevr6_command(
 ) -> None:
     """Prepare CLEVR6 from clevr_with_masks_train.tfrecords, with a mask for each object; needs no TensorFlow.
 
+    Several files are read as one series, in the order given: --tfrecords FIRST MORE...
+
     Example: python -m data_prep clevr6 --tfrecords clevr_with_masks_train.tfrecords --out data/clevr6
     """
     config = clevr6.Clevr6Config(rule, scenes, heldout)

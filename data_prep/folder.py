@@ -279,7 +279,7 @@ def prepare(
     config, options = config or FolderConfig(), options or Options()
     check_target(out, force=options.force)
     boxes = read_boxes(boxes_file) if boxes_file else None
-    with Scratch(out) as scratch:
+    with Scratch(out, progress=options.progress) as scratch:
         pairs, faults = find_pairs(scratch.open(images), scratch.open(masks), config, lists, boxes)
         check_faults(faults, keep_going=options.keep_going)
         writer = DatasetWriter(

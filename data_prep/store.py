@@ -16,7 +16,8 @@ from data_prep.reader import (
     open_dataset,
     sha256_of,
 )
-from data_prep.writer import DatasetWriter, check_target
+from data_prep.target import check_target
+from data_prep.writer import DatasetWriter
 
 __all__ = [
     "FORMAT_VERSION",

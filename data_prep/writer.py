@@ -32,6 +32,7 @@ from data_prep.reader import (
     open_dataset,
     sha256_of,
 )
+from data_prep.target import check_target
 
 log = logging.getLogger(__name__)
 HEADER_BYTES = 128
@@ -242,31 +243,6 @@ class DatasetWriter:
             else:
                 message = f"{self.path} cannot be written ({error.strerror or error}); choose another --out."
             raise StoreError(message) from error
-
-
-def check_target(path: Path, *, force: bool) -> None:
-    """Raise StoreError unless a data set may be written to `path`; never a reason to delete foreign files."""
-    if not os.path.lexists(path):
-        return
-    if not path.is_dir():
-        raise StoreError(f"{path} is a file; choose a folder that does not exist yet.")
-    try:
-        empty = not any(path.iterdir())
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); choose another --out.") from error
-    if empty:
-        return
-    if not (path / MANIFEST).is_file():
-        raise StoreError(f"{path} is not empty and is no prepared data set; choose another --out.")
-    if not force:
-        try:
-            name = open_dataset(path).name
-        except StoreError:
-            name = "a damaged one"
-        raise StoreError(
-            f"{path} already holds a prepared data set ({name}); choose another --out, "
-            "or add --force to replace it."
-        )
 
 
 def npy_header(shape: tuple[int, ...]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 
 from data_prep import preview
 from data_prep.__main__ import main
+from data_prep.catalogue import CATALOGUE
 from data_prep.store import open_dataset
 
 
@@ -38,6 +40,7 @@ def test_generate_verify_info_preview(prepared: Path, tmp_path: Path) -> None:
     result = call("info", prepared)
     assert result.exit_code == 0
     assert "10 train + 3 test = 13" in result.output
+    assert "the paper's: 20,000 train" in result.output
     assert "32 x 32 pixels" in result.output
     assert "% of an image on average" in result.output
     result = call("preview", prepared, "--out", tmp_path / "deep" / "sheet.png", "--count", "5")
@@ -165,6 +168,13 @@ def test_status_lists_the_five_and_ones_own(prepared: Path, tmp_path: Path) -> N
     assert not any("python -m data_prep tm-dsprites" in line for line in lines)
     assert any(line.startswith("mine") for line in lines)
     assert any(line.startswith("damaged") and "manifest.json" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_command_that_status_names_exists(name: str) -> None:
+    words = shlex.split(CATALOGUE[name].command.format(out="somewhere"))
+    assert words[:4] == ["python", "-m", "data_prep", name]
+    main.commands[name].make_context(name, words[4:])
 
 
 def test_every_help_page_shows_an_example() -> None:

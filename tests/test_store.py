@@ -203,6 +203,30 @@ def test_force_replaces_only_a_prepared_data_set(dataset: PreparedDataset, tmp_p
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "set"]
 
 
+def test_force_never_deletes_anybody_elses_files(dataset: PreparedDataset, tmp_path: Path) -> None:
+    (dataset.path / "thesis.txt").write_text("precious")
+    with pytest.raises(StoreError, match=r"holds thesis\.txt beside"), new_writer(dataset.path, force=True):
+        pytest.fail("the block must not be entered")
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text('{"name": "a web page"}')
+    for force in (False, True):
+        with (
+            pytest.raises(StoreError, match="no prepared data set"),
+            new_writer(tmp_path / "web", force=force),
+        ):
+            pytest.fail("the block must not be entered")
+    assert (dataset.path / "thesis.txt").read_text() == "precious"
+
+
+def test_force_replaces_a_damaged_one(dataset: PreparedDataset) -> None:
+    (dataset.path / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match="a damaged one"), new_writer(dataset.path):
+        pytest.fail("the block must not be entered")
+    with new_writer(dataset.path, force=True) as writer:
+        fill(writer, 3)
+    assert len(open_dataset(dataset.path, verify=True)) == 3
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_interrupted_writer_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     def write() -> None:

@@ -1,0 +1,55 @@
+"""Whether a data set may be written to a folder; nobody else's files are ever in danger."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from data_prep.errors import one_line
+from data_prep.reader import FORMAT, MANIFEST, MEMBERS, StoreError
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Raise StoreError unless a data set may be written to `path`.
+
+    It may if nothing or an empty folder is there or, with `force`, a prepared data set (whole or damaged) and
+    nothing besides.
+    """
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir():
+        raise StoreError(f"{path} is a file; choose a folder that does not exist yet.")
+    try:
+        names = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({one_line(error)}); choose another --out.") from error
+    if not names:
+        return
+    name, members = _standing(path)
+    if name is None:
+        raise StoreError(f"{path} is not empty and is no prepared data set; choose another --out.")
+    if not force:
+        raise StoreError(
+            f"{path} already holds a prepared data set ({name}); choose another --out, "
+            "or add --force to replace it."
+        )
+    if strangers := sorted(names - members):
+        raise StoreError(
+            f"{path} holds {strangers[0]} beside a prepared data set; move it away before replacing the set."
+        )
+
+
+def _standing(path: Path) -> tuple[str | None, set[str]]:
+    """Name of the data set that stands in a folder, None if there is none, and the files that belong to it."""
+    members = {MANIFEST, *MEMBERS}
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, set()
+    except (OSError, ValueError):  # damaged: it is one of ours if the arrays are there
+        return ("a damaged one" if all((path / member).is_file() for member in MEMBERS) else None), members
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return None, set()
+    files = manifest.get("files")
+    return str(manifest.get("name")), members | set(files if isinstance(files, dict) else ())
