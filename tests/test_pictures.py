@@ -57,6 +57,12 @@ def test_truncation_is_noticed_at_any_scale(photo: Path, size: int) -> None:
         cut_out(photo, lambda image_size: None, size)
 
 
+def test_picture_that_would_fill_the_memory(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ItemError, match=r"photo\.jpg is not a whole picture .*pixels"):
+        read_picture(photo)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
 def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     file = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,27 @@ def test_damaged_line_is_named(tmp_path: Path) -> None:
     path.write_text(text.replace('"id"', "id"))
     with pytest.raises(SourceError, match="line 2 is damaged"):
         AnnotationFile(path, {}).__enter__()
+
+
+def test_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
+    class Full:
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        def write(self, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+        file.append("one", (4, 4), [])
+        file._stream = Full(file._stream)  # type: ignore[assignment]
+        with pytest.raises(SourceError, match=r"No space left on device.*run the same command again"):
+            file.append("two", (4, 4), [])
+    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+        assert "one" in file
+        assert len(file) == 1
 
 
 # --- selection -----------------------------------------------------------------------------------------------
