@@ -49,8 +49,11 @@ def usable_folder(path: Path, purpose: str) -> Path:
 
 def is_refusal(error: BaseException, folder: Path) -> bool:
     """Whether an error means that the disk refuses (full, read-only, forbidden), whoever wrapped it."""
-    if isinstance(error, OSError) and error.errno in REFUSALS:
-        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in REFUSALS:
+            return True
+        cause = cause.__cause__
     return shutil.disk_usage(folder).free < 1 << 20
 
 

@@ -125,7 +125,7 @@ class Budget:
 
 PRESETS: dict[str, Budget] = {
     "smoke": Budget(16, 16, 64, 32, "a few steps, to see that everything runs; its figures mean nothing"),
-    "quick": Budget(32, 256, 4000, 1000, "minutes on 2 CPU cores"),
+    "quick": Budget(32, 256, 512, 1000, "minutes on 2 CPU cores"),
     "gpu": Budget(128, 1000, 20000, 1000, "about 20 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
 }

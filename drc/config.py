@@ -76,10 +76,15 @@ PAPER_CHANGES: dict[str, dict] = {
 BUDGET_CHANGES: dict[str, dict] = {
     "paper": {},
     "gpu": {"train_steps": 3_000, "inference_steps": 300},
-    "quick": {},
+    "quick": {
+        "start": 64, "width": 8, "z_fg": 64, "z_bg": 4, "z_reassign": 512,
+        "posterior_steps": 16, "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05,
+        "prior_steps": 20, "train_steps": 950, "train_images": 512, "batch_size": 32,
+        "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 200, "inference_step_size": 0.05,
+    },
     "smoke": {
         "start": 8, "width": 4, "z_fg": 8, "z_bg": 4, "z_reassign": 8, "classes": 10,
-        "posterior_steps": 2, "prior_steps": 2, "train_steps": 4, "train_images": 16, "batch_size": 8,
+        "posterior_steps": 2, "prior_steps": 2, "train_steps": 4, "batch_size": 8,
         "inference_steps": 4,
     },
 }  # fmt: skip

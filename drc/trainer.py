@@ -20,6 +20,7 @@ from drc import fast, rng
 from drc.checkpoint import CheckpointError, load_newest, save_checkpoint
 from drc.config import DRCConfig
 from drc.langevin import langevin
+from drc.memory import keep_freed_memory
 from drc.model import DRCModel
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
 
@@ -75,10 +76,12 @@ class Trainer:
 
     def __init__(self, images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> None:
         self.config, self.seed, self.device = config, seed, torch.device(device)
-        self.images = images[: config.train_images] if config.train_images else images
+        self.images = images[: config.train_images]
         self.count = len(self.images)
         self.batch_size = min(config.batch_size, self.count)
         self.step = 0
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = DRCModel(config, seed).to(self.device)
         self.render = partial(fast.render, self.model)
         betas = (0.5, 0.999)
