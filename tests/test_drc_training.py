@@ -102,7 +102,7 @@ train(trainer, Path(sys.argv[1]), lambda step, total, **values: print(step, flus
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, number: signal.Signals) -> None:
     tests = str(Path(__file__).parent)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path), tests],
         env=environment,
