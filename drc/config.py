@@ -29,7 +29,9 @@ class DRCConfig:
     momentum: float = 0.0  # of the posterior chains; 0 is Eq. 13
     temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
     pixel_weight: float = 1.0  # on the pixels' part of the potential, to make up for small images
-    persistent: bool = True  # chains go on from their last visit (Table 2: "short-run chain" starts anew)
+    restart: float = (
+        0.0  # share of visits at which a chain starts anew from noise (Table 2: "short-run chain" is 1)
+    )
 
     # The M-step (lines 5 and 6)
     train_steps: int = 50_000  # the authors state no length
@@ -56,7 +58,7 @@ VARIANT_CHANGES: dict[str, dict] = {
     "no-pseudo-label": {"pseudo_label_weight": 0.0},
     "no-tv": {"tv_weight": 0.0},
     "no-ortho": {"ortho_weight": 0.0},
-    "short-run-chain": {"persistent": False},
+    "short-run-chain": {"restart": 1.0},
 }
 VARIANTS = tuple(VARIANT_CHANGES)
 
@@ -79,6 +81,7 @@ BUDGET_CHANGES: dict[str, dict] = {
     "quick": {
         "start": 64, "width": 8, "z_fg": 64, "z_bg": 4, "z_reassign": 512,
         "posterior_steps": 16, "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05,
+        "restart": 0.1,
         "prior_steps": 20, "train_steps": 950, "train_images": 512, "batch_size": 32,
         "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 200, "inference_step_size": 0.05,
     },

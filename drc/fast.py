@@ -65,7 +65,7 @@ def paint(region: RegionGenerator, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     heads = (region.content, region.mask)
     weight = torch.cat([head.weight for head in heads])
     bias = torch.cat([head.bias for head in heads if head.bias is not None])
-    painted = F.conv2d(grow(region, start), weight, bias, padding=1)
+    painted = F.conv2d(grow(region, start), weight, bias, padding=1).contiguous()
     return painted[:, :3].tanh(), painted[:, 3:], start
 
 

@@ -101,5 +101,5 @@ def responsibilities(pi: Tensor, log_p: Tensor) -> Tensor:
 
 def expected_log_likelihood(pi: Tensor, log_p: Tensor) -> Tensor:
     """Σ_k γ_k (log π_k + log p_k), the last two terms of Eq. 12, with γ held fixed: (B, 3, H, W)."""
-    gamma = responsibilities(pi, log_p).detach()
+    gamma = responsibilities(pi.detach(), log_p.detach())
     return (gamma * ((pi + EPSILON).log().unsqueeze(2) + log_p)).sum(dim=1)

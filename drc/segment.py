@@ -17,8 +17,15 @@ from drc.objectives import posterior_potential
 from drc.trainer import frozen, to_signed
 
 
-def infer(model: DRCModel, images: Tensor, rows: range, config: DRCConfig, seed: int) -> Tensor:
-    """Posterior samples for images (B, 3, H, W) in [-1, 1] -> z (B, d).
+def infer(
+    model: DRCModel,
+    images: Tensor,
+    rows: range,
+    config: DRCConfig,
+    seed: int,
+    taken: Callable[[int], None] = lambda steps: None,
+) -> Tensor:
+    """Posterior samples for images (B, 3, H, W) in [-1, 1] -> z (B, d); `taken` is told of the steps taken so far.
 
     Every chain starts from N(0, I) and takes `inference_steps` Langevin steps; its numbers are keyed by its row, so
     a mask does not depend on the batch it was inferred in.
@@ -36,6 +43,7 @@ def infer(model: DRCModel, images: Tensor, rows: range, config: DRCConfig, seed:
                 c.inference_step_size,
                 c.momentum,
             )
+            taken(done + steps)
     return z
 
 
@@ -47,11 +55,19 @@ def infer_regions(
     device: str,
     progress: Callable[..., None] | None = None,
 ) -> Iterator[Regions]:
-    """Regions of images (N, H, W, 3) uint8, a batch at a time, in order."""
-    for first in range(0, len(images), config.inference_batch_size):
+    """Regions of images (N, H, W, 3) uint8, a batch at a time, in order.
+
+    `progress(step, total)` counts the sampler's steps over all batches.
+    """
+    starts = range(0, len(images), config.inference_batch_size)
+    total = len(starts) * config.inference_steps
+    for batch, first in enumerate(starts):
         rows = range(first, min(first + config.inference_batch_size, len(images)))
-        z = infer(model, to_signed(images[rows.start : rows.stop], device), rows, config, seed)
+
+        def taken(steps: int, before: int = batch * config.inference_steps) -> None:
+            if progress is not None:
+                progress(before + steps, total)
+
+        z = infer(model, to_signed(images[rows.start : rows.stop], device), rows, config, seed, taken)
         with torch.no_grad():
             yield fast.render(model, z)
-        if progress is not None:
-            progress(rows.stop, len(images))

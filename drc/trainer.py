@@ -108,13 +108,19 @@ class Trainer:
         noise = rng.chain_noise(self.seed, stream, rows, visit, (steps, self.model.z_dim))
         return noise.transpose(0, 1).to(self.device)
 
+    def chains(self, rows: list[int], visit: int) -> tuple[Tensor, Tensor]:
+        """Where the chains of `rows` stand, those that start anew at N(0, I): posterior and prior, (B, d) each."""
+        posterior, prior = self.posterior_chains[rows], self.prior_chains[rows]
+        if not self.config.restart:
+            return posterior, prior
+        anew = rng.restarts(self.seed, rows, visit, self.config.restart).unsqueeze(1)
+        start = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, (2, self.model.z_dim))
+        return torch.where(anew, start[:, 0], posterior), torch.where(anew, start[:, 1], prior)
+
     def sample(self, rows: list[int], visit: int, images: Tensor) -> tuple[Tensor, Tensor]:
         """The E-step: take the chains of `rows` on (Algorithm 1, lines 3 and 4) -> z_posterior, z_prior (B, d)."""
         c = self.config
-        posterior, prior = self.posterior_chains[rows], self.prior_chains[rows]
-        if not c.persistent:
-            shape = (2, self.model.z_dim)
-            posterior, prior = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, shape).unbind(dim=1)
+        posterior, prior = self.chains(rows, visit)
         with frozen(self.model):
             z_prior = langevin(
                 partial(prior_potential, self.model),

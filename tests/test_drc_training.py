@@ -220,10 +220,19 @@ def test_every_variant_trains_and_segments(variant: str, tmp_path: Path) -> None
 
 
 def test_short_run_chains_start_anew_at_every_visit() -> None:
-    trainer = Trainer(pictures(), replace(SMOKE, persistent=False), seed=0)
+    trainer = Trainer(pictures(), replace(SMOKE, restart=1.0), seed=0)
     trainer.posterior_chains += 1e6  # would blow the run up if it were gone on from
     values = trainer.train_step()
     assert values["z_norm"] < 1e3
+
+
+def test_the_asked_share_of_chains_starts_anew() -> None:
+    trainer = Trainer(pictures(), replace(SMOKE, restart=0.25), seed=0)
+    trainer.posterior_chains += 1e6
+    rows = list(range(16))
+    anew = [(trainer.chains(rows, visit)[0].abs() < 1e3).all(dim=1) for visit in range(1, 41)]
+    share = torch.stack(anew).double().mean().item()
+    assert share == pytest.approx(0.25, abs=0.06)
 
 
 def test_learning_rates_fall_to_a_tenth_at_the_end_when_asked() -> None:
@@ -249,3 +258,15 @@ def test_the_authors_settings_per_data_set() -> None:
     assert sizes("clevr6") == (256, 2, 256, 20_000)
     assert sizes("tm-dsprites-grey") == (256, 4, 1024, 5_000)
     assert DRCConfig().batch_size == 48
+
+
+def test_a_mask_does_not_depend_on_the_batch_it_is_inferred_in_and_progress_reaches_its_total(
+    tmp_path: Path,
+) -> None:
+    method = DRC()
+    method.fit(pictures(), config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    told: list[tuple[int, int]] = []
+    whole = method.segment(pictures(5), progress=lambda step, total: told.append((step, total)))
+    assert told == [(2, 4), (4, 4)]
+    method.config = replace(SMOKE, inference_batch_size=2)
+    np.testing.assert_allclose(method.segment(pictures(5)), whole, atol=1e-3)
