@@ -74,7 +74,7 @@ def typecheck(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def maskrcnn(session: nox.Session) -> None:
-    """The real Mask R-CNN, random weights, three images down to a data set (a 6 GB environment; 10 minutes)."""
+    """The real Mask R-CNN, random weights, three images down to a data set (a 6 GB environment; 4 minutes)."""
     session.install("torch==2.14.1", "torchvision==0.29.1")
     session.install("--editable", ".[maskrcnn]", "pytest")
     detectron2 = Path(session.create_tmp()) / "detectron2"
