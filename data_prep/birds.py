@@ -210,14 +210,13 @@ def prepare(
             force=options.force,
         )
         with writer:
-            for fault in faults:
-                writer.skip(fault.item, fault.reason)
             write_samples(
                 writer,
                 birds,
                 lambda bird: make_bird(bird, config, options.size),
                 name=lambda bird: bird.name,
                 options=options,
+                faults=faults,
                 total=len(birds),
             )
     assert writer.dataset is not None

@@ -76,14 +76,19 @@ def write_samples(
     *,
     name: Callable[[Item], str],
     options: Options,
+    faults: Sequence[Fault] = (),
     total: int | None = None,
     progress: bool = True,
 ) -> None:
     """Run `make` on every item with threads and write the samples in the items' order.
 
-    An ItemError from `make` stops the work, or, with `options.keep_going`, leaves its item out; what was left
-    out is listed in the manifest. Without `progress` no bar is shown, whatever the options say.
+    `faults` are items that were left out before; the manifest lists them first. An ItemError from `make` stops
+    the work, or, with `options.keep_going`, leaves its item out and in that list. Without `progress` no bar is
+    shown, whatever the options say.
     """
+
+    for fault in faults:
+        writer.skip(fault.item, fault.reason)
 
     def attempt(item: Item) -> tuple[Item, Sample | None, ItemError | None]:
         try:

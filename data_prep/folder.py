@@ -294,14 +294,13 @@ def prepare(
             force=options.force,
         )
         with writer:
-            for fault in faults:
-                writer.skip(fault.item, fault.reason)
             write_samples(
                 writer,
                 pairs,
                 lambda pair: make_pair(pair, config, options.size),
                 name=lambda pair: pair.stem,
                 options=options,
+                faults=faults,
                 total=len(pairs),
             )
     assert writer.dataset is not None

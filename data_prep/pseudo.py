@@ -102,8 +102,6 @@ def prepare(
             force=options.force,
         )
         with writer:
-            for fault in faults:
-                writer.skip(fault.item, fault.reason)
             text = "".join(f"{one.item.name}\n" for one in kept)
             writer.attach(KEPT_LIST, text)
             writer.notes.update(annotator=annotator.settings(), **_report(kept, removed, source.paper, text))
@@ -113,6 +111,7 @@ def prepare(
                 lambda pair: _make(pair[0], pair[1], options.size),
                 name=lambda pair: pair[0].item.name,
                 options=options,
+                faults=faults,
                 total=len(kept),
             )
     assert writer.dataset is not None

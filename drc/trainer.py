@@ -94,7 +94,7 @@ class Trainer:
 
     @property
     def batches_per_epoch(self) -> int:
-        """An epoch's last, smaller batch is dropped: its images come first again in other epochs."""
+        """Whole batches only: what is left over sits an epoch out, other images each time."""
         return self.count // self.batch_size
 
     def batch(self) -> tuple[list[int], int]:
