@@ -7,6 +7,8 @@ A strategy is a pure function ``(masks, truth) -> foreground``:
 - ``foreground``: (N, H, W) bool.
 
 All of them cost time linear in N and K: a choice needs only the overlap of each region with the truth.
+IoU and Dice rise and fall together (Dice = 2 IoU / (1 + IoU)), so the choice that is best by one is best by the other.
+docs/protocols.md says which method is judged by which strategy, and why.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ def unmatched(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def image_permutation(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Oracle, two regions: for each image, the region that overlaps the truth better (the paper's §)."""
+    """Oracle, two regions: for each image, the region of the higher IoU with the truth (the paper's §)."""
     _needs_two_regions(masks, "image-permutation")
     return best_slot(masks, truth)
 
@@ -77,6 +79,17 @@ def background_slot_by_area(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return ~_pick(hard, hard.sum(axis=(2, 3)).argmax(axis=1))
 
 
+def best_of_two(masks: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Oracle: best-slot or background-slot-by-truth for the whole data set, whichever has the higher mean IoU.
+
+    The paper's rule for methods of several slots: of two conversions, the better result. With two regions
+    best-slot always wins, so that this is image-permutation.
+    """
+    hard = one_hot(masks)
+    choices = np.stack([best_slot(hard, truth), background_slot_by_truth(hard, truth)], axis=1)
+    return choices[:, int(region_iou(choices, truth).mean(axis=0).argmax())]
+
+
 STRATEGIES: dict[str, Strategy] = {
     "unmatched": unmatched,
     "image-permutation": image_permutation,
@@ -84,7 +97,27 @@ STRATEGIES: dict[str, Strategy] = {
     "best-slot": best_slot,
     "background-slot-by-truth": background_slot_by_truth,
     "background-slot-by-area": background_slot_by_area,
+    "best-of-two": best_of_two,
 }
+ORACLES = frozenset(STRATEGIES) - {"unmatched", "background-slot-by-area"}
+"""Strategies that look at the truth."""
+
+
+def applicable(regions: int, names_foreground: bool) -> tuple[str, ...]:
+    """The strategies that make sense for a method of so many regions, without those that coincide.
+
+    One that names its foreground is never matched. With two regions best-slot and best-of-two are
+    image-permutation. Raises ValueError for fewer than two regions.
+    """
+    if regions < 2:
+        raise ValueError(f"a partition has at least two regions, not {regions}")
+    if names_foreground:
+        return ("unmatched",)
+    if regions == 2:
+        best: tuple[str, ...] = ("image-permutation", "dataset-permutation")
+    else:
+        best = ("best-of-two", "best-slot")
+    return (*best, "background-slot-by-truth", "background-slot-by-area")
 
 
 def _pick(hard: np.ndarray, region: np.ndarray) -> np.ndarray:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
 
-from baselines.matching import STRATEGIES, one_hot
-from benchmarks.metrics import iou
+from baselines.matching import ORACLES, STRATEGIES, applicable, one_hot
+from benchmarks.metrics import dice, iou
 
 
 def case(regions: int, seed: int = 0, count: int = 15, size: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -57,10 +58,96 @@ def test_background_slot_by_truth_equals_trying_each(regions: int) -> None:
         np.testing.assert_array_equal(chosen[i], ~hard[i, int(np.argmax(overlaps))])
 
 
-def test_what_claims_no_oracle_does_not_look_at_the_truth() -> None:
-    masks, truth = case(5)
-    for name in ("unmatched", "background-slot-by-area"):
-        np.testing.assert_array_equal(STRATEGIES[name](masks, truth), STRATEGIES[name](masks, ~truth))
+def conversions(masks: np.ndarray, order: tuple[int, ...]) -> list[np.ndarray]:
+    """The two ways to read slots in this order: the first is the foreground; the first is the background."""
+    first = one_hot(masks)[:, list(order)][:, 0]
+    return [first, ~first]
+
+
+@pytest.mark.parametrize("regions", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_no_permutation_beats_the_oracles(regions: int, seed: int) -> None:
+    masks, truth = case(regions, seed)
+    orders = list(itertools.permutations(range(regions)))
+    tried = [[scores([c], truth)[0] for c in conversions(masks, order)] for order in orders]
+    slot, complement = np.array(tried).transpose(1, 2, 0)  # (images, orders) each
+    overlap = np.array([iou(~conversions(masks, order)[1], ~truth) for order in orders])
+    by_truth = np.take_along_axis(complement, overlap.argmax(axis=0)[:, None], axis=1)[:, 0]
+    expected = {"best-slot": slot.max(axis=1), "background-slot-by-truth": by_truth}
+    expected["best-of-two"] = max(expected.values(), key=lambda values: values.mean())
+    for name, values in expected.items():
+        np.testing.assert_allclose(iou(STRATEGIES[name](masks, truth), truth), values, err_msg=name)
+
+
+def test_best_of_two_finds_objects_spread_over_slots() -> None:
+    masks, truth = np.zeros((4, 4, 6, 6), np.float32), np.zeros((4, 6, 6), bool)
+    truth[:, 2:4, :] = True
+    masks[:, 0] = 1
+    for k in range(3):
+        masks[:, 0, 2:4, 2 * k : 2 * k + 2] = 0
+        masks[:, k + 1, 2:4, 2 * k : 2 * k + 2] = 1
+    np.testing.assert_array_equal(STRATEGIES["best-of-two"](masks, truth), truth)
+    one_slot = STRATEGIES["best-slot"](masks, truth)
+    assert iou(one_slot, truth).mean() == pytest.approx(1 / 3)
+
+
+def test_with_two_regions_best_slot_and_best_of_two_are_the_permutation() -> None:
+    masks, truth = case(2, seed=5)
+    wanted = STRATEGIES["image-permutation"](masks, truth)
+    for name in ("best-slot", "best-of-two"):
+        np.testing.assert_array_equal(STRATEGIES[name](masks, truth), wanted)
+
+
+def test_the_choice_is_best_by_dice_too() -> None:
+    masks, truth = case(2, seed=7)
+    best = np.max([dice(one_hot(masks)[:, k], truth) for k in range(2)], axis=0)
+    np.testing.assert_allclose(dice(STRATEGIES["image-permutation"](masks, truth), truth), best)
+
+
+@pytest.mark.parametrize("regions", [2, 7])
+def test_only_oracles_look_at_the_truth(regions: int) -> None:
+    masks, truth = case(regions, count=40)
+    for name, strategy in STRATEGIES.items():
+        if regions == 2 or not name.endswith("-permutation"):
+            looked = not np.array_equal(strategy(masks, truth), strategy(masks, ~truth))
+            assert looked == (name in ORACLES), name
+
+
+@pytest.mark.parametrize("name", ["best-slot", "background-slot-by-truth", "background-slot-by-area"])
+def test_an_image_is_judged_by_itself(name: str) -> None:
+    masks, truth = case(4, count=9)
+    alone = [STRATEGIES[name](masks[i : i + 1], truth[i : i + 1]) for i in range(9)]
+    np.testing.assert_array_equal(STRATEGIES[name](masks, truth), np.concatenate(alone))
+
+
+@pytest.mark.parametrize("regions", [2, 3, 7])
+def test_applicable_strategies_run_and_differ(regions: int) -> None:
+    masks, truth = case(regions, count=40)
+    names = applicable(regions, names_foreground=False)
+    means = [iou(STRATEGIES[name](masks, truth), truth).mean() for name in names]
+    assert max(means) == means[0], "the headline is the most generous"
+    assert len({STRATEGIES[name](masks, truth).tobytes() for name in names}) >= len(names) - (regions > 2)
+
+
+def test_what_names_its_foreground_is_never_matched() -> None:
+    assert applicable(2, names_foreground=True) == ("unmatched",)
+    with pytest.raises(ValueError, match="two regions"):
+        applicable(1, names_foreground=True)
+
+
+def test_no_strategy_slows_down_with_the_number_of_images() -> None:
+    """Ten times the images may cost ten times as long, with much to spare for a busy machine."""
+
+    def seconds(count: int) -> float:
+        masks = np.tile(one_hot(case(7)[0])[:10], (count // 10, 1, 1, 1))
+        truth = np.tile(case(7)[1][:10], (count // 10, 1, 1))
+        began = time.perf_counter()
+        for name in applicable(7, names_foreground=False):
+            STRATEGIES[name](masks, truth)
+        return time.perf_counter() - began
+
+    seconds(100)
+    assert seconds(20_000) < 40 * min(seconds(2_000) for _ in range(3))
 
 
 def test_background_slot_by_area_leaves_out_the_largest_region() -> None:
