@@ -20,6 +20,7 @@ class DRCConfig:
     reassign: bool = True  # pixel re-assignment of the background (Table 2: "w/o pix. re-assign.")
     likelihood: str = "l1"  # "l1": Laplace, as released; "l2": the paper's Gaussian (Eq. 5)
     sigma: float = 0.25  # σ of Eq. 5
+    mask_bias: float = 0.0  # where the foreground's mask logit starts; below 0 it must earn its pixels
 
     # The E-step (Algorithm 1, lines 3 and 4)
     posterior_steps: int = 40
@@ -29,9 +30,7 @@ class DRCConfig:
     momentum: float = 0.0  # of the posterior chains; 0 is Eq. 13
     temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
     pixel_weight: float = 1.0  # on the pixels' part of the potential, to make up for small images
-    restart: float = (
-        0.0  # share of visits at which a chain starts anew from noise (Table 2: "short-run chain" is 1)
-    )
+    restart: float = 0.0  # share of visits at which a chain starts anew (Table 2: "short-run chain" is 1)
 
     # The M-step (lines 5 and 6)
     train_steps: int = 50_000  # the authors state no length
@@ -47,7 +46,9 @@ class DRCConfig:
 
     # Inference (Section 3.3)
     inference_steps: int = 300
-    inference_step_size: float = 0.1
+    inference_step_size: float = 0.1  # δ₁ of the first step
+    inference_last_step_size: float = 0.1  # ... and of the last; in between it falls geometrically
+    inference_momentum: float = 0.0
     inference_batch_size: int = 64
 
 
@@ -81,9 +82,10 @@ BUDGET_CHANGES: dict[str, dict] = {
     "quick": {
         "start": 64, "width": 8, "z_fg": 64, "z_bg": 4, "z_reassign": 512,
         "posterior_steps": 16, "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05,
-        "restart": 0.1,
+        "mask_bias": -2.0,
         "prior_steps": 20, "train_steps": 950, "train_images": 512, "batch_size": 32,
-        "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 200, "inference_step_size": 0.05,
+        "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 200,
+        "inference_step_size": 0.15, "inference_last_step_size": 0.02, "inference_momentum": 0.9,
     },
     "smoke": {
         "start": 8, "width": 4, "z_fg": 8, "z_bg": 4, "z_reassign": 8, "classes": 10,

@@ -47,6 +47,7 @@ class DRCModel(nn.Module):
         self.lebm = LatentEBM(self.z_dims, c.classes)
         if seed is not None:
             initialise(self, torch.Generator().manual_seed(seed))
+            self.fg.mask.bias = nn.Parameter(torch.full((1,), c.mask_bias))
 
     @property
     def z_dim(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drc import fast, rng
 from drc.config import DRCConfig
-from drc.langevin import langevin
+from drc.langevin import falling, langevin
 from drc.model import DRCModel, Regions
 from drc.objectives import posterior_potential
 from drc.trainer import frozen, to_signed
@@ -27,24 +27,27 @@ def infer(
 ) -> Tensor:
     """Posterior samples for images (B, 3, H, W) in [-1, 1] -> z (B, d); `taken` is told of the steps taken so far.
 
-    Every chain starts from N(0, I) and takes `inference_steps` Langevin steps; its numbers are keyed by its row, so
-    a mask does not depend on the batch it was inferred in.
+    Every chain starts from N(0, I) and takes `inference_steps` Langevin steps, whose size falls from the first to the
+    last that the settings name; its numbers are keyed by its row, so a mask does not depend on the batch it was
+    inferred in.
     """
-    c, device = config, images.device
-    z = rng.chain_noise(seed, rng.INITIAL, rows, 0, (model.z_dim,)).to(device)
-    with frozen(model):
+    c = config
+
+    def noise() -> Iterator[Tensor]:
         for visit, done in enumerate(range(0, c.inference_steps, c.posterior_steps)):
             steps = min(c.posterior_steps, c.inference_steps - done)
-            noise = rng.chain_noise(seed, rng.POSTERIOR, rows, visit, (steps, model.z_dim)).transpose(0, 1)
-            z = langevin(
-                partial(posterior_potential, model, partial(fast.render, model), images=images, config=c),
-                z,
-                noise.to(device) * c.temperature**0.5,
-                c.inference_step_size,
-                c.momentum,
-            )
+            drawn = rng.chain_noise(seed, rng.POSTERIOR, rows, visit, (steps, model.z_dim)).transpose(0, 1)
+            yield from drawn.to(images.device) * c.temperature**0.5
             taken(done + steps)
-    return z
+
+    with frozen(model):
+        return langevin(
+            partial(posterior_potential, model, partial(fast.render, model), images=images, config=c),
+            rng.chain_noise(seed, rng.INITIAL, rows, 0, (model.z_dim,)).to(images.device),
+            noise(),
+            falling(c.inference_step_size, c.inference_last_step_size, c.inference_steps),
+            c.inference_momentum,
+        )
 
 
 def infer_regions(

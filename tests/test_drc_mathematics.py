@@ -10,7 +10,7 @@ import torch
 
 from drc import fast
 from drc.config import DRCConfig
-from drc.langevin import langevin
+from drc.langevin import falling, langevin
 from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, responsibilities
 from drc.networks import reassign
 from drc.objectives import orthogonality, posterior_potential, prior_potential, total_variation
@@ -54,6 +54,32 @@ def test_momentum_keeps_the_target(momentum: float) -> None:
     step_size = 1.0  # large, so that the discretisation shows
     variance = stationary_variance(lambda z: 0.5 * z.square().sum(1), step_size, momentum)
     assert variance == pytest.approx(1 / (1 - step_size**2 / (4 * (1 + momentum))), abs=0.02)
+
+
+def test_every_step_may_have_a_size_of_its_own() -> None:
+    noise = torch.randn(6, 2, 3, generator=torch.Generator().manual_seed(1))
+
+    def potential(z: torch.Tensor) -> torch.Tensor:
+        return z.square().sum(1)
+
+    whole = langevin(potential, torch.ones(2, 3), noise, [0.3, 0.3, 0.3, 0.1, 0.1, 0.1])
+    halves = langevin(potential, langevin(potential, torch.ones(2, 3), noise[:3], 0.3), noise[3:], 0.1)
+    torch.testing.assert_close(whole, halves)
+
+
+def test_falling_step_sizes_go_from_the_first_to_the_last_by_equal_shares() -> None:
+    assert falling(0.4, 0.1, 3) == pytest.approx([0.4, 0.2, 0.1])
+    assert falling(0.4, 0.1, 1) == [0.1]
+    assert falling(0.2, 0.2, 4) == [0.2] * 4
+
+
+def test_the_foreground_starts_with_the_share_that_its_mask_bias_leaves_it() -> None:
+    shares = []
+    for bias in (0.0, -2.0):
+        model = tiny_model(replace(TINY, mask_bias=bias))
+        shares.append(model(torch.zeros(1, model.z_dim).double()).pi[:, 0].mean().item())
+    assert shares[0] == pytest.approx(0.5, abs=0.05)
+    assert shares[1] == pytest.approx(1 / (1 + 2.718281828**2), abs=0.05)
 
 
 def test_langevin_without_noise_descends() -> None:
