@@ -60,8 +60,14 @@ def infer_regions(
 ) -> Iterator[Regions]:
     """Regions of images (N, H, W, 3) uint8, a batch at a time, in order.
 
-    `progress(step, total)` counts the sampler's steps over all batches.
+    `progress(step, total)` counts the sampler's steps over all batches. Raises ValueError for images of another size
+    than the model's.
     """
+    if images.shape[1:3] != (config.image_size, config.image_size):
+        height, width, size = *images.shape[1:3], config.image_size
+        raise ValueError(
+            f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
+        )
     starts = range(0, len(images), config.inference_batch_size)
     total = len(starts) * config.inference_steps
     for batch, first in enumerate(starts):

@@ -209,3 +209,54 @@ def test_what_is_finished_is_only_loaded(name: str, tmp_path: Path) -> None:
     again = fit(name, variant, tmp_path, progress=lambda step, total, **values: steps.append(step))
     assert len(steps) <= 1
     np.testing.assert_array_equal(segment(again, images()), first)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_cannot_run_says_why(name: str) -> None:
+    why = METHODS[name].load().skip()
+    assert why is None or (isinstance(why, str) and why.strip())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_budget_has_settings_and_no_other_has(name: str) -> None:
+    variant = METHODS[name].variants[0]
+    for preset, budget in PRESETS.items():
+        load(name).configure(
+            variant=variant, preset=preset, dataset="someone's own", image_size=budget.image_size
+        )
+    with pytest.raises(ValueError, match="nonsense"):
+        load(name).configure(variant=variant, preset="nonsense", dataset="tm-dsprites", image_size=SIZE)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("shape", [(2 * SIZE, 2 * SIZE), (SIZE, 2 * SIZE)])
+def test_images_of_another_size_are_refused(
+    name: str, shape: tuple[int, int], fitted: dict[Any, Any], tmp_path: Path
+) -> None:
+    method = get(fitted, name, METHODS[name].variants[0], tmp_path)
+    with pytest.raises(ValueError, match=rf"{SIZE}.*{2 * SIZE}|{2 * SIZE}.*{SIZE}"):
+        method.segment(np.zeros((1, *shape, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_checkpoint_of_another_run_is_refused(name: str, tmp_path: Path) -> None:
+    """Neither taken up nor overwritten."""
+    variant = METHODS[name].variants[0]
+    fit(name, variant, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before
+    with pytest.raises(Exception, match="another seed"):
+        fit(name, variant, tmp_path, seed=1)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_damaged_checkpoints_are_named_and_not_trained_over(name: str, tmp_path: Path) -> None:
+    variant = METHODS[name].variants[0]
+    fit(name, variant, tmp_path)
+    checkpoints = [path for path in tmp_path.rglob("*.pt") if path.is_file()]
+    for path in checkpoints:
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(Exception, match=r"(?s)read.*delete"):
+        fit(name, variant, tmp_path)
+    assert all(path.stat().st_size == 100 for path in checkpoints)
