@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -127,3 +128,17 @@ def test_floors_cover_what_they_say() -> None:
     assert ellipse[0, 0, 0, 0] == 0
     np.testing.assert_array_equal(ellipse[0, 0], ellipse[0, 0, ::-1, ::-1])
     np.testing.assert_array_equal(ellipse.sum(axis=1), 1)
+
+
+def test_the_measurement_that_chose_the_rectangle_can_be_made_again(
+    smoke_data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The code of docs/protocols.md, as it stands there."""
+    page = (Path(__file__).parents[1] / "docs/protocols.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (folder,) = smoke_data.iterdir()
+    monkeypatch.setattr("sys.argv", ["measure.py", str(folder)])
+    exec(compile(code, "docs/protocols.md", "exec"), {"__name__": "__main__"})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[2] for line in lines] == [*GrabCut.variants, "fixed", "fixed"]
+    assert all(0 <= float(line[3]) <= float(line[4]) <= 1 for line in lines)
