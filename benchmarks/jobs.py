@@ -31,13 +31,14 @@ class Job:
             "train_dataset": cell.train_dataset,
             "preset": cell.preset,
             "seed": cell.seed,
-            "config": asdict(self.config),
+            "config": fit_config(self.config),
             "image_size": size,
             "train_images": len(self.train_rows),
             "train_data_sha256": library.dataset(cell.train_dataset).sha256 if spec.trained else "",
         }
         self.settings: dict[str, Any] = {
             **self.fit_settings,
+            "config": asdict(self.config),
             "test_dataset": cell.test_dataset,
             "split": cell.split,
             "n_images": len(library.evaluation_rows(cell.test_dataset, cell.split)),
@@ -53,6 +54,11 @@ class Job:
             return np.empty(0, np.int64)
         rows = library.training_rows(self.cell.train_dataset)
         return rows[: getattr(self.config, "train_images", None)]
+
+
+def fit_config(config: Any) -> dict[str, Any]:
+    """The settings that a training depends on: all but those named inference_..., used when it segments."""
+    return {name: value for name, value in asdict(config).items() if not name.startswith("inference_")}
 
 
 def row_command(table: str, cell: Cell) -> str:

@@ -114,6 +114,7 @@ class Runner:
         method, trained = METHODS[cell.method].load()(), METHODS[cell.method].trained
         device = provenance.resolve_device(self.device) if trained else "cpu"
         seconds = self._fit(method, job, data, device)
+        method.config = job.config  # the fit may have been made for a cell that infers otherwise
         began = time.monotonic()
         with segment_progress(f"{cell.method} segments {cell.test_dataset} {cell.split}") as progress:
             scores = score(method, data, METHODS[cell.method].protocol, progress)

@@ -71,6 +71,11 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def training_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what matters at inference alone, so that one training serves several ways to infer."""
+    return {name: value for name, value in config.items() if not name.startswith("inference_")}
+
+
 class Trainer:
     """The state of one training run: model, optimisers and all chains. `images` is (N, H, W, 3) uint8."""
 
@@ -200,8 +205,8 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up where `state` was saved; CheckpointError if that was under other settings, seed or images."""
-        theirs = (state["config"], state["seed"], len(state["posterior_chains"]))
-        if theirs != (asdict(self.config), self.seed, self.count):
+        theirs = (training_settings(state["config"]), state["seed"], len(state["posterior_chains"]))
+        if theirs != (training_settings(asdict(self.config)), self.seed, self.count):
             raise CheckpointError(
                 "the checkpoint was made with other settings, another seed or another number of images; "
                 "name another folder, or delete this one to start anew"

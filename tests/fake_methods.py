@@ -21,6 +21,7 @@ class WalkConfig:
 
     steps: int = 12
     pause: float = 0.0
+    inference_shift: float = 0.0
 
 
 class RandomWalk:
@@ -53,6 +54,7 @@ class RandomWalk:
         checkpoint_dir: Path,
         progress: Any,
     ) -> None:
+        self.config = config
         checkpoint_dir.mkdir(parents=True, exist_ok=True)
         file = checkpoint_dir / "state.json"
         rng, self.weight, step = np.random.default_rng(seed), 0.0, 0
@@ -75,7 +77,9 @@ class RandomWalk:
                 raise KeyboardInterrupt
 
     def segment(self, images: np.ndarray, *, progress: Any = None) -> np.ndarray:
-        foreground = (images.mean(axis=3) > abs(self.weight) % 255).astype(np.float32)
+        foreground = (images.mean(axis=3) > abs(self.weight) % 255 + self.config.inference_shift).astype(
+            np.float32
+        )
         return np.stack([foreground, 1 - foreground], axis=1)
 
     def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:

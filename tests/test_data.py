@@ -1,0 +1,76 @@
+"""Data sets as a budget uses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cell_helpers import cell, runner
+from fake_methods import RandomWalk
+
+from benchmarks.data import Library, object_boxes, resize_images, resize_objects
+from benchmarks.errors import BenchmarkError, NotPrepared
+from data_prep.store import StoreError
+
+
+def test_a_damaged_data_set_is_refused_before_anything_is_computed(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    images = smoke_data / "tm-dsprites-16" / "images.npy"
+    content = bytearray(images.read_bytes())
+    content[-100] ^= 255
+    images.write_bytes(content)
+    with pytest.raises(StoreError, match=r"images\.npy"):
+        runner(smoke_data, tmp_path / "runs").run(cell())
+    assert random_walk.steps_taken == 0
+
+
+def test_what_is_not_prepared_is_named_with_its_command(tmp_path: Path) -> None:
+    with pytest.raises(NotPrepared, match=r"python -m data_prep birds .* --out .*birds"):
+        Library(tmp_path, "quick").dataset("birds")
+
+
+def test_a_smaller_data_set_than_the_budget_uses_is_refused(tmp_path: Path) -> None:
+    from data_prep.tm_dsprites import TMDspritesConfig, generate
+
+    config = TMDspritesConfig(count=8, heldout=4, size=16)
+    generate(tmp_path / "tm-dsprites-16", config, workers=1, progress=False)
+    with pytest.raises(BenchmarkError, match="8 train images and this preset uses 64"):
+        Library(tmp_path, "smoke").dataset("tm-dsprites")
+
+
+def test_scored_images_are_spread_over_the_subset(smoke_data: Path) -> None:
+    library = Library(smoke_data, "smoke")
+    rows = library.evaluation_rows("tm-dsprites", "test")
+    held_out = library.dataset("tm-dsprites").rows("test")
+    assert len(rows) == len(set(rows)) == 16
+    assert (rows[0], rows[-1]) == (held_out[0], held_out[-1])
+    assert set(rows) <= set(held_out)
+
+
+def test_masks_are_resized_by_majority() -> None:
+    objects = np.zeros((1, 8, 8), np.uint8)
+    objects[0, :4, :4] = 1  # a quarter: object 1
+    objects[0, 4:, 4:7] = 2  # most of a quarter: object 2
+    objects[0, :4, 4:5] = 3  # a quarter of a quarter: lost
+    np.testing.assert_array_equal(resize_objects(objects, 2), [[[1, 0], [0, 2]]])
+
+
+def test_objects_that_share_a_pixel_are_foreground_together() -> None:
+    objects = np.zeros((1, 10, 10), np.uint8)
+    objects[0, :4], objects[0, 4:7] = 1, 2  # 40 % and 30 % of the one pixel, background 30 %
+    assert resize_objects(objects, 1)[0, 0, 0] == 1
+
+
+def test_images_are_averaged_when_made_smaller() -> None:
+    images = np.zeros((1, 4, 4, 3), np.uint8)
+    images[0, :2, :2] = [[[10], [20]], [[30], [40]]]
+    assert resize_images(images, 2)[0, 0, 0, 0] == 25
+    assert resize_images(images, 4) is images
+
+
+def test_boxes_around_all_objects() -> None:
+    objects = np.zeros((2, 9, 9), np.uint8)
+    objects[0, 2:4, 3:8], objects[0, 6, 1] = 1, 2
+    np.testing.assert_array_equal(object_boxes(objects), [[1, 2, 7, 5], [0, 0, 0, 0]])

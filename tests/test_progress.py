@@ -1,0 +1,54 @@
+"""What is seen and kept while a method trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cell_helpers import cell, runner
+from fake_methods import RandomWalk
+
+from benchmarks.progress import FitProgress, GentleStop
+
+
+def test_training_seconds_count_over_restarts_and_a_cut_off_line_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "progress.jsonl").write_text('{"step": 3, "total": 9, "seconds": 100.0}\n{"step": 4, "to')
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    assert 100 <= progress.seconds < 101
+    progress(9, 9, loss=0.5)
+    progress.close()
+    last = json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[-1])
+    assert (last["step"], last["loss"]) == (9, 0.5)
+
+
+def test_a_live_picture_changes_no_random_number_and_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.progress.LIVE_SECONDS", 0.0)
+    calls: list[int] = []
+
+    def live() -> None:
+        calls.append(np.random.randint(1000))
+        raise RuntimeError("no canvas")
+
+    progress = FitProgress(tmp_path, "test", GentleStop(), live)
+    np.random.seed(0)
+    progress(1, 3)
+    progress(2, 3)
+    progress.close()
+    drawn = np.random.uniform()
+    np.random.seed(0)
+    assert drawn == np.random.uniform()
+    assert len(calls) == 1  # after a failure there is no further attempt
+
+
+def test_the_live_picture_is_written_while_training(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.progress.LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.progress.LIVE_SHARE", 1e9)
+    runner(smoke_data, tmp_path / "runs").run(cell())
+    (picture,) = (tmp_path / "runs" / "fits").glob("*/live.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,219 @@
+"""Failures, interruptions and locks: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cell_helpers import cell, folder_of, result, runner
+from fake_methods import RandomWalk
+
+from benchmarks.errors import BenchmarkError, Busy
+from benchmarks.files import write_atomic
+from benchmarks.locks import claim, holder
+from benchmarks.runs import Outcome
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_crash_is_kept_shown_and_tried_again(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    random_walk.crash_at = 5
+    run = runner(smoke_data, tmp_path / "runs")
+    outcome = run.run(cell())
+    folder = folder_of(smoke_data, tmp_path / "runs", cell())
+    assert outcome.status == "failed"
+    assert "the walk left the page" in outcome.reason
+    assert "Traceback" in (folder / "error.txt").read_text()
+    assert not (folder / "done").exists()
+    assert not (folder / "row.json").exists()
+    random_walk.crash_at = None
+    assert run.run(cell()).status == "computed"
+    assert not (folder / "error.txt").exists()
+    assert random_walk.steps_taken == 5 + 8  # it went on from step 4
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    runner(smoke_data, tmp_path / "whole").run(cell())
+    random_walk.interrupt_at = 7
+    with pytest.raises(KeyboardInterrupt):
+        runner(smoke_data, tmp_path / "parts").run(cell())
+    random_walk.interrupt_at = None
+    assert runner(smoke_data, tmp_path / "parts").run(cell()).status == "computed"
+    assert result(smoke_data, tmp_path / "parts", cell()) == result(smoke_data, tmp_path / "whole", cell())
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from fake_methods import SPEC, RandomWalk
+from benchmarks import registry
+from benchmarks.__main__ import main
+registry.METHODS["DRC"] = SPEC
+RandomWalk.pause = float(sys.argv[1])
+main(sys.argv[2:], prog_name="benchmarks")
+"""
+
+
+def worker(data: Path, runs: Path, pause: float) -> list[str]:
+    options = [
+        "--data",
+        str(data),
+        "--runs",
+        str(runs),
+        "--results",
+        str(runs / "results"),
+        "--device",
+        "cpu",
+    ]
+    command = ["table", "1", "--preset", "smoke", "--methods", "DRC", *options]
+    return [sys.executable, "-c", WORKER, str(pause), *command]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_same_command_goes_on_after_a_signal(
+    number: signal.Signals, random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    process = subprocess.Popen(
+        worker(smoke_data, tmp_path / "parts", 0.3), env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_step(tmp_path / "parts" / "fits", 2)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130
+        assert "the same command goes on" in errors
+        assert "Traceback" not in errors
+    assert not list((tmp_path / "parts" / "cells").glob("*/done"))
+    for split in ("eval", "test"):
+        runner(smoke_data, tmp_path / "whole").run(cell(split=split))
+    random_walk.steps_taken = 0
+    for split in ("eval", "test"):
+        assert runner(smoke_data, tmp_path / "parts").run(cell(split=split)).status == "computed"
+    assert random_walk.steps_taken < 12
+    assert result(smoke_data, tmp_path / "parts", cell()) == result(smoke_data, tmp_path / "whole", cell())
+
+
+def wait_for_step(fits: Path, step: int) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for state in fits.glob("*/checkpoints/state.json"):
+            if json.loads(state.read_text())["step"] >= step:
+                return
+        time.sleep(0.05)
+    raise AssertionError("training did not begin")
+
+
+def test_a_full_disk_is_one_sentence_and_no_result(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner(smoke_data, tmp_path / "runs")
+    run.run(cell("GrabCut", variant="border"))
+    monkeypatch.setattr(
+        random_walk, "fit", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
+    )
+    with pytest.raises(BenchmarkError, match="make room"):
+        run.run(cell())
+    assert run.run(cell("GrabCut", variant="border")).status == "kept"
+    assert not (folder_of(smoke_data, tmp_path / "runs", cell()) / "done").exists()
+
+
+def test_masks_that_break_the_contract_are_a_failure(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        random_walk, "segment", lambda self, images, progress=None: np.ones((len(images), 2, 16, 16))
+    )
+    outcome = runner(smoke_data, tmp_path / "runs").run(cell())
+    assert outcome.status == "failed"
+    assert "sum to 1" in outcome.reason
+
+
+def test_a_method_that_cannot_run_here_says_why(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random_walk, "skip", classmethod(lambda cls: "needs a pencil"))
+    assert runner(smoke_data, tmp_path / "runs").run(cell()) == Outcome(cell(), "skipped", "needs a pencil")
+
+
+def test_force_computes_again_and_keeps_what_was(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    runner(smoke_data, tmp_path / "runs").run(cell())
+    forced = runner(smoke_data, tmp_path / "runs", force=True)
+    assert [forced.run(cell(split=s)).status for s in ("test", "eval")] == ["computed", "computed"]
+    assert random_walk.steps_taken == 24  # once before, once now for both splits
+    assert len(list((tmp_path / "runs" / "replaced").glob("cells-*/row.json"))) == 1
+
+
+def test_an_interrupted_write_leaves_the_earlier_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "row.json"
+    write_atomic(file, "earlier")
+    monkeypatch.setattr(
+        Path, "write_bytes", lambda *a: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
+    )
+    with pytest.raises(OSError, match="No space"):
+        write_atomic(file, "later")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("row.json", "earlier")]
+
+
+# locks
+
+
+def test_a_cell_is_claimed_by_one_process_at_a_time(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    folder = folder_of(smoke_data, tmp_path / "runs", cell())
+    with claim(folder):
+        outcome = runner(smoke_data, tmp_path / "runs").run(cell())
+        assert outcome.status == "busy"
+        assert str(os.getpid()) in outcome.reason
+        with pytest.raises(Busy), claim(folder):
+            pass
+        assert holder(folder)
+    assert holder(folder) is None
+    assert runner(smoke_data, tmp_path / "runs").run(cell()).status == "computed"
+
+
+def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from benchmarks.locks import claim\n"
+        "with claim(Path(sys.argv[1])): os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False)
+    assert (tmp_path / "lock").exists()
+    assert holder(tmp_path) is None
+    with claim(tmp_path):
+        assert holder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("silent_for", "held"), [(10, True), (7200, False)])
+def test_the_lock_of_another_machine_holds_while_it_is_touched(
+    tmp_path: Path, silent_for: float, held: bool
+) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(json.dumps({"pid": 1, "started": "1", "host": "elsewhere"}))
+    os.utime(lock, (time.time() - silent_for,) * 2)
+    if held:
+        with pytest.raises(Busy, match="elsewhere"), claim(tmp_path):
+            pass
+    else:
+        with claim(tmp_path):
+            pass
