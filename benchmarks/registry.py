@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from data_prep.catalogue import CATALOGUE
+
 
 @dataclass(frozen=True)
 class MethodSpec:
@@ -75,23 +77,13 @@ class DatasetSpec:
 
 ALL = {"all": Subset(None, "all")}
 DATASETS: dict[str, DatasetSpec] = {
-    "birds": DatasetSpec(
-        "Birds",
-        "birds",
-        "python -m data_prep birds --root CUB_200_2011 --segmentations segmentations --out {out}",
-        train=None,
-        splits=ALL,
-    ),
-    "dogs": DatasetSpec(
-        "Dogs", "dogs", "python -m data_prep dogs --root StanfordDogs --out {out}", train=None, splits=ALL
-    ),
-    "cars": DatasetSpec(
-        "Cars", "cars", "python -m data_prep cars --root StanfordCars --out {out}", train=None, splits=ALL
-    ),
+    "birds": DatasetSpec("Birds", "birds", CATALOGUE["birds"].command, train=None, splits=ALL),
+    "dogs": DatasetSpec("Dogs", "dogs", CATALOGUE["dogs"].command, train=None, splits=ALL),
+    "cars": DatasetSpec("Cars", "cars", CATALOGUE["cars"].command, train=None, splits=ALL),
     "clevr6": DatasetSpec(
         "CLEVR6",
         "clevr6",
-        "python -m data_prep clevr6 --tfrecords clevr_with_masks_train.tfrecords --out {out}",
+        CATALOGUE["clevr6"].command,
         train="train",
         splits={"eval": Subset("train", "1,000 of train", limit=1000)},
     ),
