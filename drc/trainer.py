@@ -149,10 +149,13 @@ class Trainer:
         terms = generator_terms(self.model, regions, energies, images, self.config)
         contrast = lebm_loss(self.model, z_posterior, z_prior)
         values = {name: term.item() for name, term in terms._asdict().items()} | {
-            "lebm": contrast.item(),
+            "lebm": contrast.item(),  # the energy gap between the chains
+            "energy_posterior": energies.energy.mean().item(),
+            "energy_prior": (energies.energy.mean() - contrast).item(),
             "reconstruction": (regions.image - images).abs().mean().item(),
             "foreground": regions.pi[:, 0].mean().item(),
             "z_norm": z_posterior.square().mean().sqrt().item(),
+            "z_norm_prior": z_prior.square().mean().sqrt().item(),
         }
         self.check_finite(values)
         self.optimiser_generators.zero_grad(set_to_none=True)
