@@ -62,14 +62,16 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
     "paper": {},
     "gpu": {"train_steps": 8_000, "lr_mask": 2e-5, "lr": 2e-4, "collapse_until": 4_000},
     "quick": {
-        "width": 16, "mask_width": 32, "z_dim": 16, "train_steps": 1_200, "batch_size": 16, "attention": False,
-        "lr_mask": 1e-4, "lr": 1e-3, "collapse_every": 100, "collapse_until": 400,
+        "width": 8, "mask_width": 32, "z_dim": 16, "attention": False, "train_steps": 2_700, "batch_size": 16,
+        "lr_mask": 3e-4, "lr": 1e-3, "collapse_every": 200, "collapse_until": 1_200,
     },
     "smoke": {
         "width": 4, "mask_width": 8, "z_dim": 4, "residual_blocks": 1, "train_steps": 4, "batch_size": 4,
         "collapse_every": 2, "collapse_until": 0,
     },
 }  # fmt: skip
+# For tables of many trainings: what changes is the length alone.
+BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 570}
 
 
 class ReDONetworks(nn.Module):
