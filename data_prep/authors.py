@@ -18,8 +18,8 @@ from data_prep.build import Options, Sample, write_samples
 from data_prep.errors import SourceError, one_line
 from data_prep.pictures import (
     check_same_size,
-    cut_out,
     read_picture,
+    resize_image,
     resize_labels,
 )
 from data_prep.store import DatasetWriter, PreparedDataset, check_target, sha256_of
@@ -119,14 +119,11 @@ def find_items(root: Path, layout: Layout) -> list[Item]:
 
 def make_item(item: Item, size: int) -> Sample:
     """Read one pair and resize it if need be. Raises ItemError naming the file at fault."""
-    mask = read_picture(item.mask, "L")
-
-    def whole(image_size: tuple[int, int]) -> None:
-        check_same_size(image_size, mask.size, item.image, item.mask)
-
+    image, mask = read_picture(item.image, "RGB"), read_picture(item.mask, "L")
+    check_same_size(image.size, mask.size, item.image, item.mask)
     labels = (np.asarray(mask) > 127).astype(np.uint8)
     return Sample(
-        cut_out(item.image, whole, size),
+        resize_image(image, None, size),
         resize_labels(labels, None, size),
         id=item.id,
         split=item.split,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -12,11 +12,10 @@ from data_prep.archives import Scratch, locate
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
 from data_prep.errors import DataPrepError, SourceError
 from data_prep.pictures import (
-    Crop,
     check_same_size,
-    cut_out,
     list_pictures,
     read_picture,
+    resize_image,
     resize_labels,
     square_around,
 )
@@ -97,21 +96,21 @@ def read_split(file: Path, ids: list[str]) -> dict[str, str]:
     return {key: SPLIT_CODES[codes[key]] for key in ids}
 
 
-def read_birds(
-    root: Path, masks: Path, split: dict[str, str] | None, seed: int
-) -> tuple[list[Bird], list[Fault]]:
+def read_birds(root: Path, masks: Path, split_file: Path | None, seed: int) -> tuple[list[Bird], list[Fault]]:
     """All birds that images.txt lists and both folders hold, in its order, and what does not fit together.
 
-    root: folder with images.txt, bounding_boxes.txt and images/. Raises SourceError on a damaged text file.
+    root: folder with images.txt, bounding_boxes.txt and images/. Without a split file the split is made here.
+    Raises SourceError on a damaged text file.
     """
     names = {key: values[0] for key, values in read_table(root / "images.txt", 2).items()}
     boxes = read_table(root / "bounding_boxes.txt", 5)
     images, image_faults = list_pictures(root / "images")
     segmentations, mask_faults = list_pictures(masks)
-    split = split or make_split(list(names), seed)
+    split = read_split(split_file, list(names)) if split_file else make_split(list(names), seed)
+    mask_names = {name: PurePosixPath(name).with_suffix(".png").as_posix() for name in names.values()}
     birds, faults = [], [*image_faults, *mask_faults]
     for key, name in names.items():
-        mask_name = Path(name).with_suffix(".png").as_posix()
+        mask_name = mask_names[name]
         if name not in images:
             faults.append(
                 Fault(name, f"{root / 'images.txt'} names {name}, which {root / 'images'} does not hold")
@@ -123,11 +122,9 @@ def read_birds(
         else:
             box = _box(root / "bounding_boxes.txt", key, boxes[key])
             birds.append(Bird(key, name, box, split[key], images[name], segmentations[mask_name]))
-    listed = set(names.values())
-    for name in images.keys() - listed:
+    for name in sorted(images.keys() - mask_names.keys()):
         faults.append(Fault(name, f"{root / 'images' / name} is not listed in images.txt"))
-    expected = {Path(name).with_suffix(".png").as_posix() for name in listed}
-    for name in segmentations.keys() - expected:
+    for name in sorted(segmentations.keys() - set(mask_names.values())):
         faults.append(Fault(name, f"{masks / name} is the mask of no image in images.txt"))
     return birds, faults
 
@@ -148,17 +145,12 @@ def read_mask(file: Path, rule: str) -> Image.Image:
 
 def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:
     """Cut one bird out and resize it. Raises ItemError naming the file at fault."""
-    mask = read_mask(bird.mask, config.mask_rule)
-
-    def find_crop(image_size: tuple[int, int]) -> Crop:
-        check_same_size(image_size, mask.size, bird.image, bird.mask)
-        return square_around(bird.box, image_size, half=config.half_side, file=bird.image)
-
-    image = cut_out(bird.image, find_crop, size)
-    crop = find_crop(mask.size)
+    image, mask = read_picture(bird.image, "RGB"), read_mask(bird.mask, config.mask_rule)
+    check_same_size(image.size, mask.size, bird.image, bird.mask)
+    crop = square_around(bird.box, image.size, half=config.half_side, file=bird.image)
     x, y, w, h = bird.box
     return Sample(
-        image,
+        resize_image(image, crop, size),
         (resize_labels(np.asarray(mask), crop, size) > 127).astype(np.uint8),
         id=bird.id,
         split=bird.split,
@@ -191,9 +183,7 @@ def prepare(
             masks = masks / "segmentations"
         if split_file is None and (folder / SPLIT_FILE).is_file():
             split_file = folder / SPLIT_FILE
-        ids = list(read_table(folder / "images.txt", 2))
-        split = read_split(split_file, ids) if split_file else None
-        birds, faults = read_birds(folder, masks, split, config.split_seed)
+        birds, faults = read_birds(folder, masks, split_file, config.split_seed)
         check_faults(faults, keep_going=options.keep_going)
         sources = {"images.txt": sha256_of(folder / "images.txt")}
         if split_file:

@@ -15,9 +15,9 @@ from data_prep.pictures import (
     Crop,
     centre_square,
     check_same_size,
-    cut_out,
     list_pictures,
     read_picture,
+    resize_image,
     resize_labels,
     square_around,
 )
@@ -211,16 +211,11 @@ def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | No
 
 def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
     """Read, crop and resize one pair. Raises ItemError naming the file at fault."""
-    labels = read_labels(pair.mask, config)
-
-    def crop_of(image_size: tuple[int, int]) -> Crop | None:
-        check_same_size(image_size, labels.shape[::-1], pair.image, pair.mask)
-        return find_crop(pair, labels, config)
-
-    image = cut_out(pair.image, crop_of, size)
+    image, labels = read_picture(pair.image, "RGB"), read_labels(pair.mask, config)
+    check_same_size(image.size, labels.shape[::-1], pair.image, pair.mask)
     crop = find_crop(pair, labels, config)
     return Sample(
-        image,
+        resize_image(image, crop, size),
         resize_labels(labels, crop, size),
         id=pair.stem,
         split=pair.split,

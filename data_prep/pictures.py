@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ from data_prep.errors import ItemError, one_line
 
 Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice that size is refused
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 
 
@@ -24,25 +24,12 @@ def read_picture(file: Path, mode: str | None = None) -> Image.Image:
 
     Raises ItemError if it is missing, truncated, or no picture.
     """
-    with _open(file) as opened:
-        return _decode(file, opened, mode)
-
-
-def _open(file: Path) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file)
+        with Image.open(file) as opened:
+            opened.load()
+            return opened.convert(mode) if mode and opened.mode != mode else opened
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
-    except _UNREADABLE as error:
-        raise ItemError(f"{file} is not a whole picture ({one_line(error)})") from error
-
-
-def _decode(file: Path, opened: Image.Image, mode: str | None) -> Image.Image:
-    try:
-        opened.load()
-        return opened.convert(mode) if mode and opened.mode != mode else opened
     except _UNREADABLE as error:
         raise ItemError(f"{file} is not a whole picture ({one_line(error)})") from error
 
@@ -72,28 +59,10 @@ def centre_square(size: tuple[int, int]) -> Crop:
     return left, top, left + side, top + side
 
 
-def resize_image(image: Image.Image, box: tuple[float, float, float, float] | None, size: int) -> np.ndarray:
-    """Crop an RGB picture and resize it with antialiased bilinear weights: (size, size, 3) uint8."""
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-
-
-def cut_out(file: Path, find_crop: Callable[[tuple[int, int]], Crop | None], size: int) -> np.ndarray:
-    """Decode a picture, crop it to find_crop((width, height)), None being the whole, and resize it.
-
-    A JPEG at least twice as large as the result is decoded at a half, a quarter or an eighth of its size, which
-    saves most of the time and changes a pixel by about 1 of 255. Returns (size, size, 3) uint8 RGB.
-    Raises ItemError if the picture is missing or damaged, and whatever find_crop raises.
-    """
-    with _open(file) as opened:
-        width, height = opened.size
-        left, top, right, bottom = find_crop(opened.size) or (0, 0, width, height)
-        scale = min(right - left, bottom - top) / size
-        if scale >= 2:
-            opened.draft(None, (math.ceil(width / scale), math.ceil(height / scale)))
-        image = _decode(file, opened, "RGB")
-    across, down = image.width / width, image.height / height
-    box = left * across, top * down, min(right * across, image.width), min(bottom * down, image.height)
-    return resize_image(image, box, size)
+def resize_image(image: Image.Image, crop: Crop | None, size: int) -> np.ndarray:
+    """Crop an RGB picture, then resize it with antialiased bilinear weights: (size, size, 3) uint8."""
+    inside = image.crop(crop) if crop else image  # resize(box=...) would mix in pixels from around the crop
+    return np.asarray(inside.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def resize_labels(labels: np.ndarray, crop: Crop | None, size: int) -> np.ndarray:
@@ -115,15 +84,18 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
 
     Hidden files are passed over.
     """
+    names = []
+    for inside, _, files in os.walk(folder):
+        place = Path(inside).relative_to(folder).as_posix()
+        names += [f"{place}/{file}".removeprefix("./") for file in files if not file.startswith(".")]
     found, faults = {}, []
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in ENDINGS or file.name.startswith("."):
+    for name in sorted(names):
+        if not name.lower().endswith(ENDINGS):
             continue
-        name = file.relative_to(folder).as_posix()
         try:
             name.encode("utf-8")
         except UnicodeEncodeError:
             faults.append(Fault(ascii(name), f"{folder} has a file whose name is not UTF-8, {name!a}"))
         else:
-            found[name] = file
+            found[name] = folder / name
     return found, faults

@@ -19,8 +19,8 @@ from data_prep.errors import ItemError
 from data_prep.parallel import ordered_map
 from data_prep.pictures import (
     Crop,
-    cut_out,
     read_picture,
+    resize_image,
     resize_labels,
     square_around,
 )
@@ -181,14 +181,12 @@ def _with_masks(kept: Sequence[Kept], file: AnnotationFile) -> Iterator[tuple[Ke
 def _make(one: Kept, instance: Instance, size: int) -> Sample:
     """Cut one object out and resize it. Raises ItemError naming the file at fault."""
 
-    def find_crop(image_size: tuple[int, int]) -> Crop:
-        if image_size != instance.mask.shape[::-1]:
-            raise ItemError(f"{one.item.image} is not the image that was annotated: its size differs")
-        return one.crop
-
+    image = read_picture(one.item.image, "RGB")
+    if image.size != instance.mask.shape[::-1]:
+        raise ItemError(f"{one.item.image} is not the image that was annotated: its size differs")
     x, y, w, h = one.item.box
     return Sample(
-        cut_out(one.item.image, find_crop, size),
+        resize_image(image, one.crop, size),
         resize_labels(instance.mask.astype(np.uint8), one.crop, size),
         id=one.item.name,
         split=one.item.split,

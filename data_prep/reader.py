@@ -8,12 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from data_prep.errors import DataPrepError, one_line
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = "drc-prepared-dataset"
 FORMAT_VERSION = 1
@@ -62,6 +64,8 @@ class PreparedDataset:
 
         Raises StoreError if the file cannot be read or does not describe every image.
         """
+        import pandas as pd  # here, so that commands which read no index start fast
+
         file = self.path / INDEX
         try:
             table = pd.read_csv(
