@@ -41,6 +41,9 @@ METHODS: dict[str, MethodSpec] = {
         variants=("border", "center60", "bbox"),
         annotation={"bbox": "annotated box"},
     ),
+    "ReDO": MethodSpec(
+        "baselines.redo:ReDO", trained=True, variants=("full",), protocol="image-permutation"
+    ),
     "DRC": MethodSpec("drc.method:DRC", trained=True, variants=("full",)),
     "all-foreground": MethodSpec("baselines.floors:AllForeground", trained=False, variants=("fixed",)),
     "centred-ellipse": MethodSpec("baselines.floors:CentredEllipse", trained=False, variants=("fixed",)),

@@ -1,0 +1,291 @@
+"""ReDO: the authors' sizes, what the losses ask for, and starting anew after a collapse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from baselines import redo
+from baselines.redo import ReDO, ReDOConfig, ReDOLearner, ReDONetworks
+from baselines.redo_networks import MaskNetwork, RegionGenerator, SelfAttention, Trunk
+
+TINY = ReDO.configure(variant="full", preset="smoke", dataset="any", image_size=16)
+
+
+def pictures(count: int = 8, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
+
+
+def batch(count: int = 8, seed: int = 0) -> Tensor:
+    return torch.from_numpy(pictures(count, seed)).permute(0, 3, 1, 2).float() / 255
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def fit(config: ReDOConfig, folder: Path, *, seed: int = 0, progress: Any = None) -> ReDO:
+    method = ReDO()
+    method.fit(
+        pictures(),
+        config=config,
+        seed=seed,
+        device="cpu",
+        checkpoint_dir=folder,
+        progress=progress or (lambda step, total, **values: None),
+    )
+    return method
+
+
+# --- the authors' sizes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fast_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the orthogonal weights, which take longest to make and change no shape."""
+    monkeypatch.setattr(nn.init, "orthogonal_", lambda weight, gain: weight)
+
+
+def test_parameter_counts_are_the_authors(fast_start: None) -> None:
+    """Counted by hand from the layers of their code."""
+    assert parameters(MaskNetwork(128, 64, 3)) == 274_966
+    assert parameters(RegionGenerator(128, 64, 32, attention=True)) == 30_933_791
+    assert parameters(RegionGenerator(128, 32, 32, attention=True)) == 7_956_895  # for Flowers
+    assert parameters(Trunk(128, 64, 1, attention=True)) == 38_424_258
+    assert parameters(Trunk(128, 64, 64)) == 38_483_712
+
+
+def test_shapes_are_the_authors_at_a_sixteenth_of_the_width() -> None:
+    seen: dict[str, list[tuple[int, ...]]] = {"generator": [], "trunk": []}
+    networks = ReDONetworks(replace(ReDOConfig(), width=4))
+    for block in networks.generators[0].blocks:
+        block.register_forward_hook(lambda m, i, out: seen["generator"].append(tuple(out.shape[1:])))
+    for block in (networks.discriminator.first, *networks.discriminator.blocks):
+        block.register_forward_hook(lambda m, i, out: seen["trunk"].append(tuple(out.shape[1:])))
+    images, z = torch.rand(1, 3, 128, 128), torch.randn(1, 2, 32)
+    masks = networks.masks(images)
+    painted = networks.paint(masks, z)
+    fake = redo.redrawn(images, masks, painted)
+    assert masks.shape == (1, 2, 128, 128)
+    assert painted.shape == (1, 2, 3, 128, 128)
+    assert fake.shape == (2, 3, 128, 128)
+    assert networks.discriminator(fake).shape == (2, 1)
+    assert networks.recover(images).shape == z.shape
+    assert seen["generator"] == [(64, 8, 8), (32, 16, 16), (16, 32, 32), (8, 64, 64), (4, 128, 128)]
+    assert seen["trunk"] == [(4, 64, 64), (8, 32, 32), (16, 16, 16), (32, 8, 8), (64, 4, 4), (64, 4, 4)]
+
+
+def test_the_pyramid_has_the_authors_cells(fast_start: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+    network = MaskNetwork(128, 64, 3)
+    for layer in network.pyramid:
+        layer.register_forward_hook(lambda m, i, out: sides.append(out.shape[-1]))
+    network(torch.rand(1, 3, 128, 128))
+    assert sides == [1, 2, 3, 6]
+
+
+def test_the_authors_settings_are_the_paper_preset() -> None:
+    c = ReDO.configure(variant="full", preset="paper", dataset="birds", image_size=128)
+    assert (c.width, c.z_dim, c.residual_blocks, c.attention) == (64, 32, 3, True)
+    assert (c.batch_size, c.lr_mask, c.lr, c.weight_decay, c.recovery_weight) == (20, 1e-5, 1e-4, 1e-4, 5.0)
+    assert (c.collapse_area, c.collapse_every, c.collapse_until) == (0.1, 500, 7_000)
+    assert 20_000 <= c.train_steps <= 40_000
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_smaller_images_pass_through_all_networks(size: int) -> None:
+    networks = ReDONetworks(replace(TINY, image_size=size))
+    images = torch.rand(2, 3, size, size)
+    masks = networks.masks(images)
+    painted = networks.paint(masks, torch.randn(2, 2, TINY.z_dim))
+    assert masks.shape == (2, 2, size, size)
+    assert networks.discriminator(redo.redrawn(images, masks, painted)).shape == (4, 1)
+
+
+@pytest.mark.parametrize("size", [4, 12, 30, 100])
+def test_other_sizes_are_refused_in_a_sentence(size: int) -> None:
+    with pytest.raises(ValueError, match=rf"{size}.*power of two"):
+        ReDO.configure(variant="full", preset="smoke", dataset="any", image_size=size)
+
+
+# --- what the parts do -------------------------------------------------------------------------------------
+
+
+def test_masks_are_two_shares_of_every_pixel() -> None:
+    masks = MaskNetwork(16, 8, 1)(torch.randn(3, 3, 16, 16))
+    assert masks.min() >= 0
+    torch.testing.assert_close(masks.sum(dim=1), torch.ones(3, 16, 16))
+
+
+def test_a_region_is_painted_within_its_mask_and_the_other_stays() -> None:
+    networks, images = ReDONetworks(TINY), torch.rand(2, 3, 16, 16)
+    first = (torch.arange(16) < 6).float().expand(2, 1, 16, 16)
+    masks = torch.cat([first, 1 - first], dim=1)
+    painted = networks.paint(masks, torch.randn(2, 2, TINY.z_dim))
+    fake = redo.redrawn(images, masks, painted).unflatten(0, (2, 2))
+    for k in range(2):
+        torch.testing.assert_close(fake[:, k] * (1 - masks[:, k : k + 1]), images * (1 - masks[:, k : k + 1]))
+        torch.testing.assert_close(fake[:, k] * masks[:, k : k + 1], painted[:, k])
+        assert (painted[:, k] != 0).any()
+
+
+def test_what_is_painted_depends_on_z_and_on_the_mask() -> None:
+    generator = RegionGenerator(16, 4, 4, attention=True)
+    mask, z = torch.rand(1, 1, 16, 16), torch.randn(1, 4)
+    picture = generator(mask, z)
+    assert not torch.allclose(picture, generator(mask, z + 1))
+    assert not torch.allclose(picture / mask, generator(1 - mask, z) / (1 - mask))
+
+
+def test_losses_are_hinges() -> None:
+    real, fake = torch.tensor([[2.0], [0.0]]), torch.tensor([[-3.0], [0.5]])
+    assert redo.discriminator_loss(real, fake).item() == pytest.approx((0 + 1) / 2 + (0 + 1.5) / 2)
+    told = torch.tensor([[1.5]], requires_grad=True)
+    redo.discriminator_loss(told, -told).backward()
+    assert told.grad is not None
+    assert told.grad.item() == 0, "what is told apart by the margin pulls no more"
+    assert redo.generator_loss(fake).item() == pytest.approx(1.25)
+    z = torch.randn(3, 2, 4)
+    assert redo.recovery_loss(z, z).item() == 0
+    assert redo.recovery_loss(z, z + 2).item() == pytest.approx(4)
+
+
+def test_spectral_norms_come_to_one() -> None:
+    network = Trunk(16, 4, 1, attention=True)
+    for _ in range(50):
+        network(torch.randn(1, 3, 16, 16))
+    network.eval()
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    assert len(layers) == 3 * 2 + 2 + 4
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=1e-2)
+
+
+def test_attention_starts_as_nothing_and_learns() -> None:
+    layer, x = SelfAttention(8), torch.randn(2, 8, 6, 6)
+    torch.testing.assert_close(layer(x), x)
+    layer(x).square().sum().backward()
+    assert layer.gamma.grad is not None
+    assert layer.gamma.grad.item() != 0
+
+
+def test_a_step_moves_each_network() -> None:
+    learner = ReDOLearner(replace(TINY, attention=False), 0, "cpu")
+    before = {name: p.clone() for name, p in learner.networks.named_parameters()}
+    learner.step(batch(), 0)
+    for part in ("masks", "generators.0", "generators.1", "discriminator", "recovery"):
+        moved = [
+            not torch.equal(p, before[n])
+            for n, p in learner.networks.named_parameters()
+            if n.startswith(part)
+        ]
+        assert sum(moved) > len(moved) / 2, part
+
+
+def test_the_discriminator_is_not_moved_by_the_painters() -> None:
+    learner, images = ReDOLearner(TINY, 0, "cpu"), 2 * batch() - 1
+    before = [p.clone() for p in learner.networks.discriminator.parameters()]
+    learner.learn_to_redraw(images, torch.randn(len(images), 2, TINY.z_dim))
+    after = learner.networks.discriminator.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- collapse ----------------------------------------------------------------------------------------------
+
+
+def give_all_to_the_first(learner: ReDOLearner) -> None:
+    last = learner.networks.masks.up[-1]
+    assert isinstance(last, nn.Conv2d)
+    nn.init.constant_(last.bias, 50.0)  # type: ignore[arg-type]
+
+
+def weights(learner: ReDOLearner) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in learner.networks.parameters()])
+
+
+def test_a_collapse_is_looked_for_at_its_time_and_answered_by_other_weights() -> None:
+    config = replace(TINY, collapse_every=2, collapse_until=4, train_steps=100)
+    learner, first = ReDOLearner(config, 0, "cpu"), weights(ReDOLearner(config, 0, "cpu"))
+    torch.testing.assert_close(weights(learner), first)
+    give_all_to_the_first(learner)
+    assert learner.step(batch(), 0)["restarts"] == 0
+    values = learner.step(batch(), 1)
+    assert (values["restarts"], values["smaller_region"]) == (1, 0)
+    assert not torch.allclose(weights(learner), first)
+    learner.step(batch(), 2)
+    learner.step(batch(), 3)
+    assert learner.restarts == 1, "fresh networks have not collapsed"
+
+
+@pytest.mark.parametrize(("steps", "restarts"), [(2, True), (3, False), (4, True), (6, False)])
+def test_only_early_collapses_count(steps: int, restarts: bool) -> None:
+    learner = ReDOLearner(replace(TINY, collapse_every=2, collapse_until=4, train_steps=100), 0, "cpu")
+    assert learner.collapsed(0.01, steps) == restarts
+    assert not learner.collapsed(0.3, steps)
+
+
+def test_the_second_half_of_the_steps_is_left_to_whatever_came_first() -> None:
+    learner = ReDOLearner(replace(TINY, collapse_every=2, collapse_until=100, train_steps=10), 0, "cpu")
+    assert learner.collapsed(0.0, 4)
+    assert not learner.collapsed(0.0, 6)
+
+
+def test_the_smaller_region_is_measured_over_all_images_and_either_may_be_it() -> None:
+    masks = torch.zeros(2, 2, 4, 4)
+    masks[0, 0] = 1
+    masks[1, 0, 0] = 1
+    masks[:, 1] = 1 - masks[:, 0]
+    assert redo.smaller_share(masks) == pytest.approx(1 - 20 / 32)
+    assert redo.smaller_share(masks.flip(1)) == redo.smaller_share(masks)
+
+
+def test_restarts_are_counted_kept_and_resumed_exactly(tmp_path: Path) -> None:
+    config = replace(TINY, train_steps=8, collapse_area=0.6, collapse_every=2, collapse_until=8)
+    whole = fit(config, tmp_path / "whole")
+    assert whole.restarts == 2, "no region can have 60 %, so each look in the first half starts anew"
+
+    def interrupt(step: int, total: int, **values: float) -> None:
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(config, tmp_path / "parts", progress=interrupt)
+    resumed = fit(config, tmp_path / "parts")
+    assert resumed.restarts == 2
+    np.testing.assert_array_equal(resumed.segment(pictures()), whole.segment(pictures()))
+
+
+def test_a_small_foreground_is_no_collapse() -> None:
+    """TM-dSprites has 7 % of foreground, which the authors' threshold of 10 % would take for a collapse."""
+    for preset in ("paper", "gpu", "quick"):
+        for dataset in ("tm-dsprites", "tm-dsprites-grey"):
+            c = ReDO.configure(variant="full", preset=preset, dataset=dataset, image_size=32)
+            assert c.collapse_area <= 0.03
+
+
+# --- the method --------------------------------------------------------------------------------------------
+
+
+def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
+    method, images = fit(TINY, tmp_path), pictures(redo.SEGMENT_BATCH + 3, seed=2)
+    together = method.segment(images)
+    for i in (0, redo.SEGMENT_BATCH - 1, redo.SEGMENT_BATCH + 2):
+        np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-6)
+
+
+def test_one_image_is_too_few_to_redraw_and_to_compare_with(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two images"):
+        ReDO().fit(
+            pictures(1),
+            config=TINY,
+            seed=0,
+            device="cpu",
+            checkpoint_dir=tmp_path,
+            progress=lambda step, total, **values: None,
+        )
