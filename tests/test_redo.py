@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from baselines import redo
 from baselines.redo import ReDO, ReDOConfig, ReDOLearner, ReDONetworks
 from baselines.redo_networks import MaskNetwork, RegionGenerator, SelfAttention, Trunk
+from baselines.training import DivergedError
+from benchmarks.textures import two_textures
 
 TINY = ReDO.configure(variant="full", preset="smoke", dataset="any", image_size=16)
 
@@ -289,3 +291,32 @@ def test_one_image_is_too_few_to_redraw_and_to_compare_with(tmp_path: Path) -> N
             checkpoint_dir=tmp_path,
             progress=lambda step, total, **values: None,
         )
+
+
+# --- the toy it is validated on ----------------------------------------------------------------------------
+
+
+def test_the_toy_has_one_disc_whose_colour_says_nothing_of_its_background() -> None:
+    images, truth = two_textures(600, 32, 0)
+    assert (images.shape, images.dtype, truth.dtype) == ((600, 32, 32, 3), np.uint8, bool)
+    assert truth.mean() == pytest.approx(0.31, abs=0.02)
+    assert truth.sum(axis=(1, 2)).min() > 100
+    outside = ~truth[..., None]
+    means = [(images * part).sum(axis=(1, 2)) / part.sum(axis=(1, 2)) for part in (truth[..., None], outside)]
+    assert abs(np.corrcoef(means[0][:, 0], means[1][:, 0])[0, 1]) < 0.15
+    again, _ = two_textures(600, 32, 0)
+    np.testing.assert_array_equal(images, again)
+    assert not np.array_equal(images, two_textures(600, 32, 1)[0])
+
+
+@pytest.mark.filterwarnings("ignore:Degrees of freedom")
+def test_the_toys_stripes_run_across_the_background_and_along_the_disc() -> None:
+    images, truth = two_textures(50, 32, 0)
+    background, disc = np.where(truth[..., None], np.nan, images), np.where(truth[..., None], images, np.nan)
+    assert np.nanmax(np.nanstd(background, axis=1)) == 0
+    assert np.nanmax(np.nanstd(disc, axis=2)) == 0
+
+
+def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"step \d+: \w+ is (nan|inf|-inf); lower"):
+        fit(replace(TINY, lr=1e30, train_steps=50), tmp_path)
