@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from drc.checkpoint import CheckpointError, load_checkpoint, load_newest
 from drc.config import VARIANTS, DRCConfig, configure
+from drc.model import DRCModel, Regions
 from drc.segment import infer_regions
 from drc.trainer import Progress, Trainer, train
 
@@ -51,26 +57,84 @@ class DRC:
         )  # already visible while it trains, so that `progress` may ask for a picture
         train(trainer, Path(checkpoint_dir), progress)
 
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = "cpu") -> DRC:
+        """A trained model, from the folder of a run (its newest checkpoint), from one checkpoint or a file of `save`.
+
+        Its `config` and `seed` may be replaced afterwards to infer otherwise. CheckpointError says what is wrong.
+        """
+        state = trained_state(Path(path))
+        method = cls()
+        try:
+            method.config, method.seed, method.device = DRCConfig(**state["config"]), state["seed"], device
+            method.model = DRCModel(method.config, seed=None)
+            method.model.load_state_dict(state["model"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path}: not a checkpoint of this version of DRC ({str(error).splitlines()[0]}); train again"
+            ) from error
+        method.model.to(device)
+        return method
+
+    def save(self, path: Path | str) -> None:
+        """Write the model and its settings, without the chains and optimisers of its training, as one file."""
+        path = Path(path)
+        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
+        state = {"config": asdict(self.config), "seed": self.seed, "model": self.model.state_dict()}
+        try:
+            torch.save(state, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            raise CheckpointError(f"{path}: the model could not be written ({error})") from error
+
+    def regions(
+        self, images: np.ndarray, *, keys: Sequence[int] | None = None, progress: Progress | None = None
+    ) -> Iterator[Regions]:
+        """Regions of images (N, H, W, 3) uint8, inferred from noise a batch at a time; see `infer_regions`."""
+        return infer_regions(self.model, images, self.config, self.seed, self.device, progress, keys)
+
     def segment(self, images: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """π of images (N, H, W, 3) uint8, inferred from noise: (N, 2, H, W) float32, foreground first."""
-        regions = infer_regions(self.model, images, self.config, self.seed, self.device, progress)
-        return np.concatenate([batch.pi.cpu().numpy() for batch in regions])
+        return np.concatenate([batch.pi.cpu().numpy() for batch in self.regions(images, progress=progress)])
+
+    def segment_files(self, files: Sequence[Path | str]) -> list[np.ndarray]:
+        """Foreground masks (h, w) bool of pictures of any size, each at its own; see `drc.extraction`.
+
+        PictureError names the first that cannot be read.
+        """
+        from drc.extraction import extract
+        from drc.pictures import open_picture
+
+        pictures = [open_picture(Path(file), self.config.image_size) for file in files]
+        return [found.mask() for found in extract(self, pictures)]
 
     def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The rows of the paper's Figure 3, inferred from noise: name -> (N, H, W, 3) uint8."""
-        shown: dict[str, list[np.ndarray]] = {
-            "reconstruction": [],
-            "foreground": [],
-            "background": [],
-            "mask": [],
-        }
-        for batch in infer_regions(self.model, images, self.config, self.seed, self.device):
-            pi_fg = batch.pi[:, :1]
-            shown["reconstruction"].append(to_uint8(batch.image))
-            shown["foreground"].append(to_uint8((batch.content_fg + 1) * pi_fg - 1))
-            shown["background"].append(to_uint8(batch.content_bg))
-            shown["mask"].append(to_uint8(2 * pi_fg.expand(-1, 3, -1, -1) - 1))
-        return {name: np.concatenate(parts) for name, parts in shown.items()}
+        batches = [figure_panels(batch) for batch in self.regions(images)]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def trained_state(path: Path) -> dict[str, Any]:
+    """The newest checkpoint of a run's folder, or of its folder `checkpoints`, or the file itself; CheckpointError."""
+    if path.is_file():
+        return load_checkpoint(path)
+    for folder in (path / "checkpoints", path):
+        state = load_newest(folder)
+        if state is not None:
+            return state
+    raise CheckpointError(f"{path}: there is no checkpoint; name the folder of a run that has been trained")
+
+
+def figure_panels(regions: Regions) -> dict[str, np.ndarray]:
+    """What was generated, as the rows of Figure 3: name -> (B, H, W, 3) uint8."""
+    pi_fg = regions.pi[:, :1]
+    return {
+        "reconstruction": to_uint8(regions.image),
+        "foreground": to_uint8((regions.content_fg + 1) * pi_fg - 1),
+        "background": to_uint8(regions.content_bg),
+        "mask": to_uint8(2 * pi_fg.expand(-1, 3, -1, -1) - 1),
+    }
 
 
 def to_uint8(pictures: Tensor) -> np.ndarray:

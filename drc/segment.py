@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from drc.trainer import frozen, to_signed
 def infer(
     model: DRCModel,
     images: Tensor,
-    rows: range,
+    rows: Sequence[int],
     config: DRCConfig,
     seed: int,
     taken: Callable[[int], None] = lambda steps: None,
@@ -57,10 +57,12 @@ def infer_regions(
     seed: int,
     device: str,
     progress: Callable[..., None] | None = None,
+    keys: Sequence[int] | None = None,
 ) -> Iterator[Regions]:
     """Regions of images (N, H, W, 3) uint8, a batch at a time, in order.
 
-    `progress(step, total)` counts the sampler's steps over all batches. Raises ValueError for images of another size
+    `progress(step, total)` counts the sampler's steps over all batches; `keys` are what the images' noise is keyed
+    by, their rows where there are none. Raises ValueError for images of another size
     than the model's.
     """
     if images.shape[1:3] != (config.image_size, config.image_size):
@@ -77,6 +79,7 @@ def infer_regions(
             if progress is not None:
                 progress(before + steps, total)
 
-        z = infer(model, to_signed(images[rows.start : rows.stop], device), rows, config, seed, taken)
+        batch_keys = rows if keys is None else keys[rows.start : rows.stop]
+        z = infer(model, to_signed(images[rows.start : rows.stop], device), batch_keys, config, seed, taken)
         with torch.no_grad():
             yield fast.render(model, z)

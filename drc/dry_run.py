@@ -1,0 +1,182 @@
+"""What a training will cost, before it is begun: parameters, arithmetic, memory and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from drc import fast
+from drc.config import DRCConfig
+from drc.model import DRCModel
+from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
+from drc.trainer import Trainer
+
+STEPS = 10  # of training are measured, of a whole batch where their arithmetic stays below this:
+MEASURED_FLOPS = {"cpu": 3e12, "cuda": 1e15}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Arithmetic in FLOP, counting matrix products and convolutions alone, and memory in bytes."""
+
+    parameters: dict[str, int]  # per network
+    posterior_step: int  # one Langevin step of a batch's posterior chains, gradient included
+    prior_step: int
+    m_step: int
+    step: int  # one iteration of Algorithm 1
+    run: int
+    inference: int  # one image
+    weights: int  # with their gradients and Adam's moments
+    chains: int
+    activations: int  # what the M-step keeps for its backward pass
+
+
+def estimate(config: DRCConfig, count: int) -> Cost:
+    """The cost of training on `count` images, worked out without computing anything."""
+    c = replace(config, batch_size=min(config.batch_size, count))
+    with torch.device("meta"):
+        model = DRCModel(c, seed=None)
+        z = torch.zeros(c.batch_size, model.z_dim)
+        images = torch.zeros(c.batch_size, 3, c.image_size, c.image_size)
+        render = partial(fast.render, model)
+
+        def learn() -> Tensor:
+            terms = generator_terms(model, render(z), model.lebm(z), images, c)
+            return terms.total(c) + lebm_loss(model, z, z)
+
+        activations = saved_bytes(model, learn)
+        m_step = flops(lambda: learn().backward())
+        model.requires_grad_(False)
+        start = z.clone().requires_grad_(True)
+        posterior = flops(
+            lambda: posterior_potential(model, render, start, images=images, config=c).sum().backward()
+        )
+        prior = flops(lambda: prior_potential(model, start).sum().backward())
+    step = c.posterior_steps * posterior + c.prior_steps * prior + m_step
+    networks = {name: parameter_count(network) for name, network in model.named_children()}
+    return Cost(
+        parameters=networks,
+        posterior_step=posterior,
+        prior_step=prior,
+        m_step=m_step,
+        step=step,
+        run=step * c.train_steps,
+        inference=posterior * c.inference_steps // c.batch_size,
+        weights=4 * 4 * sum(networks.values()),
+        chains=4 * 2 * model.z_dim * min(count, c.train_images or count),
+        activations=activations,
+    )
+
+
+def parameter_count(network: torch.nn.Module) -> int:
+    """Number of weights and biases."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def saved_bytes(model: DRCModel, work: Callable[[], Tensor]) -> int:
+    """Bytes of what autograd keeps of `work` for its backward pass, the model's weights left out."""
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        work()
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in kept}
+    return sum(size for storage, size in storages.items() if storage not in weights)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Training steps as timed on a device."""
+
+    steps: int
+    images: int  # a step's
+    seconds: float  # a step's, the median
+    batch_seconds: float  # expected of a step of the whole batch
+
+
+def measure(
+    images: np.ndarray,
+    config: DRCConfig,
+    seed: int,
+    device: str,
+    cost: Cost,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Measurement:
+    """Time training steps of the run itself, of fewer images where a whole batch would take too long."""
+    batch = min(config.batch_size, len(images))
+    per_image = cost.step / batch
+    allowed = MEASURED_FLOPS[torch.device(device).type]
+    few = int(np.clip(allowed / (STEPS * per_image), 1, batch))
+    steps = int(np.clip(allowed / (few * per_image), 1, STEPS))
+    trainer = Trainer(images[:few], replace(config, batch_size=few), seed, device)
+    seconds = []
+    for done in range(steps):
+        began = time.monotonic()
+        trainer.train_step()  # ends with numbers on the CPU, so it has been waited for
+        seconds.append(time.monotonic() - began)
+        progress(done + 1, steps)
+    return Measurement(steps, few, median(seconds), median(seconds) * batch / few)
+
+
+def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) -> list[str]:
+    """All of it as lines to print."""
+    c = config
+    total = sum(cost.parameters.values())
+    memory = cost.weights + cost.chains + cost.activations
+    step = f"{measured.steps} steps of {measured.images} images, {measured.seconds:.3g} s each"
+    return [
+        "settings",
+        *(f"  {name} = {value}" for name, value in asdict(c).items()),
+        "parameters",
+        *(f"  {name}: {count:,}" for name, count in cost.parameters.items()),
+        f"  in all: {total:,}",
+        "arithmetic (convolutions and matrix products, forward and backward)",
+        f"  a training step: {in_units(cost.step, 'FLOP')} = {c.posterior_steps} posterior steps of "
+        f"{in_units(cost.posterior_step, 'FLOP')} + {c.prior_steps} prior steps of "
+        f"{in_units(cost.prior_step, 'FLOP')} + M-step {in_units(cost.m_step, 'FLOP')}",
+        f"  the run, {c.train_steps:,} steps: {in_units(cost.run, 'FLOP')}",
+        f"  segmenting an image, {c.inference_steps:,} steps: {in_units(cost.inference, 'FLOP')}",
+        "memory (estimated, beside what PyTorch itself takes)",
+        f"  weights, gradients and Adam: {in_units(cost.weights, 'B')}; chains: {in_units(cost.chains, 'B')}; "
+        f"activations: {in_units(cost.activations, 'B')}; in all {in_units(memory, 'B')}",
+        f"time on this device ({device}; measured: {step})",
+        f"  a training step: {measured.batch_seconds:.3g} s, "
+        f"{in_units(cost.step / measured.batch_seconds, 'FLOP/s')}",
+        f"  the run: {in_hours(measured.batch_seconds * c.train_steps)}",
+    ]
+
+
+def in_units(value: float, unit: str) -> str:
+    """A number with three digits and a prefix, such as 1.78 GFLOP."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E", "Z"]
+    while value >= 1000 and len(prefixes) > 1:
+        value /= 1000
+        prefixes.pop(0)
+    return f"{value:.3g} {prefixes[0]}{unit}"
+
+
+def in_hours(seconds: float) -> str:
+    """Seconds in the largest unit that is not below one."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

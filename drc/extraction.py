@@ -1,0 +1,241 @@
+"""The foreground of a user's own pictures: into a folder of masks, overlays, contact sheets and a table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from drc.files import write_csv, write_json, write_png
+from drc.method import DRC, figure_panels
+from drc.model import DRCModel
+from drc.pictures import Picture, PictureError, Source, open_picture
+from drc.sheets import column, sheet
+from drc.trainer import Progress, to_signed
+
+HEADER = (
+    "file",
+    "mask",
+    "width",
+    "height",
+    "foreground_pixels",
+    "foreground_share",
+    "reconstruction_error",
+    "key",
+)
+COLUMNS = 12  # pictures on a contact sheet
+OUTLINE = (255, 210, 0)
+
+
+class OutputError(Exception):
+    """The folder for the results cannot be used; the message is one sentence for the user."""
+
+
+class Extraction(NamedTuple):
+    """What was found in one picture."""
+
+    picture: Picture
+    pi_fg: np.ndarray  # (S, S) float32: the foreground's mixing weight at the model's size
+    panels: dict[str, np.ndarray]  # the rows of Figure 3, (S, S, 3) uint8 each
+    error: float  # mean |x̂ - x| over the square, pixels in [-1, 1]
+
+    def mask(self, size: tuple[int, int] | None = None) -> np.ndarray:
+        """π_f > 0.5 at a width and height, the picture's own if none is given: (height, width) bool."""
+        pi = Image.fromarray(self.pi_fg).resize(size or self.picture.size, Image.Resampling.BILINEAR)
+        return np.asarray(pi) > 0.5
+
+    def overlay(self) -> Image.Image:
+        """The preview with its background darkened and the foreground outlined."""
+        preview = self.picture.preview
+        mask = Image.fromarray(self.mask(preview.size).astype(np.uint8) * 255)
+        shown = Image.composite(preview, preview.point(lambda value: value // 4), mask)
+        radius = max(1, max(preview.size) // 400)
+        shown.paste(OUTLINE, mask=ring(mask, radius))
+        return shown
+
+
+def ring(mask: Image.Image, radius: int) -> Image.Image:
+    """The pixels just outside a mask of 0 and 255, up to `radius` away, as such a mask."""
+    grown = mask.filter(ImageFilter.MaxFilter(2 * radius + 1))
+    return Image.fromarray(np.asarray(grown) - np.asarray(mask))
+
+
+def extract(
+    method: DRC, pictures: Sequence[Picture], progress: Progress | None = None
+) -> Iterator[Extraction]:
+    """Infer the regions of pictures from noise, keyed by each picture's content.
+
+    A mask is a function of the model, its settings, the seed and the picture, whatever batch that is in (up to the
+    rounding of floating-point sums).
+    """
+    if not pictures:
+        return
+    images = np.stack([picture.square for picture in pictures])
+    keys, done = [picture.key for picture in pictures], 0
+    for regions in method.regions(images, keys=keys, progress=progress):
+        inputs = images[done : done + len(regions.pi)]
+        panels = {"input": inputs} | figure_panels(regions)
+        errors = (regions.image.cpu() - to_signed(inputs, "cpu")).abs().mean(dim=(1, 2, 3))
+        pi_fg = regions.pi[:, 0].cpu().numpy()
+        for i in range(len(inputs)):
+            rows = {name: row[i] for name, row in panels.items()}
+            yield Extraction(pictures[done + i], pi_fg[i], rows, float(errors[i]))
+        done += len(inputs)
+
+
+class ResultFolder:
+    """A folder of results of one model, settings and seed.
+
+    `masks`, `overlays` and `panels` hold a PNG for every picture, areas.csv a line, settings.json what they were made
+    with. A picture that is done already is not done again.
+    """
+
+    def __init__(self, folder: Path, method: DRC) -> None:
+        """OutputError if the folder holds the results of another model, settings or seed."""
+        self.folder = folder
+        settings = {
+            "model_sha256": digest(method.model),
+            "seed": method.seed,
+            "config": {k: v for k, v in asdict(method.config).items() if k != "inference_batch_size"},
+        }
+        file = folder / "settings.json"
+        if file.exists() and _read_json(file) != settings:
+            raise OutputError(
+                f"{folder} holds the results of another model, other settings or another seed; name another "
+                "folder, or delete this one"
+            )
+        self._before = {row[1]: row for row in _read_rows(folder)}
+        self._rows: dict[str, tuple[str, ...]] = {}
+        write_json(file, settings)
+
+    def has(self, source: Source, picture: Picture) -> bool:
+        """Whether the picture was done before; if so, its line is taken over."""
+        row = self._before.get(f"masks/{source.name}.png")
+        if row is None or row[-1] != f"{picture.key:016x}":
+            return False
+        kinds = ("masks", "overlays", "panels")
+        if not all((self.folder / kind / f"{source.name}.png").exists() for kind in kinds):
+            return False
+        self._rows[source.name] = row
+        return True
+
+    def add(self, source: Source, found: Extraction) -> None:
+        """Write the pictures of one result."""
+        mask = found.mask()
+        self._write("masks", source, Image.fromarray(mask.astype(np.uint8) * 255))
+        self._write("overlays", source, found.overlay())
+        self._write("panels", source, column(found.panels))
+        width, height = found.picture.size
+        area = int(mask.sum())
+        figures = (
+            width,
+            height,
+            area,
+            f"{area / mask.size:.6f}",
+            f"{found.error:.6f}",
+            f"{found.picture.key:016x}",
+        )
+        self._rows[source.name] = tuple(map(str, (source.file, f"masks/{source.name}.png", *figures)))
+
+    def write_table(self) -> None:
+        """areas.csv as far as it goes; lines of earlier calls with other files stay."""
+        rows = self._before | {row[1]: row for row in self._rows.values()}
+        write_csv(self.folder / "areas.csv", HEADER, rows.values())
+
+    def write_sheets(self) -> None:
+        """contact-sheet-001.png and so on: the panels of this call's pictures."""
+        names = list(self._rows)
+        for number, first in enumerate(range(0, len(names), COLUMNS), start=1):
+            page = names[first : first + COLUMNS]
+            columns = [Image.open(self.folder / "panels" / f"{name}.png") for name in page]
+            write_png(self.folder / f"contact-sheet-{number:03d}.png", sheet(columns, page))
+
+    def _write(self, kind: str, source: Source, picture: Image.Image) -> None:
+        write_png(self.folder / kind / f"{source.name}.png", picture)
+
+
+def segment_into(
+    method: DRC,
+    sources: Sequence[Source],
+    folder: Path,
+    *,
+    seen: Callable[[Source, str | None], None] = lambda source, why: None,
+    progress: Progress | None = None,
+) -> int:
+    """Segment `sources` into a folder, a batch at a time; returns how many were refused.
+
+    `seen(source, why)` is called for each one as it is done, `why` being the reason of a refusal. An interruption
+    keeps what is done. OutputError if the folder holds other results.
+    """
+    results, refused = ResultFolder(folder, method), list[tuple[str, str]]()
+    waiting: list[tuple[Source, Picture]] = []
+
+    def work_off() -> None:
+        found = extract(method, [picture for _, picture in waiting], progress)
+        for (source, _), extraction in zip(waiting, found, strict=True):
+            results.add(source, extraction)
+            seen(source, None)
+        results.write_table()
+        waiting.clear()
+
+    try:
+        for source in sources:
+            try:
+                picture = open_picture(source.file, method.config.image_size)
+            except PictureError as error:
+                refused.append((str(source.file), str(error)))
+                seen(source, str(error))
+                continue
+            if results.has(source, picture):
+                seen(source, None)
+                continue
+            waiting.append((source, picture))
+            if len(waiting) == method.config.inference_batch_size:
+                work_off()
+        work_off()
+    finally:
+        results.write_table()
+        results.write_sheets()
+        write_csv(folder / "refused.csv", ("file", "reason"), refused)
+    return len(refused)
+
+
+def earlier_names(folder: Path) -> dict[Path, str]:
+    """Which files a folder of results has results of, and under which names."""
+    return {
+        Path(row[0]).resolve(): row[1].removeprefix("masks/").removesuffix(".png")
+        for row in _read_rows(folder)
+    }
+
+
+def digest(model: DRCModel) -> str:
+    """SHA-256 of a model's weights."""
+    total = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        total.update(name.encode())
+        total.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
+    return total.hexdigest()
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+
+
+def _read_rows(folder: Path) -> list[tuple[str, ...]]:
+    """The lines of an earlier areas.csv; a table of another shape counts as none."""
+    file = folder / "areas.csv"
+    if not file.exists():
+        return []
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = [tuple(row) for row in csv.reader(lines)]
+    return [row for row in rows[1:] if len(row) == len(HEADER)] if rows[:1] == [HEADER] else []

@@ -1,0 +1,138 @@
+"""A user's own pictures: finding them, reading any that Pillow can, and refusing the rest by name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+PREVIEW = 1024  # pixels of the longer side
+MATTE = (255, 255, 255)  # what is seen through transparent pixels
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, MemoryError)
+
+
+class PictureError(Exception):
+    """A file is no picture that can be read; the message names it and says why."""
+
+
+class Source(NamedTuple):
+    """A file to segment."""
+
+    file: Path
+    name: str  # of its results, a path without ending; no two sources share one, however letters are cased
+
+
+def read_picture(file: Path) -> Image.Image:
+    """A picture as RGB, upright: EXIF orientation followed, alpha laid over white, grey of any depth brought to 8 bits.
+
+    Of an animation it is the first frame. PictureError if it is missing, damaged, no picture, or too large to decode.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(file) as opened:
+                opened.load()
+                return _to_rgb(ImageOps.exif_transpose(opened))
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
+        raise PictureError(f"{file}: has more than {limit} million pixels; make it smaller first") from error
+    except Image.UnidentifiedImageError as error:
+        raise PictureError(f"{file}: is not a picture that Pillow knows") from error
+    except FileNotFoundError as error:
+        raise PictureError(f"{file}: there is no such file") from error
+    except _UNREADABLE as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PictureError(f"{file}: cannot be read as a picture ({why})") from error
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _grey_to_8_bits(picture).convert("RGB")
+    if picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, MATTE), over).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _grey_to_8_bits(picture: Image.Image) -> Image.Image:
+    """16 bits from their whole range; 32 bits and floating point, which have none, from the picture's own."""
+    values = np.asarray(picture).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it has pixels that are not finite numbers")
+    low, high = (0.0, 65535.0) if picture.mode.startswith("I;16") else (values.min(), values.max())
+    return Image.fromarray(((values - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
+
+
+class Picture(NamedTuple):
+    """What is kept of a picture while it is segmented."""
+
+    square: np.ndarray  # (S, S, 3) uint8: squeezed to the model's square with antialiased bilinear weights
+    size: tuple[int, int]  # its own width and height
+    preview: Image.Image  # RGB of at most PREVIEW pixels a side
+
+    @property
+    def key(self) -> int:
+        """What its chain's noise is keyed by: its content, so that no other picture has a say in its mask."""
+        return int.from_bytes(hashlib.sha256(self.square.tobytes()).digest()[:8])
+
+
+def open_picture(file: Path, size: int) -> Picture:
+    """Read a picture for a model of `size` pixels a side; PictureError as in `read_picture`."""
+    rgb = read_picture(file)
+    square = np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR))
+    own_size = rgb.size
+    rgb.thumbnail((PREVIEW, PREVIEW))
+    return Picture(square, own_size, rgb)
+
+
+def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) -> list[Source]:
+    """The files to segment: those named, and in folders, however deep, those whose ending is a picture's.
+
+    Hidden files are passed over, and so is `out`. Names follow the folders; files that would share one keep their
+    ending in it, or get a number. `earlier` holds the names of files that have results in `out`: they keep them.
+    """
+    endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
+    sources: dict[Path, Source] = {}
+    paths = list(paths)
+    for path in paths:
+        found = [(path, PurePath(path.name))]
+        if path.is_dir():
+            base = PurePath(path.resolve().name if len(paths) > 1 else "")
+            found = [(file, base / file.relative_to(path)) for file in _below(path, endings, out.resolve())]
+        for file, place in found:
+            real = file.resolve()
+            if real not in sources:
+                sources[real] = Source(file, earlier.get(real) or _free_name(place, taken))
+    return list(sources.values())
+
+
+def readable_endings() -> set[str]:
+    """Lower-case endings, with their dot, of the formats that Pillow reads."""
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+
+
+def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and (Path(parent) / name).resolve() != out
+        )
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in endings:
+                yield Path(parent) / name
+
+
+def _free_name(place: PurePath, taken: set[str]) -> str:
+    plain, whole = place.with_suffix("").as_posix(), place.as_posix()
+    number, name = 2, plain
+    while name.casefold() in taken:
+        name = whole if name == plain else f"{whole}-{number}"
+        number += name != whole
+    taken.add(name.casefold())
+    return name

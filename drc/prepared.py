@@ -1,0 +1,96 @@
+"""The training images of a prepared data set: a folder with images.npy, index.csv and manifest.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+ALL = "all"
+
+
+class DataError(Exception):
+    """A prepared data set cannot be used; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """What a run is trained on."""
+
+    name: str  # the data set's
+    sha256: str  # of images.npy, as its manifest states it
+    split: str
+    images: np.ndarray  # (N, H, H, 3) uint8, memory-mapped where the split's rows follow one another
+
+    @property
+    def image_size(self) -> int:
+        """H, pixels a side."""
+        return self.images.shape[1]
+
+
+def open_training_images(folder: Path, split: str) -> TrainingImages:
+    """The images of one split, or of all; no mask is opened.
+
+    DataError names the file that is missing or wrong, or the splits there are.
+    """
+    manifest = _read_manifest(folder / "manifest.json")
+    images = _map_images(folder / "images.npy")
+    splits = _read_splits(folder / "index.csv")
+    if len(splits) != len(images):
+        raise DataError(
+            f"{folder / 'index.csv'} has {len(splits)} rows for {len(images)} images; prepare the data set again"
+        )
+    if split != ALL:
+        rows = np.flatnonzero(splits == split)
+        if not len(rows):
+            known = ", ".join([*sorted(set(splits)), ALL])
+            raise DataError(f"{folder} has no images in the split {split!r}; choose one of {known}")
+        images = images[rows[0] : rows[-1] + 1] if rows[-1] - rows[0] + 1 == len(rows) else images[rows]
+    return TrainingImages(manifest["name"], manifest["files"]["images.npy"]["sha256"], split, images)
+
+
+def _read_manifest(file: Path) -> dict:
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(manifest["name"], str) and isinstance(manifest["files"]["images.npy"]["sha256"], str):
+            return manifest
+    except OSError as error:
+        raise DataError(
+            f"{file} cannot be read ({error.strerror}); name the folder of a prepared data set, such as "
+            "python -m data_prep makes"
+        ) from error
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise DataError(f"{file} is not the manifest of a prepared data set; prepare the data set again")
+
+
+def _map_images(file: Path) -> np.ndarray:
+    try:
+        images = np.load(file, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); prepare the data set again") from error
+    except (ValueError, EOFError) as error:
+        raise DataError(
+            f"{file} is not a whole array of plain numbers ({error}); prepare the data set again"
+        ) from error
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise DataError(f"{file} does not hold uint8 pixels; prepare the data set again")
+    if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 3 or not len(images):
+        raise DataError(
+            f"{file} holds an array of shape {images.shape}, not square RGB images (N, H, H, 3); "
+            "prepare the data set again"
+        )
+    return images
+
+
+def _read_splits(file: Path) -> np.ndarray:
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return np.array([row["split"] for row in csv.DictReader(lines)], dtype=str)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); prepare the data set again") from error
+    except (ValueError, KeyError, csv.Error) as error:
+        raise DataError(f"{file} is not a table with a column split; prepare the data set again") from error

@@ -1,0 +1,43 @@
+"""Contact sheets with the rows of the paper's Figure 3: one column a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+ROWS = ("input", "reconstruction", "foreground", "background", "mask")  # top to bottom
+TILE, GAP, MARGIN, HEAD = 112, 6, 116, 24  # pixels
+
+
+def column(panels: dict[str, np.ndarray]) -> Image.Image:
+    """One picture's panels, each (S, S, 3) uint8 under its name in ROWS, one below the other: S by 5S pixels."""
+    return Image.fromarray(np.concatenate([panels[name] for name in ROWS]))
+
+
+def sheet(columns: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Columns side by side, rows labelled on the left and captions, shortened in the middle, above."""
+    step = TILE + GAP
+    page = Image.new("RGB", (MARGIN + len(columns) * step, HEAD + len(ROWS) * step), "white")
+    draw = ImageDraw.Draw(page)
+    for r, name in enumerate(ROWS):
+        place = (MARGIN - 2 * GAP, HEAD + r * step + TILE // 2)
+        draw.text(place, name, fill="black", font=ImageFont.load_default(14), anchor="rm")
+    for c, (picture, caption) in enumerate(zip(columns, captions, strict=True)):
+        left = MARGIN + c * step
+        draw.text(
+            (left + TILE // 2, HEAD // 2), _short(caption), "black", ImageFont.load_default(11), anchor="mm"
+        )
+        side = picture.width
+        kind = Image.Resampling.NEAREST if side < TILE else Image.Resampling.BOX
+        for r in range(len(ROWS)):
+            tile = picture.crop((0, r * side, side, (r + 1) * side)).resize((TILE, TILE), kind)
+            page.paste(tile, (left, HEAD + r * step))
+    return page
+
+
+def _short(caption: str, length: int = 18) -> str:
+    """At most `length` characters that any font has."""
+    plain = caption.encode("ascii", "replace").decode()
+    return plain if len(plain) <= length else f"{plain[: length - 9]}..{plain[-7:]}"
