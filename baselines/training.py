@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -156,7 +156,8 @@ def save_checkpoint(folder: Path, step: int, learner: Learner, identity: dict[st
         torch.save({"identity": identity, "step": step, "learner": learner.state()}, temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise CheckpointError(
             f"{path}: the checkpoint could not be written ({error}); earlier ones are intact: "
             "free some space or choose another folder, and run the same command again"
@@ -182,7 +183,7 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
         except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError):
             log.warning("%s cannot be read, it may be cut short; the one before it is used", path)
             continue
-        if found["identity"] != identity:
+        if not isinstance(found, dict) or found.get("identity") != identity:
             raise CheckpointError(
                 f"{path} was made with other settings, another seed or another number of images; "
                 "name another folder, or delete this one to start anew"

@@ -1,0 +1,122 @@
+"""The loop shared by the trained baselines: what it shows a learner, what it keeps, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.training import CheckpointError, checkpoints, load_batch, train
+
+IMAGES = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
+
+
+class Sum:
+    """Remembers a weighted sum of all that it was shown, so that order matters."""
+
+    def __init__(self) -> None:
+        self.weight = torch.zeros((), dtype=torch.float64)
+        self.steps: list[int] = []
+
+    def step(self, batch: Tensor, step: int) -> dict[str, float]:
+        self.steps.append(step)
+        self.weight = 0.9 * self.weight + batch.double().mean() * (step + 1)
+        return {"weight": self.weight.item()}
+
+    def state(self) -> dict[str, Any]:
+        return {"weight": self.weight}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.weight = state["weight"]
+
+
+def run(folder: Path, *, steps: int = 9, progress: Any = None, seconds: float = 60.0, **identity: Any) -> Sum:
+    learner = Sum()
+    train(
+        learner,
+        IMAGES,
+        steps=steps,
+        batch_size=4,
+        seed=0,
+        device="cpu",
+        folder=folder,
+        progress=progress or (lambda step, total, **terms: None),
+        identity=identity,
+        checkpoint_seconds=seconds,
+    )
+    return learner
+
+
+def shown(step: int, size: int = 4, seed: int = 0) -> list[int]:
+    batch = load_batch(IMAGES, step, size, seed, "cpu")
+    assert batch.shape[1:] == (3, 2, 3)
+    return [round(v * 255) for v in batch[:, 0, 0, 0].tolist()]
+
+
+def test_an_epoch_shows_no_image_twice_and_orders_differ() -> None:
+    for epoch in range(5):
+        seen = shown(2 * epoch) + shown(2 * epoch + 1)
+        assert len(set(seen)) == 8
+    assert shown(0) != shown(2)
+    assert shown(0) != shown(0, seed=1)
+    assert {i for step in range(20) for i in shown(step)} == set(range(10))
+
+
+def test_fewer_images_than_a_batch_are_shown_all() -> None:
+    assert sorted(shown(3, size=64)) == list(range(10))
+
+
+def test_only_the_last_two_checkpoints_stay(tmp_path: Path) -> None:
+    run(tmp_path, seconds=0)
+    assert [path.name for path in tmp_path.iterdir() if path not in checkpoints(tmp_path)] == []
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000008.pt", "step-00000009.pt"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+    whole = run(tmp_path, seconds=0)
+    newest = checkpoints(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:50])
+    again = run(tmp_path)
+    assert again.steps == [8]
+    assert again.weight == whole.weight
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_finish_and_loses_nothing(tmp_path: Path, number: int) -> None:
+    whole = run(tmp_path / "whole")
+
+    def stop(step: int, total: int, **terms: float) -> None:
+        if step == 4:
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", progress=stop)
+    assert signal.getsignal(number) is handler
+    rest = run(tmp_path / "parts")
+    assert rest.steps == [4, 5, 6, 7, 8]
+    assert rest.weight == whole.weight
+
+
+def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
+    run(tmp_path, width=8)
+    with pytest.raises(CheckpointError, match="other settings"):
+        run(tmp_path, width=16)
+
+
+def test_a_file_of_something_else_is_not_taken_up(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "step-00000001.pt")
+    with pytest.raises(CheckpointError, match="other settings"):
+        run(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(CheckpointError, match=r"taken.*could not be written"):
+        run(tmp_path / "taken")
