@@ -36,9 +36,7 @@ class ReDOConfig:
     attention: bool = True  # self-attention in the generators and in the discriminator
 
     train_steps: int = 40_000  # the authors stop between 20,000 and 40,000
-    batch_size: int = (
-        20  # images redrawn in a step; as many others are shown to the discriminator as they are
-    )
+    batch_size: int = 20  # images redrawn in a step; as many others are shown as they are
     lr_mask: float = 1e-5
     lr: float = 1e-4  # of the generators, the discriminator and the recovery of z
     weight_decay: float = 1e-4  # of the mask network
@@ -46,9 +44,7 @@ class ReDOConfig:
 
     collapse_area: float = 0.1  # collapsed: the smaller region has less than this share of the pixels ...
     collapse_every: int = 500  # ... looked at every so many steps ...
-    collapse_until: int = (
-        7_000  # ... up to this one, counted from the last start, and in the first half of all steps
-    )
+    collapse_until: int = 7_000  # ... up to this one after a start, in the first half of all steps
 
 
 # The authors' remedy supposes that neither region is small. TM-dSprites has 7 % of foreground.
