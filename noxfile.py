@@ -52,6 +52,30 @@ def table1(session: nox.Session) -> None:
     run(session, "benchmarks", "table", "1")
 
 
+@nox.session(venv_backend="none", default=False)
+def table2(session: nox.Session) -> None:
+    """Table 2: the parts of DRC, left out one at a time; --preset quick-ablation unless said otherwise."""
+    run(session, "benchmarks", "table", "2")
+
+
+@nox.session(venv_backend="none", default=False)
+def table3(session: nox.Session) -> None:
+    """Table 3: images trained on beside held-out ones; --preset quick unless said otherwise."""
+    run(session, "benchmarks", "table", "3")
+
+
+@nox.session(venv_backend="none", default=False)
+def table4(session: nox.Session) -> None:
+    """Table 4: categories never trained on; --preset quick-ablation unless said otherwise."""
+    run(session, "benchmarks", "table", "4")
+
+
+@nox.session(venv_backend="none", default=False)
+def sweep(session: nox.Session) -> None:
+    """Any methods on any data sets, your own too: -- --methods A,B --train X --test X,Y --seeds 0-4."""
+    run(session, "benchmarks", "sweep")
+
+
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The test suite (under 10 minutes on two cores)."""

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import signal
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
+from benchmarks.cli import (
+    FOLDER,
+    FOLDERS,
+    LOOKS,
+    RUNNING,
+    options,
+    parse_seeds,
+    plain_errors,
+    preset_option,
+    run_session,
+    split,
+)
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS, PRESETS
-
-FOLDER = click.Path(path_type=Path)
-
-
-class Refusal(click.ClickException):
-    """Bad input: one sentence, exit code 2."""
-
-    exit_code = 2
-
-
-def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Bad input becomes one sentence and exit code 2, a stop by the user exit code 130."""
-
-    @functools.wraps(command)
-    def wrapped(*arguments: Any, **options: Any) -> Any:
-        from data_prep.errors import DataPrepError
-
-        signal.signal(signal.SIGTERM, _stop)
-        try:
-            return command(*arguments, **options)
-        except (BenchmarkError, DataPrepError) as error:
-            raise Refusal(str(error)) from error
-        except KeyboardInterrupt:
-            click.echo(
-                "\nStopped. Finished cells and the last checkpoint are kept: the same command goes on.",
-                err=True,
-            )
-            sys.exit(130)
-
-    return wrapped
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES, dataset_path
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -60,110 +37,187 @@ def main(verbose: bool) -> None:
 
 @main.command()
 @click.argument("number")
-@click.option("--preset", default="quick", show_default=True, help=f"Budget: {', '.join(PRESETS)}.")
-@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
-@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells and checkpoints.")
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="Rendered tables.")
+@preset_option(None, " Default: the table's own, quick or quick-ablation.")
 @click.option(
     "--datasets", default="", help=f"Comma-separated, of: {', '.join(DATASETS)}. Default: all there are."
 )
 @click.option("--methods", default="", help=f"Comma-separated, of: {', '.join(METHODS)}. Default: all.")
-@click.option(
-    "--seeds", default="0", show_default=True, help="Comma-separated numbers or a range: 0,1,2 or 0-4."
-)
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
-@click.option("--dry-run", is_flag=True, help="Only say what would run, with every setting.")
-@click.option("--collect-only", is_flag=True, help="Only render what was measured before; never trains.")
-@click.option("--force", is_flag=True, help="Compute again; earlier cells are moved to RUNS/replaced.")
+@options(FOLDERS, RUNNING, LOOKS)
 @plain_errors
 def table(
     number: str,
-    preset: str,
-    data: Path,
-    runs: Path,
-    results: Path,
+    preset: str | None,
     datasets: str,
     methods: str,
-    seeds: str,
-    device: str,
     dry_run: bool,
     collect_only: bool,
-    force: bool,
+    **common: Any,
 ) -> None:
-    """Run what table NUMBER lacks, print it and write it as CSV, LaTeX, Markdown and PNG.
+    """Run what table NUMBER lacks, print it and write it as CSV, LaTeX, Markdown, JSON lines and PNG.
 
     \b
     Examples:
       python -m benchmarks table 1
       python -m benchmarks table 1 --methods GrabCut --datasets tm-dsprites
       python -m benchmarks table 1 --preset gpu --seeds 0,1,2 --device cuda
+      python -m benchmarks table 4 --launcher local --jobs 2
 
     What was computed before is never computed again. A run that was stopped goes on from its last
     checkpoint. A data set that is not prepared is named with the command that prepares it; TM-dSprites
     is generated on the spot.
     """
+    from benchmarks.tables import load_table
+
+    chosen = load_table(number)
+    session = _session(
+        chosen,
+        preset=choose("preset", preset or chosen.preset, PRESETS),
+        datasets=[choose("data set", n, DATASETS) for n in split(datasets)],
+        methods=[choose("method", n, METHODS) for n in split(methods)] or list(METHODS),
+        **common,
+    )
+    run_session(session, dry_run=dry_run, collect_only=collect_only)
+
+
+@main.command()
+@click.option("--methods", required=True, help=f"Comma-separated, of: {', '.join(METHODS)}.")
+@click.option("--variants", default="", help="Comma-separated, or all. Default: each method's first.")
+@click.option("--train", default="", help="Data sets to train on. Default: each test set itself.")
+@click.option("--test", required=True, help="Data sets to score, each as NAME, FOLDER or NAME:SPLIT.")
+@click.option("--name", default="sweep", show_default=True, help="What the files in RESULTS are called.")
+@preset_option("quick")
+@options(FOLDERS, RUNNING, LOOKS)
+@click.option("--compute-only", is_flag=True, help="Render nothing, as launchers have it.")
+@plain_errors
+def sweep(
+    methods: str,
+    variants: str,
+    train: str,
+    test: str,
+    name: str,
+    preset: str,
+    dry_run: bool,
+    collect_only: bool,
+    compute_only: bool,
+    **common: Any,
+) -> None:
+    """Train each method on each training set, and score each training on every test set.
+
+    \b
+    Examples:
+      python -m benchmarks sweep --methods DRC --variants all --test tm-dsprites --seeds 0-4
+      python -m benchmarks sweep --methods DRC,ReDO --train birds-split,dogs-split --test birds-split,dogs-split
+      python -m benchmarks sweep --methods GrabCut,DRC --train tm-dsprites --test data/mine:val --name mine
+
+    A data set is a name, or a folder that was made by python -m data_prep. A training is never repeated
+    for another test set. The held-out images are scored where a data set has some; NAME:SPLIT names others.
+    """
+    from benchmarks.own import resolve_dataset, resolve_test
+    from benchmarks.tables.sweep import sweep_table
+
+    data = common["data"]
+    if not name.replace("-", "").replace("_", "").isalnum() or name.isdigit():
+        raise BenchmarkError(f"--name {name!r} is no file name: use letters, digits and hyphens")
+    chosen = sweep_table(
+        name,
+        [choose("method", n, METHODS) for n in split(methods)],
+        split(variants),
+        [resolve_dataset(n, data) for n in split(train)],
+        [resolve_test(n, data) for n in split(test)],
+    )
+    session = _session(
+        chosen, preset=choose("preset", preset, PRESETS), datasets=[], methods=list(METHODS), **common
+    )
+    run_session(session, dry_run=dry_run, collect_only=collect_only, compute_only=compute_only)
+
+
+@main.command()
+@click.argument("tables", nargs=-1)
+@preset_option(None, " Default: each table's own.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds that are planned.")
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints.")
+@click.option("--all", "everything", is_flag=True, help="List every cell.")
+@plain_errors
+def status(
+    tables: tuple[str, ...], preset: str | None, seeds: str, data: Path, runs: Path, everything: bool
+) -> None:
+    """Show what is done, running, failed and missing, with times. TABLES are those planned; default: all.
+
+    \b
+    Examples:
+      python -m benchmarks status
+      python -m benchmarks status 1 3 --preset gpu --seeds 0-2 --all
+    """
+    from benchmarks.status import describe, survey
+    from benchmarks.tables import load_table, plan
+
+    planned, waiting = [], []
+    for number in tables or TABLES:
+        chosen = load_table(number)
+        budget = choose("preset", preset or chosen.preset, PRESETS)
+        there = [n for n in DATASETS if DATASETS[n].generated or dataset_path(data, n, budget).exists()]
+        whole = plan(chosen, budget, list(METHODS), list(DATASETS), parse_seeds(seeds))
+        ready = plan(chosen, budget, list(METHODS), there, parse_seeds(seeds))
+        planned += ready
+        waiting += [cell for cell in whole if cell not in set(ready)]
+    for line in describe(survey(runs, planned), everything=everything):
+        click.echo(line)
+    if waiting:
+        click.echo(f"\n{len(set(waiting))} cells wait for data sets: python -m data_prep status names them.")
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--source", required=True, help="Whose rows they are, as tables will say.")
+@click.option(
+    "--results", type=FOLDER, default=Path("results"), show_default=True, help="Where rows are kept."
+)
+@plain_errors
+def import_rows(files: tuple[Path, ...], source: str, results: Path) -> None:
+    """Take rows that others measured, JSON or JSON lines, into RESULTS/rows, marked with their source.
+
+    \b
+    Example:
+      python -m benchmarks import from-lab/rows/*.json --source "the lab's cluster"
+
+    A row that cannot be used is named and left out. collect-only then shows the others in the tables.
+    """
+    from benchmarks import rows
+
+    if not source.strip():
+        raise BenchmarkError("--source is empty: say whose rows they are")
+    new, known, faults = rows.import_rows(files, results / "rows", source.strip())
+    for fault in faults:
+        click.echo(f"Left out: {fault}", err=True)
+    click.echo(f"Rows: {new} new, {known} known before, {len(faults)} left out.")
+    if faults and not new + known:
+        raise BenchmarkError("no row could be used")
+
+
+def _session(table: Any, *, preset: str, datasets: list[str], methods: list[str], **common: Any) -> Any:
+    """The session that a command's options ask for; BenchmarkError for a wrong word among them."""
+    from benchmarks.grid import LAYOUTS, PUBLISHED, Style
+    from benchmarks.launch import LAUNCHERS, Launch
     from benchmarks.session import Session
 
-    session = Session(
-        number=choose("table", number, _tables()),
-        preset=choose("preset", preset, PRESETS),
-        data=data,
-        runs=runs,
-        results=results,
-        datasets=[choose("data set", n, DATASETS) for n in _split(datasets)],
-        methods=[choose("method", n, METHODS) for n in _split(methods)] or list(METHODS),
-        seeds=parse_seeds(seeds),
-        device=choose("device", device, ("cpu", "cuda", "auto")),
-        force=force,
+    return Session(
+        table=table,
+        preset=preset,
+        data=common["data"],
+        runs=common["runs"],
+        results=common["results"],
+        datasets=datasets,
+        methods=methods,
+        seeds=parse_seeds(common["seeds"]),
+        device=choose("device", common["device"], ("cpu", "cuda", "auto")),
+        force=common["force"],
+        retry=common["retry"],
+        style=Style(
+            choose("layout", common["layout"], LAYOUTS), choose("choice", common["published"], PUBLISHED)
+        ),
+        launch=Launch(choose("launcher", common["launcher"], LAUNCHERS), common["jobs"], common["slurm"]),
     )
-    if dry_run:
-        for line in session.dry_run():
-            click.echo(line)
-        return
-    began = time.monotonic()
-    session.check(compute=not collect_only)
-    outcomes = [] if collect_only else session.compute()
-    report = session.report(outcomes)
-    click.echo(f"\n{report.text}")
-    click.echo(f"Written: {', '.join(str(f) for f in report.files)}")
-    counts = {s: sum(o.status == s for o in outcomes) for s in dict.fromkeys(o.status for o in outcomes)}
-    done = ", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing computed"
-    click.echo(f"Cells: {done}; {time.monotonic() - began:.1f} s.")
-    failed = [o for o in outcomes if o.status == "failed"]
-    for outcome in failed:
-        click.echo(f"Failed: {outcome.cell}: {outcome.reason}; the same command tries it again.", err=True)
-    if failed:
-        sys.exit(1)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """``0,1,2`` or ``0-4`` -> numbers, each once, in order. Raises BenchmarkError for anything else."""
-    found: dict[int, None] = {}
-    try:
-        for part in _split(text):
-            first, dash, last = part.partition("-")
-            found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
-    except ValueError:
-        found = {}
-    if not found:
-        raise BenchmarkError(
-            f"--seeds {text!r} is not a list of seeds: give numbers like 0,1,2 or a range like 0-4"
-        )
-    return list(found)
-
-
-def _tables() -> list[str]:
-    from benchmarks.registry import TABLES
-
-    return list(TABLES)
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _stop(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.registry import DATASETS, METHODS
 
-ROW_FORMAT = 1
+ROW_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,19 @@ class Row:
     dice: float
     fg_ari: float | None
     """None where no image has an object."""
+    iou_low: float | None
+    """The ends of the bootstrap 95 % interval over images; None where they were not kept."""
+    iou_high: float | None
+    dice_low: float | None
+    dice_high: float | None
+    alternatives: dict[str, dict[str, float]]
+    """Strategy -> iou and dice of the same masks by each other strategy that makes sense for the method."""
     failures: int
+    restarts: int
+    """How often the training collapsed and was started anew."""
     train_seconds: float
+    train_steps: int | None
+    """None where it was not kept."""
     segment_seconds: float
     peak_memory_mb: float
     device: str
@@ -93,47 +105,101 @@ class Row:
     """UTC, ISO 8601."""
     key: str
     peak_gpu_memory_mb: float | None = None
+    source: str = ""
+    """Whose row it is, where it was imported."""
     format: int = ROW_FORMAT
 
     @property
     def cell(self) -> Cell:
         """The cell that the row belongs to."""
-        return Cell(**{f.name: getattr(self, f.name) for f in dataclasses.fields(Cell)})
+        return Cell(
+            self.method,
+            self.variant,
+            self.train_dataset,
+            self.test_dataset,
+            self.split,
+            self.preset,
+            self.seed,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, in the order of the fields."""
-        return dataclasses.asdict(self)
+        return {name: getattr(self, name) for name in FIELDS}
 
 
-REQUIRED = {
-    f.name: f.type for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING and f.name != "fg_ari"
-}
-TYPES: dict[Any, tuple[type, ...]] = {
+FIELDS = {f.name: str(f.type) for f in dataclasses.fields(Row)}
+REQUIRED = {f.name for f in dataclasses.fields(Row) if f.default is dataclasses.MISSING}
+KINDS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
+    "int | None": (int, NoneType),
     "float": (int, float),
+    "float | None": (int, float, NoneType),
     "dict[str, str]": (dict,),
+    "dict[str, dict[str, float]]": (dict,),
 }
+SHARES = ("iou", "dice", "iou_low", "iou_high", "dice_low", "dice_high")
+NOT_NEGATIVE = (
+    "seed",
+    "failures",
+    "restarts",
+    "train_seconds",
+    "train_steps",
+    "segment_seconds",
+    "train_images",
+)
 
 
 def read_row(path: Path) -> Row:
     """Read and check a row. Raises BenchmarkError that names the file and what is wrong with it."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path} is not a readable row: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != ROW_FORMAT:
-        raise BenchmarkError(f"{path} is not a row of format {ROW_FORMAT}")
-    names = {f.name for f in dataclasses.fields(Row)}
-    if unknown := sorted(set(content) - names):
-        raise BenchmarkError(f"{path} has an unknown field: {', '.join(unknown)}")
-    for name, kind in REQUIRED.items():
-        value = content.get(name)
-        if isinstance(value, bool) or not isinstance(value, TYPES[kind]):
-            raise BenchmarkError(f"{path}: {name} is {value!r} where {kind} is expected")
-    for name in ("iou", "dice"):
-        if not 0 <= content[name] <= 1 or math.isnan(content[name]):
-            raise BenchmarkError(f"{path}: {name} is {content[name]}, not between 0 and 1")
-    if content["n_images"] < 1:
-        raise BenchmarkError(f"{path}: n_images is {content['n_images']}, not positive")
-    return Row(**{"fg_ari": None, **content})
+    return parse_row(text, str(path))
+
+
+def parse_row(text: str, place: str) -> Row:
+    """Check a row given as JSON. Raises BenchmarkError that names its place and what is wrong with it."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise BenchmarkError(f"{place} is not a readable row: {error}") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise BenchmarkError(f"{place} is not a row: it says no format")
+    if content["format"] != ROW_FORMAT:
+        raise BenchmarkError(
+            f"{place} is a row of format {content['format']!r} and this program reads format {ROW_FORMAT}: "
+            "measure it again, or use the version that wrote it"
+        )
+    if unknown := sorted(set(content) - set(FIELDS)):
+        raise BenchmarkError(f"{place} has an unknown field: {', '.join(unknown)}")
+    if missing := sorted(REQUIRED - set(content)):
+        raise BenchmarkError(f"{place} lacks {', '.join(missing)}")
+    _check_values(content, place)
+    return Row(**content)
+
+
+def _check_values(content: dict[str, Any], place: str) -> None:
+    for name, value in content.items():
+        if isinstance(value, bool) or not isinstance(value, KINDS[FIELDS[name]]):
+            raise BenchmarkError(f"{place}: {name} is {value!r} where {FIELDS[name]} is expected")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BenchmarkError(f"{place}: {name} is {value}, not a finite number")
+    scores = {name: content[name] for name in SHARES}
+    for strategy, values in content["alternatives"].items():
+        if not isinstance(values, dict) or set(values) != {"iou", "dice"}:
+            raise BenchmarkError(f"{place}: alternatives lacks iou or dice of {strategy}")
+        scores |= {f"{name} by {strategy}": value for name, value in values.items()}
+    for name, value in scores.items():
+        if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
+            raise BenchmarkError(f"{place}: {name} is {value!r}, not between 0 and 1")
+    for name in NOT_NEGATIVE:
+        if content[name] is not None and content[name] < 0:
+            raise BenchmarkError(f"{place}: {name} is {content[name]}, below 0")
+    if not 0 <= content["failures"] <= content["n_images"] or content["n_images"] < 1:
+        raise BenchmarkError(
+            f"{place}: n_images is {content['n_images']} with {content['failures']} failures, which cannot be"
+        )
+    if not content["method"] or not content["key"].isalnum():
+        raise BenchmarkError(f"{place}: method or key is empty or no name")

@@ -14,6 +14,7 @@ from benchmarks.cells import Cell, Row, read_row
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason
 from benchmarks.provenance import ROOT
+from benchmarks.rows import Stored, keep_rows, merge, read_kept, read_replaced
 from benchmarks.tables import Entry, Table
 
 log = logging.getLogger(__name__)
@@ -58,35 +59,43 @@ class Printed:
         """Standard deviation over seeds, in percent; None for fewer than two."""
         return _spread([row.dice for row in self.rows])
 
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Ends of the 95 % interval over images, in percent, each the mean over seeds; None if not kept.
 
-@dataclass(frozen=True)
-class Stored:
-    """What a runs folder holds."""
+        `metric` is iou or dice.
+        """
+        lows = [getattr(row, f"{metric}_low") for row in self.rows]
+        highs = [getattr(row, f"{metric}_high") for row in self.rows]
+        if not self.rows or None in lows or None in highs:
+            return None
+        return 100 * statistics.fmean(lows), 100 * statistics.fmean(highs)
 
-    rows: dict[Cell, Row]
-    errors: dict[Cell, str]
-    """The last line of each failed cell's error."""
 
+def read_runs(runs: Path, kept: Path | None = None) -> Stored:
+    """Read every row of a runs folder and, if named, of a folder of kept rows; and every kept error.
 
-def read_runs(runs: Path) -> Stored:
-    """Read every finished row and every kept error; where two rows are of one cell, the later one counts.
-
-    A row that cannot be used is named in a warning and left out.
+    Where rows of one cell differ in their settings, the later one counts. What cannot be used is named in a
+    warning, listed in `faults` and left out. New rows are written to the folder of kept rows.
     """
-    rows: dict[Cell, Row] = {}
-    errors: dict[Cell, str] = {}
+    stored = Stored()
+    own: list[Row] = []
     for folder in sorted((runs / "cells").glob("*/")):
         if (folder / "done").exists():
             try:
-                row = read_row(folder / "row.json")
+                own.append(read_row(folder / "row.json"))
             except BenchmarkError as error:
-                log.warning("left out: %s", error)
-                continue
-            if row.cell not in rows or rows[row.cell].finished < row.finished:
-                rows[row.cell] = row
+                stored.faults.append(str(error))
         elif (folder / "error.txt").exists():
-            _read_error(folder, errors)
-    return Stored(rows, errors)
+            _read_error(folder, stored.errors)
+    theirs: list[Row] = []
+    if kept is not None:
+        keep_rows(own, read_replaced(runs), kept)
+        theirs, wrong = read_kept(kept)
+        stored.faults += wrong
+    merge(own, theirs, stored)
+    for fault in stored.faults:
+        log.warning("set aside: %s", fault)
+    return stored
 
 
 def read_published(table: Table) -> Published:
@@ -100,7 +109,8 @@ def read_published(table: Table) -> Published:
         with path.open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
                 dataset = line.get("test_dataset") or line["dataset"]
-                key = (line["method"], line.get(table.key, ""), dataset, line["split"])
+                second = line.get("variant") or line.get("train_dataset") or ""
+                key = (line["method"], second, dataset, line["split"])
                 found[key] = (_number(line["iou"]), _number(line["dice"]))
     except (OSError, KeyError, ValueError) as error:
         raise BenchmarkError(
@@ -113,11 +123,11 @@ def print_cells(
     table: Table, preset: str, seeds: list[int], stored: Stored, why_missing: Callable[[Entry], str]
 ) -> list[Printed]:
     """Every printed cell of a table, with what was measured for these seeds and what the paper says."""
-    published = read_published(table)
+    published = read_published(table) if any(entry.published for entry in table.entries) else {}
     printed = []
     for entry in table.entries:
         rows = _rows(entry, preset, seeds, stored)
-        iou, dice = _published(entry, table, published)
+        iou, dice = published.get(entry.published or (), (None, None))
         if rows:
             lacking = _lacking(entry, preset, seeds, rows)
             status, why = "measured", f"seeds {' '.join(map(str, lacking))} not measured" if lacking else ""
@@ -145,14 +155,6 @@ def _error(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> str:
         if cell in stored.errors:
             return f"failed: {stored.errors[cell]}"
     return ""
-
-
-def _published(entry: Entry, table: Table, published: Published) -> tuple[float | None, float | None]:
-    if not entry.published:
-        return None, None
-    second = entry.variant if table.key == "variant" else entry.train_dataset
-    exact = (entry.method, second, entry.dataset, entry.split)
-    return published.get(exact) or published.get((entry.method, "", *exact[2:])) or (None, None)
 
 
 def _read_error(folder: Path, errors: dict[Cell, str]) -> None:

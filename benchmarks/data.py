@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 
 from benchmarks.errors import BenchmarkError, NotPrepared
-from benchmarks.registry import DATASETS, PRESETS, Budget
+from benchmarks.registry import DATASETS, PRESETS, Budget, dataset_path
 from data_prep.store import PreparedDataset, open_dataset
 
 
@@ -35,14 +34,14 @@ class Library:
     """The data sets under one folder, as one budget uses them; each is opened once."""
 
     def __init__(self, folder: Path, preset: str) -> None:
-        self.folder = folder
+        self.folder, self.preset = folder, preset
         self.budget: Budget = PRESETS[preset]
         self._open: dict[str, PreparedDataset] = {}
         self._verified: set[str] = set()
 
     def path(self, name: str) -> Path:
         """Where the data set lies, or will."""
-        return self.folder / DATASETS[name].folder.format(size=self.budget.image_size)
+        return dataset_path(self.folder, name, self.preset)
 
     def prepare_command(self, name: str) -> str:
         """The one command that prepares the data set there."""
@@ -112,7 +111,9 @@ class Library:
         )
 
     def _generate(self, name: str) -> PreparedDataset:
-        return GENERATORS[name](self.path(name), self.budget, self.prepare_command(name))
+        return generate_tm_dsprites(
+            self.path(name), self.budget, DATASETS[name].shapes, self.prepare_command(name)
+        )
 
     def _check_counts(self, name: str, dataset: PreparedDataset) -> None:
         spec = DATASETS[name]
@@ -127,17 +128,16 @@ class Library:
                 )
 
 
-def generate_tm_dsprites(path: Path, budget: Budget, command: str) -> PreparedDataset:
-    """Make TM-dSprites at the budget's size, seed 0."""
+def generate_tm_dsprites(
+    path: Path, budget: Budget, shapes: tuple[str, ...], command: str
+) -> PreparedDataset:
+    """Make TM-dSprites of some shapes at the budget's size, seed 0."""
     from data_prep.tm_dsprites import TMDspritesConfig, generate
 
     config = TMDspritesConfig(
-        count=budget.train_images, heldout=budget.heldout_images, size=budget.image_size
+        shapes=shapes, count=budget.train_images, heldout=budget.heldout_images, size=budget.image_size
     )
     return generate(path, config, command=command)
-
-
-GENERATORS: dict[str, Callable[[Path, Budget, str], PreparedDataset]] = {"tm-dsprites": generate_tm_dsprites}
 
 
 def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 import textwrap
 from typing import Any
 
 from benchmarks.grid import Grid, Layout
 
 LINE, NOTE = 0.26, 0.17  # inches from one line to the next
-FIRST, OTHER = 1.75, 1.3  # inches of the first column and of the others
+LETTER, GAP = 0.075, 0.2  # inches of a letter, and between columns
+LEFT = 0.2  # inches of the margin
+DRAWN = 120
+"""So many lines of a grid are drawn; a picture of more could not be looked at."""
 
 
 def to_png(layout: Layout) -> bytes:
@@ -17,67 +21,85 @@ def to_png(layout: Layout) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width = max([6.5, *[FIRST + OTHER * 2 * len(g.columns) for g in layout.grids]]) + 0.4
+    width = max([6.5, *[_ends(grid)[-1] for grid in layout.grids]]) + 0.4
     notes = [
         line
         for note in layout.notes
         for line in textwrap.wrap(note, int(width * 15), subsequent_indent="   ")
     ]
-    height = 0.6 + sum(_grid_height(g) for g in layout.grids) + NOTE * len(notes) + 0.2
+    height = 0.6 + sum(_grid_height(grid) for grid in layout.grids) + NOTE * len(notes) + 0.2
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    axes.text(0.2, 0.3, f"Table {layout.number}. {layout.title}", size=12, weight="bold", va="center")
+    axes.text(LEFT, 0.3, layout.heading, size=12, weight="bold", va="center")
     y = 0.6
     for grid in layout.grids:
         _draw_grid(axes, grid, y)
         y += _grid_height(grid)
     for i, line in enumerate(notes):
-        axes.text(0.2, y + NOTE * (i + 0.5), line.replace("$", r"\$"), size=7, va="center", color="0.25")
+        axes.text(LEFT, y + NOTE * (i + 0.5), _plain(line), size=7, va="center", color="0.25")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def _grid_height(grid: Grid) -> float:
-    return LINE * (len(grid.lines) + 4.2)
+    return LINE * (min(len(grid.lines), DRAWN) + 4.2 + (len(grid.lines) > DRAWN))
+
+
+def _ends(grid: Grid) -> list[float]:
+    """Where each column ends, in inches."""
+    words = len(grid.lines[0].words)
+    widths = [len(head) for head in grid.heads]
+    for line in grid.lines[:DRAWN]:
+        cells = [line.words[0] + line.marks, *line.words[1:], *map(str, line.texts)]
+        widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
+    for i, span in enumerate(grid.spans):
+        at = words + 2 * i
+        widths[at] += max(0, len(span) - widths[at] - widths[at + 1])
+    return list(itertools.accumulate((LETTER * w + GAP for w in widths), initial=LEFT))[1:]
 
 
 def _draw_grid(axes: Any, grid: Grid, y: float) -> None:
     """Title, two lines of heads, the lines; rules above, below and between sections."""
-    right = 0.2 + FIRST + OTHER * 2 * len(grid.columns)
+    ends, words = _ends(grid), len(grid.lines[0].words)
+    starts = [LEFT, *ends]
 
-    def rule(at: float, left: float = 0.2, end: float = right, weight: float = 0.6) -> None:
+    def rule(at: float, left: float = LEFT, end: float = ends[-1], weight: float = 0.6) -> None:
         axes.plot([left, end], [at, at], color="black", lw=weight)
 
-    axes.text(0.2, y + LINE / 2, grid.title, size=8.5, style="italic", va="center")
+    def write(i: int, text: str, at: float, **look: Any) -> None:
+        x, side = (starts[i], "left") if i < words else (ends[i] - 0.05, "right")
+        axes.text(x, at + LINE / 2, _plain(text), size=9, ha=side, va="center", **look)
+
+    axes.text(LEFT, y + LINE / 2, grid.title, size=8.5, style="italic", va="center")
     y += LINE
     rule(y, weight=1.2)
-    for i, column in enumerate(grid.columns):
-        left = 0.2 + FIRST + OTHER * 2 * i
-        axes.text(left + OTHER, y + LINE / 2, column, size=9, ha="center", va="center")
-        rule(y + LINE, left + 0.1, left + 2 * OTHER - 0.03)
-        for j, metric in enumerate(("IoU", "Dice")):
-            axes.text(left + OTHER * (j + 1) - 0.05, y + 1.5 * LINE, metric, size=9, ha="right", va="center")
+    for i, span in enumerate(grid.spans):
+        left, right = starts[words + 2 * i], ends[words + 2 * i + 1]
+        axes.text((left + right) / 2, y + LINE / 2, _plain(span), size=9, ha="center", va="center")
+        rule(y + LINE, left + 0.1, right - 0.03)
+    for i, head in enumerate(grid.heads):
+        write(i, head, y + LINE)
     y += 2 * LINE
     section = None
-    for line in grid.lines:
+    for line in grid.lines[:DRAWN]:
         if line.section != section:
             rule(y)
         section = line.section
-        axes.text(0.2, y + LINE / 2, line.label + line.marks, size=9, va="center")
-        for i, text in enumerate(line.texts):
-            colour = "0.45" if text.startswith("(") else "black"
-            axes.text(
-                0.2 + FIRST + OTHER * (i + 1) - 0.05,
-                y + LINE / 2,
-                text,
-                size=9,
-                ha="right",
-                va="center",
-                color=colour,
-            )
+        for i, word in enumerate((line.words[0] + line.marks, *line.words[1:])):
+            write(i, word, y)
+        for i, text in enumerate(line.texts, words):
+            look = {"weight": "bold"} if text.best else {}
+            write(i, str(text), y, color="black" if text.main else "0.45", **look)
         y += LINE
     rule(y, weight=1.2)
+    if len(grid.lines) > DRAWN:
+        axes.text(LEFT, y + LINE / 2, f"and {len(grid.lines) - DRAWN} lines more: see the CSV", size=8)
+
+
+def _plain(text: str) -> str:
+    """Without what matplotlib would take for a formula."""
+    return text.replace("$", r"\$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import shutil
@@ -63,3 +64,12 @@ def reason(error: BaseException) -> str:
         return error.strerror
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def last_line(file: Path) -> str:
+    """The last line that is not empty, or "unknown"."""
+    with contextlib.suppress(OSError):
+        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if lines:
+            return lines[-1]
+    return "unknown"

@@ -1,179 +1,214 @@
-"""How a table is laid out: printed cells -> grids of text and notes, the same for every format."""
+"""How a table is laid out: printed cells -> grids of text, the same for every format."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from benchmarks.collect import Printed
-from benchmarks.registry import PRESETS
+from benchmarks.notes import floor_names, notes_of
 from benchmarks.tables import Table
 
 DASH = "–"
 METRICS = ("iou", "dice")
+LAYOUTS = ("paper", "long")
+PUBLISHED = ("beside", "hidden")
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the user chooses about the look of a table."""
+
+    layout: str = "paper"
+    """paper: lines and columns as in the paper; long: one line a cell."""
+    published: str = "beside"
+    """Whether the paper's figures stand beside ours, or are hidden."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One figure: what was measured, what the paper prints in brackets, and whether it is the best measured."""
+
+    main: str = ""
+    aside: str = ""
+    best: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.main} {self.aside}".strip() or DASH
 
 
 @dataclass(frozen=True)
 class GridLine:
-    """One line: its label, footnote marks, and one text per (column, metric)."""
+    """One line: words, footnote marks after the first of them, and figures."""
 
-    label: str
+    words: tuple[str, ...]
     marks: str
     section: str
-    texts: tuple[str, ...]
+    """Lines of different sections are ruled off."""
+    texts: tuple[Text, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A block of a printed table; every column has IoU and Dice."""
+    """A block of a printed table."""
 
     title: str
-    columns: tuple[str, ...]
+    heads: tuple[str, ...]
+    """Of every column, those of words first."""
     lines: tuple[GridLine, ...]
+    spans: tuple[str, ...] = ()
+    """What stands above each pair of figures, if anything does."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """A table ready to be written in any format."""
 
-    number: str
-    title: str
+    name: str
+    heading: str
     grids: tuple[Grid, ...]
     notes: tuple[str, ...]
 
 
-def lay_out(table: Table, preset: str, printed: list[Printed]) -> Layout:
-    """Columns with something measured in one grid, beside the published figures; the others in a second."""
-    cells = {(p.entry.line, p.entry.column): p for p in printed}
-    measured = tuple(
-        c.label for c in table.columns if any(p.rows for p in printed if p.entry.column == c.label)
-    )
-    others = tuple(
-        c.label
-        for c in table.columns
-        if c.label not in measured
-        and any(p.published_iou is not None for p in printed if p.entry.column == c.label)
-    )
+def lay_out(table: Table, preset: str, printed: list[Printed], style: Style | None = None) -> Layout:
+    """What was measured, block by block; then what the paper alone has; then the other strategies."""
+    style = style or Style()
+    if style.published == "hidden":
+        printed = [replace(p, published_iou=None, published_dice=None) for p in printed]
+    best = best_figures(table, printed)
+    measured = {p.entry.dataset for p in printed if p.rows}
+    arrange = _long if style.layout == "long" else _as_in_paper
     grids = []
-    if measured:
-        title = f"Measured here, budget {preset}, in percent (published in brackets)"
-        grids.append(_grid(title, table, measured, cells, brackets=True))
-    if others:
-        grids.append(_grid("Published only, in percent", table, others, cells, brackets=False))
-    return Layout(table.number, table.title, tuple(grids), tuple(_notes(table, preset, printed, measured)))
+    for block in dict.fromkeys(p.entry.block for p in printed):
+        inside = [p for p in printed if p.entry.block == block and p.entry.dataset in measured]
+        title = f"Measured here, budget {preset}, in percent"
+        aside = any(p.published_iou is not None for p in inside)
+        title += " (published in brackets)" if aside and style.layout == "paper" else ""
+        grids.append(arrange(f"{block}. {title}" if block else title, table, inside, best))
+    others = [p for p in printed if p.entry.dataset not in measured]
+    grids.append(arrange("Published only, in percent", table, others, best))
+    grids.append(_strategies(table, printed))
+    full = tuple(grid for grid in grids if grid.lines)
+    return Layout(table.name, table.heading, full, tuple(notes_of(table, preset, printed)))
 
 
-def text_of(printed: Printed | None, metric: str, *, brackets: bool) -> str:
-    """``52.1 ± 0.8 (78.8)``: mean, spread over seeds, published; only what there is. Empty for nothing."""
-    if printed is None:
-        return ""
-    value, spread = getattr(printed, metric), getattr(printed, f"{metric}_std")
-    number = getattr(printed, f"published_{metric}")
-    published = "" if number is None else f"({number:.1f})" if brackets else f"{number:.1f}"
+def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str, str]]:
+    """(line, column, metric) of the best measured figures, each among at least two that compete.
+
+    Floors and what stands in an appendix do not compete.
+    """
+    floors = floor_names()
+    section = {line.label: line.section for line in table.lines}
+    groups: dict[tuple[str, str], list[Printed]] = {}
+    for p in printed:
+        if p.rows and p.entry.method not in floors and section[p.entry.line] != "appendix":
+            side = p.entry.column if table.rivals == "lines" else p.entry.line
+            groups.setdefault((p.entry.block, side), []).append(p)
+    found = set()
+    for group in groups.values():
+        for metric in METRICS if len(group) > 1 else ():
+            values = [round(getattr(p, metric), 1) for p in group]
+            top = max(values)
+            ahead = [p.entry for p, value in zip(group, values, strict=True) if value == top]
+            found |= {(entry.line, entry.column, metric) for entry in ahead}
+    return found
+
+
+def number(value: float | None, spread: float | None = None) -> str:
+    """``52.1 ± 0.8``; empty for nothing."""
     if value is None:
-        return published
-    text = f"{value:.1f}" if spread is None else f"{value:.1f} ± {spread:.1f}"
-    return f"{text} {published}".rstrip()
+        return ""
+    return f"{value:.1f}" if spread is None else f"{value:.1f} ± {spread:.1f}"
 
 
-def _grid(
-    title: str,
-    table: Table,
-    columns: tuple[str, ...],
-    cells: dict[tuple[str, str], Printed],
-    *,
-    brackets: bool,
-) -> Grid:
-    """Every line that has something in these columns."""
+def _figure(printed: Printed | None, metric: str, best: set[tuple[str, str, str]]) -> Text:
+    if printed is None:
+        return Text()
+    main = number(getattr(printed, metric), getattr(printed, f"{metric}_std"))
+    published = getattr(printed, f"published_{metric}")
+    aside = "" if published is None else f"({published:.1f})"
+    return Text(main, aside, (printed.entry.line, printed.entry.column, metric) in best)
+
+
+def _as_in_paper(title: str, table: Table, printed: list[Printed], best: set[tuple[str, str, str]]) -> Grid:
+    """The table's lines and columns, those that have a figure; without brackets where all is published."""
+    cells = {(p.entry.line, p.entry.column): p for p in printed if p.rows or p.published_iou is not None}
+    labels, used = {line for line, _ in cells}, {column for _, column in cells}
+    columns = [c for c in table.columns if c.label in used]
     lines = []
     for line in table.lines:
-        texts = [text_of(cells.get((line.label, c)), m, brackets=brackets) for c in columns for m in METRICS]
-        if any(texts):
-            lines.append(GridLine(line.label, line.marks, line.section, tuple(t or DASH for t in texts)))
-    return Grid(title, columns, tuple(lines))
+        if line.label in labels:
+            texts = [_figure(cells.get((line.label, c.label)), m, best) for c in columns for m in METRICS]
+            lines.append(GridLine((line.label,), line.marks, line.section, tuple(texts)))
+    if not any(p.rows for p in printed):
+        lines = _without_brackets(lines)
+    spans = tuple(c.label + c.marks for c in columns)
+    return Grid(title, ("", *("IoU", "Dice") * len(columns)), tuple(lines), spans)
 
 
-def _notes(table: Table, preset: str, printed: list[Printed], measured: tuple[str, ...]) -> list[str]:
-    budget = PRESETS[preset]
-    notes = [
-        f"Budget {preset} ({budget.about}): all methods run and are scored at {budget.image_size}×"
-        f"{budget.image_size} pixels. The published figures are at 128×128 and the authors' budget."
-    ]
-    notes += [c.about for c in table.columns if c.label in measured]
-    notes += _counts(printed)
-    notes += _protocols(printed)
-    notes += _costs(printed)
-    notes += _failures(printed)
-    shown = "".join(line.marks for line in table.lines)
-    notes += [f"{mark} {text}" for mark, text in table.footnotes.items() if mark in shown]
-    notes += _reasons(printed)
-    return notes
+def _without_brackets(lines: list[GridLine]) -> list[GridLine]:
+    return [replace(line, texts=tuple(Text(text.aside.strip("()")) for text in line.texts)) for line in lines]
 
 
-def _counts(printed: list[Printed]) -> list[str]:
-    counts: dict[str, set[int]] = {}
+LONG = ("Line", "Method", "Variant", "Trained on", "Scored on", "Seeds", "IoU", "95 %", "Dice", "95 %")
+
+
+def _long(title: str, table: Table, printed: list[Printed], best: set[tuple[str, str, str]]) -> Grid:
+    """One line for each cell that has a figure."""
+    published = any(p.published_iou is not None for p in printed)
+    marks = {line.label: line.marks for line in table.lines}
+    lines = []
     for p in printed:
-        for row in p.rows:
-            counts.setdefault(p.entry.column, set()).add(row.n_images)
-    return (
-        [
-            "Images scored: "
-            + "; ".join(f"{column} {' or '.join(map(str, sorted(n)))}" for column, n in counts.items())
-            + ". Each figure is the mean over images; empty over empty counts as 1."
-        ]
-        if counts
-        else []
-    )
+        if not p.rows and p.published_iou is None:
+            continue
+        e, seeds = p.entry, " ".join(str(row.seed) for row in p.rows if row.train_dataset)
+        words = (e.line, e.method, e.variant, e.train_dataset, f"{e.dataset} {e.split}", seeds)
+        texts = []
+        for metric in METRICS:
+            text = replace(_figure(p, metric, best), aside="")
+            texts += [text, Text(ends(p, metric))]
+        if published:
+            texts += [Text(number(p.published_iou)), Text(number(p.published_dice))]
+        lines.append(GridLine(words, marks[e.line], e.dataset, tuple(texts)))
+    return Grid(title, LONG + (("Published IoU", "Published Dice") if published else ()), tuple(lines))
 
 
-def _protocols(printed: list[Printed]) -> list[str]:
-    methods: dict[str, list[str]] = {}
-    for p in printed:
-        for row in p.rows:
-            methods.setdefault(row.protocol, [])
-            if p.entry.line not in methods[row.protocol]:
-                methods[row.protocol].append(p.entry.line)
-    said = {"unmatched": "the method's own channel 0 is the foreground, nothing is matched"}
-    return [
-        f"Protocol of {', '.join(lines)}: {', '.join(said.get(part, part) for part in protocol.split(', '))}."
-        for protocol, lines in methods.items()
-    ]
+def ends(printed: Printed, metric: str) -> str:
+    """``50.2 to 54.0``: the interval over images; empty where it was not kept."""
+    found = printed.interval(metric)
+    return "" if found is None else f"{found[0]:.1f} to {found[1]:.1f}"
 
 
-def _costs(printed: list[Printed]) -> list[str]:
-    """Training time and seeds of what was trained, and what the spread is."""
-    trainings: dict[tuple[str, str, str, str, int], dict[int, float]] = {}
-    for p in printed:
-        for row in p.rows:
-            if row.train_dataset:
-                key = (row.method, row.variant, row.train_dataset, row.device, row.train_images)
-                trainings.setdefault(key, {})[row.seed] = row.train_seconds / 60
-    notes = []
-    for (method, variant, dataset, device, images), minutes in trainings.items():
-        times = ", ".join(f"{m:.1f} (seed {seed})" for seed, m in sorted(minutes.items()))
-        notes.append(
-            f"{method} {variant}: trained without labels on {images} images of {dataset}; "
-            f"minutes: {times}; {device}."
+def _strategies(table: Table, printed: list[Printed]) -> Grid:
+    """What the same masks score by every strategy: the declared one first, then the others."""
+    matched = [p for p in printed if p.rows and all(row.alternatives for row in p.rows)]
+    cells: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for p in matched:
+        for strategy, scores in strategies_of(p).items():
+            cells.setdefault((p.entry.line, strategy), {})[p.entry.column] = scores
+    columns = [c for c in table.columns if any(c.label in found for found in cells.values())]
+    lines = [
+        GridLine(
+            (line, strategy),
+            "",
+            line,
+            tuple(Text(number(found.get(c.label, {}).get(m))) for c in columns for m in METRICS),
         )
-    if any(p.iou_std is not None for p in printed):
-        notes.append("± is the standard deviation over seeds.")
-    return notes
-
-
-def _failures(printed: list[Printed]) -> list[str]:
-    return [
-        f"{p.entry.line} failed on {row.failures} of {row.n_images} images of {p.entry.column}: "
-        "these are scored as empty masks."
-        for p in printed
-        for row in p.rows
-        if row.failures
+        for (line, strategy), found in cells.items()
     ]
+    heads = ("", "strategy", *("IoU", "Dice") * len(columns))
+    title = "Appendix: the same masks by every strategy, the declared one first, in percent"
+    return Grid(title, heads, tuple(lines), tuple(c.label for c in columns))
 
 
-def _reasons(printed: list[Printed]) -> list[str]:
-    """Why cells were not measured, each reason once."""
-    places: dict[str, dict[str, None]] = {}
-    for p in printed:
-        if p.status != "measured" and p.reason:
-            whole_column = p.reason.startswith("not prepared")
-            places.setdefault(p.reason, {})[p.entry.column if whole_column else p.entry.line] = None
-    return [f"Not measured, {', '.join(names)}: {reason}" for reason, names in places.items()]
+def strategies_of(printed: Printed) -> dict[str, dict[str, float]]:
+    """Strategy -> IoU and Dice in percent, means over seeds; the declared strategy first."""
+    declared = printed.rows[0].protocol.split(", ")[0]
+    first = {"iou": printed.iou or 0.0, "dice": printed.dice or 0.0}
+    others = [s for s in printed.rows[0].alternatives if all(s in row.alternatives for row in printed.rows)]
+    return {declared: first} | {s: {m: _mean_by(printed, s, m) for m in METRICS} for s in others}
+
+
+def _mean_by(printed: Printed, strategy: str, metric: str) -> float:
+    return 100 * statistics.fmean(row.alternatives[strategy][metric] for row in printed.rows)

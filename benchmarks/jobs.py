@@ -61,9 +61,10 @@ def fit_config(config: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(config).items() if not name.startswith("inference_")}
 
 
-def row_command(table: str, cell: Cell) -> str:
-    """What a stranger pastes to make the row again."""
+def row_command(cell: Cell) -> str:
+    """What a stranger pastes to make this row again, and no other."""
+    train = f"--train {cell.train_dataset} " if cell.train_dataset else ""
     return (
-        f"python -m benchmarks table {table} --preset {cell.preset} --datasets {cell.test_dataset} "
-        f"--methods {cell.method} --seeds {cell.seed}"
+        f"python -m benchmarks sweep --methods {cell.method} --variants {cell.variant} {train}"
+        f"--test {cell.test_dataset}:{cell.split} --seeds {cell.seed} --preset {cell.preset}"
     )

@@ -69,11 +69,10 @@ class FitProgress:
         self._file = folder / "progress.jsonl"
         self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
-        self._before = _seconds_before(self._file)
+        self.steps, self._before = _recorded(self._file)
         self._began = self._recorded = self._pictured = time.monotonic()
         self._aside = 0.0
         self._live_every = LIVE_SECONDS
-        self.steps = 0
 
     @property
     def seconds(self) -> float:
@@ -156,15 +155,16 @@ def untouched_randomness() -> Iterator[None]:
                 torch.cuda.set_rng_state_all(cuda_states)
 
 
-def _seconds_before(file: Path) -> float:
-    """Seconds that earlier runs recorded; a last line that was cut off is removed."""
+def _recorded(file: Path) -> tuple[int, float]:
+    """Steps and seconds that earlier runs recorded; a last line that was cut off is removed."""
     if not file.exists():
-        return 0.0
+        return 0, 0.0
     text = file.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_atomic(file, whole)
     for line in reversed(whole.splitlines()):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            return float(json.loads(line)["seconds"])
-    return 0.0
+            last = json.loads(line)
+            return int(last["step"]), float(last["seconds"])
+    return 0, 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from data_prep.catalogue import CATALOGUE
@@ -22,6 +23,8 @@ class MethodSpec:
     """The strategy of baselines.matching by which its foreground is chosen, declared in advance."""
     annotation: dict[str, str] = field(default_factory=dict)
     """For each variant that is given annotation when it segments: which."""
+    floor: bool = False
+    """It looks at no pixel: what a method must beat."""
 
     def load(self) -> Any:
         """The method's class."""
@@ -41,12 +44,25 @@ METHODS: dict[str, MethodSpec] = {
         variants=("border", "center60", "bbox"),
         annotation={"bbox": "annotated box"},
     ),
-    "ReDO": MethodSpec(
-        "baselines.redo:ReDO", trained=True, variants=("full",), protocol="image-permutation"
+    "ReDO": MethodSpec("baselines.redo:ReDO", trained=True, variants=("full",), protocol="image-permutation"),
+    "DRC": MethodSpec(
+        "drc.method:DRC",
+        trained=True,
+        variants=(
+            "full",
+            "no-pixel-reassignment",
+            "no-pseudo-label",
+            "no-tv",
+            "no-ortho",
+            "short-run-chain",
+        ),
     ),
-    "DRC": MethodSpec("drc.method:DRC", trained=True, variants=("full",)),
-    "all-foreground": MethodSpec("baselines.floors:AllForeground", trained=False, variants=("fixed",)),
-    "centred-ellipse": MethodSpec("baselines.floors:CentredEllipse", trained=False, variants=("fixed",)),
+    "all-foreground": MethodSpec(
+        "baselines.floors:AllForeground", trained=False, variants=("fixed",), floor=True
+    ),
+    "centred-ellipse": MethodSpec(
+        "baselines.floors:CentredEllipse", trained=False, variants=("fixed",), floor=True
+    ),
 }
 
 
@@ -74,33 +90,52 @@ class DatasetSpec:
     train: str | None
     """The split that methods are trained on, or None for all rows."""
     splits: dict[str, Subset]
-    generated: bool = False
-    """Made on the spot, at the budget's size, when it is not there."""
+    shapes: tuple[str, ...] = ()
+    """Of a TM-dSprites that is made on the spot, at the budget's size, when it is not there; else empty."""
+
+    @property
+    def generated(self) -> bool:
+        """Whether it is made on the spot."""
+        return bool(self.shapes)
 
 
 ALL = {"all": Subset(None, "all")}
+SPLIT = {"train": Subset("train", "training images"), "test": Subset("test", "held out")}
+TM_DSPRITES = "python -m data_prep tm-dsprites --out {out} --size {size} --count {count} --heldout {heldout}"
+
+
+def sprites(label: str, folder: str, *shapes: str) -> DatasetSpec:
+    """TM-dSprites of some shapes: scored on images of the training set, as in the paper, and held out."""
+    return DatasetSpec(
+        label,
+        f"{folder}-{{size}}",
+        TM_DSPRITES + ("" if len(shapes) == 3 else f" --shapes {','.join(shapes)}"),
+        train="train",
+        splits={"eval": Subset("train", "training images", limit=1000), "test": Subset("test", "held out")},
+        shapes=shapes,
+    )
+
+
 DATASETS: dict[str, DatasetSpec] = {
     "birds": DatasetSpec("Birds", "birds", CATALOGUE["birds"].command, train=None, splits=ALL),
+    "birds-split": DatasetSpec(
+        "Birds (split)", "birds", CATALOGUE["birds"].command, train="train", splits=SPLIT
+    ),
     "dogs": DatasetSpec("Dogs", "dogs", CATALOGUE["dogs"].command, train=None, splits=ALL),
+    "dogs-split": DatasetSpec("Dogs (split)", "dogs", CATALOGUE["dogs"].command, train="train", splits=SPLIT),
     "cars": DatasetSpec("Cars", "cars", CATALOGUE["cars"].command, train=None, splits=ALL),
+    "cars-split": DatasetSpec("Cars (split)", "cars", CATALOGUE["cars"].command, train="train", splits=SPLIT),
     "clevr6": DatasetSpec(
         "CLEVR6",
         "clevr6",
         CATALOGUE["clevr6"].command,
         train="train",
-        splits={"eval": Subset("train", "1,000 of train", limit=1000)},
+        splits={"eval": Subset("train", "training images", limit=1000)},
     ),
-    "tm-dsprites": DatasetSpec(
-        "TM-dSprites (re-made)",
-        "tm-dsprites-{size}",
-        "python -m data_prep tm-dsprites --out {out} --size {size} --count {count} --heldout {heldout}",
-        train="train",
-        splits={
-            "eval": Subset("train", "1,000 of train", limit=1000),
-            "test": Subset("test", "held out"),
-        },
-        generated=True,
-    ),
+    "tm-dsprites": sprites("TM-dSprites (re-made)", "tm-dsprites", "square", "ellipse", "heart"),
+    "tm-dsprites-squares": sprites("TM-dSprites squares", "tm-dsprites-squares", "square"),
+    "tm-dsprites-ellipses": sprites("TM-dSprites ellipses", "tm-dsprites-ellipses", "ellipse"),
+    "tm-dsprites-hearts": sprites("TM-dSprites hearts", "tm-dsprites-hearts", "heart"),
 }
 
 
@@ -116,13 +151,31 @@ class Budget:
     heldout_images: int
     """Held-out images of a generated data set."""
     about: str
+    keeps_rows: bool = True
+    """Whether its rows are worth keeping under results/rows."""
 
 
 PRESETS: dict[str, Budget] = {
-    "smoke": Budget(16, 16, 64, 32, "a few steps, to see that everything runs; its figures mean nothing"),
+    "smoke": Budget(
+        16,
+        16,
+        64,
+        32,
+        "a few steps, to see that everything runs; its figures mean nothing",
+        keeps_rows=False,
+    ),
     "quick": Budget(32, 256, 512, 1000, "minutes on 2 CPU cores"),
     "gpu": Budget(128, 1000, 20000, 1000, "about 20 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
+    "quick-ablation": Budget(
+        32, 128, 512, 1000, "quick with about half of the training, for tables of many trainings"
+    ),
 }
 
-TABLES: dict[str, str] = {"1": "benchmarks.tables.table1"}
+
+def dataset_path(data: Path, name: str, preset: str) -> Path:
+    """Where a data set lies, or will, below the data folder."""
+    return data / DATASETS[name].folder.format(size=PRESETS[preset].image_size)
+
+
+TABLES: dict[str, str] = {number: f"benchmarks.tables.table{number}" for number in "1234"}

@@ -1,65 +1,122 @@
-"""A laid-out table as CSV, plain text, Markdown and LaTeX: pure functions from values to text."""
+"""A laid-out table as plain text and Markdown, its cells as CSV and JSON lines: pure functions to text."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import textwrap
+from typing import Any
 
 from benchmarks.collect import Printed
-from benchmarks.grid import Grid, Layout
+from benchmarks.grid import METRICS, Grid, Layout, Text, strategies_of
 from benchmarks.tables import Table
+from benchmarks.uncertainty import Interval
 
-METRICS = ("IoU", "Dice")
+
+def records(table: Table, printed: list[Printed]) -> list[dict[str, Any]]:
+    """One for each printed cell; percent, None where there is no value. Intervals are over images."""
+    found = []
+    for p in printed:
+        entry, rows = p.entry, p.rows
+        record: dict[str, Any] = {"method": entry.method}
+        record |= {key: getattr(entry, key) for key in table.keys}
+        record |= {"dataset": entry.dataset, "split": entry.split}
+        for metric in METRICS:
+            record |= {metric: getattr(p, metric), f"{metric}_std": getattr(p, f"{metric}_std")}
+        record |= {
+            "n_images": rows[0].n_images if rows else None,
+            "seeds": " ".join(str(row.seed) for row in rows),
+            "preset": p.preset if rows else "",
+            "published_iou": p.published_iou,
+            "published_dice": p.published_dice,
+            "status": p.status,
+            "reason": p.reason,
+        }
+        for metric in METRICS:
+            low, high = p.interval(metric) or (None, None)
+            record |= {f"{metric}_low": low, f"{metric}_high": high}
+        record |= {
+            "protocol": rows[0].protocol if rows else "",
+            "train_seconds": sum(row.train_seconds for row in rows) / len(rows) if rows else None,
+            "restarts": sum(row.restarts for row in rows) if rows else None,
+            "source": " ".join(dict.fromkeys(row.source for row in rows if row.source)),
+        }
+        found.append(record)
+    return found
 
 
 def to_csv(table: Table, printed: list[Printed]) -> str:
-    """One line per printed cell; percent with one decimal; empty where there is no value."""
+    """One line per printed cell; one decimal; empty where there is no value."""
+    return _csv(records(table, printed))
+
+
+def to_json_lines(table: Table, printed: list[Printed]) -> str:
+    """One line per printed cell, every digit kept, with the key and the command of each of its rows."""
+    lines = []
+    for record, p in zip(records(table, printed), printed, strict=True):
+        made = [{"key": row.key, "seed": row.seed, "command": row.command} for row in p.rows]
+        lines.append(json.dumps({**record, "rows": made}, ensure_ascii=False))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def strategies_csv(printed: list[Printed]) -> str:
+    """What the masks of each matched method score by each strategy; empty where none was matched."""
+    found = []
+    for p in printed:
+        if p.rows and all(row.alternatives for row in p.rows):
+            names = {"method": p.entry.method, "variant": p.entry.variant}
+            names |= {"dataset": p.entry.dataset, "split": p.entry.split}
+            found += [{**names, "strategy": s, **scores} for s, scores in strategies_of(p).items()]
+    return _csv(found)
+
+
+def paired_csv(differences: list[tuple[Printed, Printed, dict[str, Interval]]]) -> str:
+    """Differences of two methods on the same images, in points, with their 95 % intervals."""
+    found: list[dict[str, Any]] = []
+    for one, other, intervals in differences:
+        names = {"method": one.entry.line, "other": other.entry.line}
+        names |= {"dataset": one.entry.dataset, "split": one.entry.split}
+        record: dict[str, Any] = {**names, "n_images": one.rows[0].n_images}
+        for metric, found_interval in intervals.items():
+            record |= {
+                f"{metric}_difference": found_interval.mean,
+                f"{metric}_low": found_interval.low,
+                f"{metric}_high": found_interval.high,
+            }
+        found.append(record)
+    return _csv(found)
+
+
+def _csv(found: list[dict[str, Any]]) -> str:
+    if not found:
+        return ""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    head = [
-        "method",
-        table.key,
-        "dataset",
-        "split",
-        "iou",
-        "iou_std",
-        "dice",
-        "dice_std",
-        "n_images",
-        "seeds",
-    ]
-    writer.writerow([*head, "preset", "published_iou", "published_dice", "status", "reason"])
-    for p in printed:
-        entry, row = p.entry, p.rows[0] if p.rows else None
-        scores = [_decimal(v) for v in (p.iou, p.iou_std, p.dice, p.dice_std)]
-        counts = [row.n_images if row else "", " ".join(str(r.seed) for r in p.rows)]
-        published = [_decimal(p.published_iou), _decimal(p.published_dice)]
-        names = [entry.method, getattr(entry, table.key), entry.dataset, entry.split]
-        preset = p.preset if row else ""
-        writer.writerow([*names, *scores, *counts, preset, *published, p.status, p.reason])
+    writer.writerow(found[0])
+    for record in found:
+        writer.writerow([f"{v:.1f}" if isinstance(v, float) else v for v in record.values()])
     return buffer.getvalue()
 
 
 def to_text(layout: Layout, width: int = 100) -> str:
     """Plain text for a terminal: aligned columns, notes wrapped to `width` characters."""
-    parts = [f"Table {layout.number}. {layout.title}"]
+    parts = [layout.heading]
     for grid in layout.grids:
-        rows = [_heads(grid), *[[line.label + line.marks, *line.texts] for line in grid.lines]]
-        tops = ["", *[t for c in grid.columns for t in (c, "")]]
-        widths = [max(len(r[i]) for r in rows) for i in range(len(tops))]
-        for i in range(1, len(tops), 2):  # a data set's name may need more room than its two columns
+        words = len(grid.lines[0].words)
+        rows = [list(grid.heads)]
+        rows += [[line.words[0] + line.marks, *line.words[1:], *map(str, line.texts)] for line in grid.lines]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(grid.heads))]
+        tops = [""] * words + [t for span in grid.spans for t in (span, "")]
+        for i in range(words, len(tops), 2):  # a data set's name may need more room than its two columns
             widths[i] += max(0, len(tops[i]) - widths[i] - widths[i + 1] - 2)
-        lines = [
-            grid.title,
-            _top_line(tops, widths),
-            _aligned(rows[0], widths),
-            "-" * (sum(widths) + 2 * len(widths) - 2),
-        ]
+        lines = [grid.title]
+        lines += [_top_line(grid.spans, widths, words)] if grid.spans else []
+        lines += [_aligned(rows[0], widths, words), "-" * (sum(widths) + 2 * len(widths) - 2)]
         for previous, line, row in zip([None, *grid.lines], grid.lines, rows[1:], strict=False):
             if previous and previous.section != line.section:
                 lines.append("")
-            lines.append(_aligned(row, widths))
+            lines.append(_aligned(row, widths, words))
         parts.append("\n".join(lines))
     parts.append(
         "\n".join(
@@ -71,94 +128,47 @@ def to_text(layout: Layout, width: int = 100) -> str:
 
 
 def to_markdown(layout: Layout) -> str:
-    """A GitHub-flavoured table for each grid, then the notes as a list."""
-    parts = [f"## Table {layout.number}. {layout.title}"]
+    """A GitHub-flavoured table for each grid, the best measured in bold, then the notes as a list."""
+    parts = [f"## {layout.heading}"]
     for grid in layout.grids:
-        heads = ["", *[f"{column} {metric}" for column in grid.columns for metric in METRICS]]
-        lines = [_piped(heads), _piped(["---", *["---:"] * (len(heads) - 1)])]
-        lines += [_piped([_escaped(line.label + line.marks), *line.texts]) for line in grid.lines]
+        words = len(grid.lines[0].words)
+        lines = [_piped(_flat_heads(grid)), _piped(["---"] * words + ["---:"] * (len(grid.heads) - words))]
+        for line in grid.lines:
+            first, *others = line.words
+            cells = [first + line.marks, *others]
+            lines.append(_piped([*map(_escaped, cells), *map(_marked_down, line.texts)]))
         parts.append(f"**{grid.title}**\n\n" + "\n".join(lines))
     parts.append("\n".join(f"- {_escaped(note)}" for note in layout.notes))
     return "\n\n".join(parts) + "\n"
 
 
-def to_latex(layout: Layout) -> str:
-    r"""A ``table`` environment for ``\input``; needs the package booktabs only."""
-    body = []
-    for grid in layout.grids:
-        body += [f"\\emph{{{_latex(grid.title)}}}\\\\[2pt]", *_tabular(grid), "\\par\\medskip"]
-    notes = [f"{_latex(note)}\\par" for note in layout.notes]
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            "\\begin{table}[t]",
-            "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}",
-            f"\\caption{{{_latex(layout.title)}.}}",
-            f"\\label{{tab:{layout.number}}}",
-            *body,
-            "\\begin{minipage}{\\linewidth}\\scriptsize\\raggedright",
-            *notes,
-            "\\end{minipage}",
-            "\\end{table}",
-            "",
-        ]
-    )
+def _flat_heads(grid: Grid) -> list[str]:
+    """Heads in one line, each with what stands above it."""
+    if not grid.spans:
+        return list(grid.heads)
+    words = len(grid.lines[0].words)
+    above = [span for span in grid.spans for _ in METRICS]
+    heads = [f"{span} {head}" for span, head in zip(above, grid.heads[words:], strict=True)]
+    return [*grid.heads[:words], *map(_escaped, heads)]
 
 
-def _tabular(grid: Grid) -> list[str]:
-    spans = " & ".join(f"\\multicolumn{{2}}{{c}}{{{_latex(c)}}}" for c in grid.columns)
-    rules = "".join(f"\\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(grid.columns)))
-    lines = [f"\\begin{{tabular}}{{l{'r' * 2 * len(grid.columns)}}}", "\\toprule", f" & {spans} \\\\", rules]
-    lines += [" & ".join(["", *METRICS * len(grid.columns)]) + " \\\\", "\\midrule"]
-    for previous, line in zip([None, *grid.lines], grid.lines, strict=False):
-        if previous and previous.section != line.section:
-            lines.append("\\midrule")
-        marks = f"$^{{{_latex(line.marks)}}}$" if line.marks else ""
-        lines.append(" & ".join([_latex(line.label) + marks, *map(_latex, line.texts)]) + " \\\\")
-    return [*lines, "\\bottomrule", "\\end{tabular}"]
+def _marked_down(text: Text) -> str:
+    return f"**{text.main}** {text.aside}".rstrip() if text.best else str(text)
 
 
-LATEX = {
-    "\\": "\\textbackslash{}",
-    "&": "\\&",
-    "%": "\\%",
-    "$": "\\$",
-    "#": "\\#",
-    "_": "\\_",
-    "{": "\\{",
-    "}": "\\}",
-    "~": "\\textasciitilde{}",
-    "^": "\\textasciicircum{}",
-    "<": "\\textless{}",
-    ">": "\\textgreater{}",
-    "±": "\\ensuremath{\\pm}",
-    "×": "\\ensuremath{\\times}",
-    "*": "\\ensuremath{\\ast}",
-    "§": "\\S{}",
-    "†": "\\dag{}",
-    "‡": "\\ddag{}",
-}
+def _top_line(spans: tuple[str, ...], widths: list[int], words: int) -> str:
+    """Names, each centred over its two columns."""
+    over = [widths[i] + widths[i + 1] + 2 for i in range(words, len(widths), 2)]
+    names = [span.center(width) for span, width in zip(spans, over, strict=True)]
+    return "  ".join([*(" " * width for width in widths[:words]), *names]).rstrip()
 
 
-def _latex(text: str) -> str:
-    """Escaped; two hyphens of a command stay two hyphens, a dash becomes LaTeX's."""
-    escaped = "".join(LATEX.get(character, character) for character in text)
-    return escaped.replace("--", "-{}-").replace("–", "--")
-
-
-def _heads(grid: Grid) -> list[str]:
-    return ["", *METRICS * len(grid.columns)]
-
-
-def _top_line(tops: list[str], widths: list[int]) -> str:
-    """Data set names, each centred over its two columns."""
-    pairs = [tops[i].center(widths[i] + widths[i + 1] + 2) for i in range(1, len(tops), 2)]
-    return "  ".join([" " * widths[0], *pairs]).rstrip()
-
-
-def _aligned(row: list[str], widths: list[int]) -> str:
-    first, *rest = zip(row, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *[text.rjust(width) for text, width in rest]]).rstrip()
+def _aligned(row: list[str], widths: list[int], words: int) -> str:
+    texts = [
+        text.ljust(width) if i < words else text.rjust(width)
+        for i, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    return "  ".join(texts).rstrip()
 
 
 def _piped(texts: list[str]) -> str:
@@ -167,7 +177,3 @@ def _piped(texts: list[str]) -> str:
 
 def _escaped(text: str) -> str:
     return "".join("\\" + c if c in "*_<>|" else c for c in text)
-
-
-def _decimal(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.collect import Printed, print_cells, read_runs
 from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, write_atomic
-from benchmarks.grid import lay_out
+from benchmarks.grid import Style, lay_out
+from benchmarks.latex import to_latex
+from benchmarks.notes import place_of
+from benchmarks.paired import difference_grid, differences
 from benchmarks.pictures import Panels, draw_panels, load_panels
-from benchmarks.render import to_csv, to_latex, to_markdown, to_text
-from benchmarks.tables import Entry, Table
+from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
+from benchmarks.tables import Entry, Table, headline
 
 log = logging.getLogger(__name__)
 
 FIGURE3_METHOD = "DRC"
+PICTURES = {"table1": "figure3"}
+"""Table -> what its picture is called, where that is not the table's name with -pictures."""
 
 
 @dataclass(frozen=True)
@@ -38,31 +43,43 @@ def write_report(
     runs: Path,
     results: Path,
     why_missing: Callable[[Entry], str],
+    style: Style | None = None,
 ) -> Report:
     """Collect the rows of these seeds and write every format to the results folder.
 
     `why_missing` says in a sentence why a cell has no row. Raises BenchmarkError if a file cannot be written;
     each file is either the new one or the earlier one.
     """
-    printed = print_cells(table, preset, seeds, read_runs(runs), why_missing)
-    layout = lay_out(table, preset, printed)
-    name = stem(f"table{table.number}", preset)
+    printed = print_cells(table, preset, seeds, read_runs(runs, results / "rows"), why_missing)
+    pairs = differences(printed, runs)
+    layout = lay_out(table, preset, printed, style)
+    if pairs:
+        layout = replace(layout, grids=(*layout.grids, difference_grid(pairs)))
     contents: dict[str, str | bytes] = {
-        f"{name}.csv": to_csv(table, printed),
-        f"{name}.tex": to_latex(layout),
-        f"{name}.md": to_markdown(layout),
-        f"{name}.png": to_png(layout),
+        ".csv": to_csv(table, printed),
+        ".jsonl": to_json_lines(table, printed),
+        ".tex": to_latex(layout),
+        ".md": to_markdown(layout),
+        ".png": to_png(layout),
+        "-strategies.csv": strategies_csv(printed),
+        "-paired.csv": paired_csv(pairs),
     }
-    if blocks := figure3_blocks(table, printed, runs):
-        contents[f"{stem('figure3', preset)}.png"] = draw_panels(blocks)
+    name = stem(table.name, preset)
+    files = {results / f"{name}{ending}": content for ending, content in contents.items() if content}
+    outdated = [results / f"{name}{ending}" for ending, content in contents.items() if not content]
+    if blocks := figure3_blocks(printed, runs):
+        picture = PICTURES.get(table.name, f"{table.name}-pictures")
+        files[results / f"{stem(picture, preset)}.png"] = draw_panels(blocks)
     try:
-        for file, content in contents.items():
-            write_atomic(results / file, content)
+        for file, content in files.items():
+            write_atomic(file, content)
+        for file in outdated:
+            file.unlink(missing_ok=True)
     except OSError as error:
         raise BenchmarkError(
             f"cannot write the table to {results}: {reason(error)}; choose another folder"
         ) from error
-    return Report(to_text(layout), tuple(results / file for file in contents), tuple(printed))
+    return Report(to_text(layout), tuple(files), tuple(printed))
 
 
 def stem(name: str, preset: str) -> str:
@@ -70,15 +87,22 @@ def stem(name: str, preset: str) -> str:
     return f"{name}-smoke" if preset == "smoke" else name
 
 
-def figure3_blocks(table: Table, printed: list[Printed], runs: Path) -> dict[str, Panels]:
+def figure3_blocks(printed: list[Printed], runs: Path) -> dict[str, Panels]:
     """The pictures of the paper's method, one block a data set; held-out images where there are any."""
-    last = {p.entry.dataset: p for p in printed if p.rows and p.entry.method == FIGURE3_METHOD}
+    mine = (FIGURE3_METHOD, headline(FIGURE3_METHOD))
+    last = {
+        p.entry.dataset: p
+        for p in printed
+        if p.rows and (p.entry.method, p.entry.variant) == mine and p.entry.train_dataset == p.entry.dataset
+    }
     blocks = {}
     for p in last.values():
         path = runs / "cells" / p.rows[0].key / "panels.npz"
+        if not path.exists():  # a row of others, or kept from another folder
+            continue
         try:
-            title = f"{p.entry.column}: {FIGURE3_METHOD}, budget {p.preset}, seed {p.rows[0].seed}"
+            title = f"{place_of(p.entry)}: {FIGURE3_METHOD}, budget {p.preset}, seed {p.rows[0].seed}"
             blocks[title] = load_panels(path)
         except BenchmarkError as error:
-            log.warning("left out of figure 3: %s", error)
+            log.warning("left out of the pictures: %s", error)
     return blocks

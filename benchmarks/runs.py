@@ -2,12 +2,11 @@
 
 ``RUNS/cells/<key>`` holds config.json, scores.csv (one line per image), panels.npz, row.json and ``done``;
 ``RUNS/fits/<key>`` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and
-``done``. A failure leaves error.txt and no ``done``, and is tried again. A finished cell is kept.
+``done``. A failure leaves error.txt and no ``done``, and is tried again on request. A finished cell is kept.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -25,7 +24,7 @@ from benchmarks import provenance
 from benchmarks.cells import Cell, Row
 from benchmarks.data import Evaluation, Library
 from benchmarks.errors import BenchmarkError, Busy
-from benchmarks.files import is_refusal, reason, write_atomic, write_json
+from benchmarks.files import is_refusal, last_line, reason, write_atomic, write_json
 from benchmarks.jobs import Job, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import draw_panels, make_panels, save_panels
@@ -59,6 +58,8 @@ class Runner:
     table: str = "1"
     device: str = "auto"
     force: bool = False
+    retry: bool = False
+    """Try again what failed before; otherwise a kept error stands."""
 
     def __post_init__(self) -> None:
         self._forced: set[Path] = set()
@@ -79,6 +80,9 @@ class Runner:
         self._set_aside(folder)
         if (folder / "done").exists():
             return Outcome(cell, "kept")
+        if (folder / "error.txt").exists() and not self.retry:
+            why = last_line(folder / "error.txt")
+            return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
         try:
             with claim(folder):
                 if not (folder / "done").exists():
@@ -109,11 +113,11 @@ class Runner:
         cell = job.cell
         for name in {cell.test_dataset, cell.train_dataset} - {""}:
             self.library.verify(name)
-        write_json(folder / "config.json", job.settings)
+        write_json(folder / "config.json", {**job.settings, "fit_key": job.fit_key})
         data = self.library.evaluation(cell.test_dataset, cell.split)
         method, trained = METHODS[cell.method].load()(), METHODS[cell.method].trained
         device = provenance.resolve_device(self.device) if trained else "cpu"
-        seconds = self._fit(method, job, data, device)
+        fit = self._fit(method, job, data, device)
         method.config = job.config  # the fit may have been made for a cell that infers otherwise
         began = time.monotonic()
         with segment_progress(f"{cell.method} segments {cell.test_dataset} {cell.split}") as progress:
@@ -124,13 +128,14 @@ class Runner:
         generated = method.panels(data.images[some])
         panels = make_panels(data.images[some], generated, data.truth[some], scores.foreground[some])
         save_panels(folder / "panels.npz", panels)
-        row = self._row(job, scores, device, seconds, segment_seconds)
+        fit |= {"restarts": getattr(method, "restarts", 0)}
+        row = self._row(job, scores, device, fit, segment_seconds)
         write_json(folder / "row.json", row.to_json())
         (folder / "error.txt").unlink(missing_ok=True)
         write_atomic(folder / "done", "")
 
-    def _fit(self, method: Any, job: Job, data: Evaluation, device: str) -> float:
-        """Fit, or load what was fitted; returns the training seconds."""
+    def _fit(self, method: Any, job: Job, data: Evaluation, device: str) -> dict[str, Any]:
+        """Fit, or load what was fitted; returns train_seconds and train_steps."""
         cell = job.cell
         if not METHODS[cell.method].trained:
             method.fit(
@@ -141,7 +146,7 @@ class Runner:
                 checkpoint_dir=self.runs / "fits",
                 progress=lambda step, total, **values: None,
             )
-            return 0.0
+            return {"train_seconds": 0.0, "train_steps": 0}
         folder = self.runs / "fits" / job.fit_key
         self._set_aside(folder)
         with claim(folder), GentleStop() as stop:
@@ -167,31 +172,36 @@ class Runner:
             if not (folder / "done").exists():
                 facts = {
                     "train_seconds": round(progress.seconds, 2),
+                    "train_steps": progress.steps,
                     "device": provenance.device_text(device),
                 }
                 write_json(folder / "fit.json", facts)
                 write_atomic(folder / "done", "")
-        return float(json.loads((folder / "fit.json").read_text())["train_seconds"])
+        facts = json.loads((folder / "fit.json").read_text())
+        return {name: facts.get(name) for name in ("train_seconds", "train_steps")}
 
-    def _row(
-        self, job: Job, scores: Scores, device: str, train_seconds: float, segment_seconds: float
-    ) -> Row:
-        cell, settings = job.cell, job.settings
+    def _row(self, job: Job, scores: Scores, device: str, fit: dict[str, Any], segment_seconds: float) -> Row:
+        cell, settings, iou, dice = job.cell, job.settings, scores.iou, scores.dice
         return Row(
             table=self.table,
             **asdict(cell),
             protocol=settings["protocol"],
             n_images=len(scores.table),
-            iou=scores.iou,
-            dice=scores.dice,
+            iou=iou.mean,
+            dice=dice.mean,
             fg_ari=scores.fg_ari,
+            iou_low=iou.low,
+            iou_high=iou.high,
+            dice_low=dice.low,
+            dice_high=dice.high,
+            alternatives=scores.alternatives,
             failures=scores.failures,
-            train_seconds=train_seconds,
+            **fit,
             segment_seconds=round(segment_seconds, 2),
             peak_memory_mb=provenance.peak_memory_mb(),
             peak_gpu_memory_mb=provenance.peak_gpu_memory_mb(device),
             device=provenance.device_text(device),
-            command=row_command(self.table, cell),
+            command=row_command(cell),
             commit=provenance.commit(),
             versions=provenance.versions(),
             data_sha256=settings["data_sha256"],
@@ -242,12 +252,3 @@ def draw_live(
     foreground = STRATEGIES[METHODS[method.name].protocol](masks, truth)
     panels = make_panels(images, method.panels(images), truth, foreground)
     write_atomic(path, draw_panels({method.name: panels}))
-
-
-def last_line(file: Path) -> str:
-    """The last line that is not empty, or "unknown"."""
-    with contextlib.suppress(OSError):
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if lines:
-            return lines[-1]
-    return "unknown"

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from baselines.matching import STRATEGIES, one_hot
+from baselines.matching import STRATEGIES, applicable, one_hot
 from benchmarks.data import Evaluation, object_boxes
 from benchmarks.metrics import dice, foreground_ari, iou
+from benchmarks.uncertainty import Interval, bootstrap
 
 CHUNK = 1000
 """Images segmented at once, so that soft masks of a whole data set need not fit in memory."""
@@ -24,18 +25,20 @@ class Scores:
     """One line per image: id, iou, dice, fg_ari (NaN without objects)."""
     foreground: np.ndarray
     """(N, H, W) bool, as judged."""
+    alternatives: dict[str, dict[str, float]]
+    """Strategy -> mean iou and dice, for the strategies that the method might also be judged by."""
     failures: int
     """Images on which the method gave up and was scored with an empty mask."""
 
     @property
-    def iou(self) -> float:
+    def iou(self) -> Interval:
         """Mean IoU over images."""
-        return float(self.table["iou"].mean())
+        return bootstrap(self.table["iou"].to_numpy())
 
     @property
-    def dice(self) -> float:
+    def dice(self) -> Interval:
         """Mean Dice over images."""
-        return float(self.table["dice"].mean())
+        return bootstrap(self.table["dice"].to_numpy())
 
     @property
     def fg_ari(self) -> float | None:
@@ -70,7 +73,20 @@ def score(method: Any, data: Evaluation, strategy: str, progress: Any = None) ->
             "fg_ari": foreground_ari(regions.argmax(axis=1), data.objects),
         }
     )
-    return Scores(table, foreground, failures)
+    others = [s for s in applicable(regions.shape[1], method.names_foreground) if s != strategy]
+    return Scores(table, foreground, score_by(others, regions, truth), failures)
+
+
+def score_by(strategies: list[str], regions: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
+    """Mean IoU and Dice of one-hot regions (N, K, H, W) by each strategy."""
+    found = {}
+    for strategy in strategies:
+        foreground = STRATEGIES[strategy](regions, truth)
+        found[strategy] = {
+            "iou": float(iou(foreground, truth).mean()),
+            "dice": float(dice(foreground, truth).mean()),
+        }
+    return found
 
 
 def check_masks(masks: np.ndarray, images: np.ndarray, name: str) -> np.ndarray:

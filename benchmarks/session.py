@@ -1,12 +1,13 @@
-"""One invocation of a table: which cells, in what order, and what to say of those that did not run."""
+"""One invocation of a table or sweep: which cells, where they run, and what to say of those that did not."""
 
 from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from tqdm import tqdm
 from benchmarks.cells import Cell
 from benchmarks.data import Library
 from benchmarks.files import usable_folder
+from benchmarks.grid import Style
 from benchmarks.jobs import Job
+from benchmarks.launch import Launch, count_gpus, group_cells, group_command, run_locally, submit
 from benchmarks.provenance import resolve_device
 from benchmarks.registry import DATASETS, METHODS, PRESETS
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
-from benchmarks.tables import Entry, Table, load_table, plan
+from benchmarks.tables import Entry, Table, plan
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ log = logging.getLogger(__name__)
 class Session:
     """What was asked for, names already checked."""
 
-    number: str
+    table: Table
     preset: str
     data: Path
     runs: Path
@@ -40,11 +43,10 @@ class Session:
     seeds: list[int]
     device: str = "auto"
     force: bool = False
-
-    @cached_property
-    def table(self) -> Table:
-        """The table asked for."""
-        return load_table(self.number)
+    retry: bool | None = None
+    """Whether to try again what failed before; None: only where this process does it all."""
+    style: Style = field(default_factory=Style)
+    launch: Launch = field(default_factory=Launch)
 
     @cached_property
     def library(self) -> Library:
@@ -54,41 +56,66 @@ class Session:
     @cached_property
     def runner(self) -> Runner:
         """What computes cells."""
-        return Runner(self.runs, self.library, self.number, self.device, self.force)
+        retry = self.retry if self.retry is not None else self.jobs == 1
+        return Runner(self.runs, self.library, self.table.number, self.device, self.force, retry)
+
+    @cached_property
+    def jobs(self) -> int:
+        """Trainings at once on this machine."""
+        return self.launch.jobs or (count_gpus() if self.device == "cuda" else 1) or 1
 
     @cached_property
     def usable(self) -> list[str]:
-        """Data sets of the table, asked for or all, that are prepared or can be generated."""
-        ours = dict.fromkeys(e.dataset for e in self.table.entries)
-        return [n for n in ours if self._asked(n) and (self.library.is_prepared(n) or DATASETS[n].generated)]
+        """Data sets of the table that are prepared or can be generated; what is scored also asked for."""
+        scored = [entry.dataset for entry in self.table.entries if self._asked(entry.dataset)]
+        trained_on = [e.train_dataset for e in self.table.entries if e.dataset in scored and e.train_dataset]
+        named = dict.fromkeys([*scored, *trained_on])
+        return [name for name in named if self.library.is_prepared(name) or DATASETS[name].generated]
 
+    @cached_property
     def cells(self) -> list[Cell]:
         """The cells to run."""
-        return plan(self.table, self.preset, self.methods, self.usable, self.seeds)
+        planned = plan(self.table, self.preset, self.methods, self.usable, self.seeds)
+        return [cell for cell in planned if self._asked(cell.test_dataset)]
+
+    @cached_property
+    def needed(self) -> list[str]:
+        """The data sets of those cells."""
+        return list(dict.fromkeys(n for c in self.cells for n in (c.test_dataset, c.train_dataset) if n))
 
     def check(self, *, compute: bool) -> None:
         """Raise BenchmarkError now, rather than after hours, for a folder or a device that cannot be used."""
         usable_folder(self.results, "rendered tables")
         if compute:
             usable_folder(self.runs, "cells and checkpoints")
-            if any(not self.library.is_prepared(n) for n in self.usable):
+            if any(not self.library.is_prepared(name) for name in self.needed):
                 usable_folder(self.data, "data sets")
-            if self.device == "cuda" and any(METHODS[cell.method].trained for cell in self.cells()):
+            if self.device == "cuda" and any(METHODS[cell.method].trained for cell in self.cells):
                 resolve_device(self.device)
 
     def compute(self) -> list[Outcome]:
-        """Run the cells one after another; damaged data sets are found before anything is computed."""
-        for name in self.usable:
+        """Run the cells; damaged data sets are found before anything is computed."""
+        for name in self.needed:
             self.library.dataset(name)
-        outcomes = []
-        for cell in self.cells():
-            outcome = self.runner.run(cell)
-            if outcome.status != "kept":
-                tqdm.write(
-                    f"{cell}: {outcome.status}{outcome.reason and ', ' + outcome.reason}", file=sys.stderr
-                )
-            outcomes.append(outcome)
-        return outcomes
+        if self.jobs == 1:
+            return [self._run(cell) for cell in self.cells]
+        return self._run_apart()
+
+    def submit(self) -> list[str]:
+        """Send what is not done to Slurm; the numbers of the jobs."""
+        for name in self.needed:
+            self.library.dataset(name)
+        commands = [words for _, words in self._work()]
+        jobs = submit(commands, self.launch, self.device, self.runs / "slurm") if commands else []
+        return [str(job.job_id) for job in jobs]
+
+    def commands(self) -> Iterator[str]:
+        """The commands that would do it, data sets first, ready to be pasted."""
+        for name in self.needed:
+            if not self.library.is_prepared(name):
+                yield self.library.prepare_command(name)
+        for group in group_cells(self.cells):
+            yield shlex.join(["python", *group_command(group, self._options())])
 
     def report(self, outcomes: list[Outcome]) -> Report:
         """Render what was measured, now or before."""
@@ -101,16 +128,19 @@ class Session:
                     return reasons[cell]
             return self._why_not_run(entry)
 
-        return write_report(self.table, self.preset, self.seeds, self.runs, self.results, why_missing)
+        return write_report(
+            self.table, self.preset, self.seeds, self.runs, self.results, why_missing, self.style
+        )
 
     def dry_run(self) -> Iterator[str]:
         """What would be run, line by line, with every setting; nothing is computed or written."""
         budget = PRESETS[self.preset]
-        yield f"Table {self.number}, preset {self.preset}: {budget}"
-        for name in dict.fromkeys(e.dataset for e in self.table.entries if self._asked(e.dataset)):
-            yield f"data set {name}: {self._data_state(name)}"
-        for cell in self.cells():
-            if not self.library.is_prepared(cell.test_dataset):
+        yield f"{self.table.heading}, preset {self.preset}: {budget}"
+        for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
+            if self._asked(name):
+                yield f"data set {name}: {self._data_state(name)}"
+        for cell in self.cells:
+            if not all(self.library.is_prepared(n) for n in (cell.test_dataset, cell.train_dataset) if n):
                 yield f"{cell}: to do, after its data set was generated"
                 settings = (
                     METHODS[cell.method]
@@ -127,8 +157,45 @@ class Session:
             yield f"{cell}: {self.runner.state(cell)}"
             yield "  " + json.dumps(Job(cell, self.library).settings)
 
+    def _run(self, cell: Cell) -> Outcome:
+        outcome = self.runner.run(cell)
+        if outcome.status != "kept":
+            tqdm.write(f"{cell}: {outcome.status}{outcome.reason and ', ' + outcome.reason}", file=sys.stderr)
+        return outcome
+
+    def _run_apart(self) -> list[Outcome]:
+        """Each training in a process of its own."""
+        work = self._work()
+        said = run_locally([words for _, words in work], self.jobs, self.runs / "logs", self.device)
+        wrong = {cell: text for (group, _), text in zip(work, said, strict=True) for cell in group}
+        outcomes = []
+        for cell in self.cells:
+            state, _, why = self.runner.state(cell).partition(": ")
+            if state == "done":
+                outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
+            elif state.startswith("running"):
+                outcomes.append(Outcome(cell, "busy", state))
+            else:
+                outcomes.append(Outcome(cell, "failed", why or wrong.get(cell) or "its process ended early"))
+        return outcomes
+
+    def _work(self) -> list[tuple[list[Cell], list[str]]]:
+        """The groups that are not done, each with its command."""
+        groups = group_cells(self.cells)
+        if not self.force:
+            groups = [g for g in groups if any(self.runner.state(cell) != "done" for cell in g)]
+        return [(group, group_command(group, self._options())) for group in groups]
+
+    def _options(self) -> list[str]:
+        """What a process of its own must be told beside its cells."""
+        folders = {"--data": self.data, "--runs": self.runs, "--results": self.results}
+        words = [word for name, path in folders.items() for word in (name, str(path))]
+        words += ["--device", self.device, "--retry" if self.retry else "--no-retry"]
+        return words + (["--force"] if self.force else [])
+
     def _asked(self, name: str) -> bool:
-        return not self.datasets or name in self.datasets
+        """Whether a data set was asked for, itself or as a split or part of one: birds-split with birds."""
+        return not self.datasets or any(name == n or name.startswith(f"{n}-") for n in self.datasets)
 
     def _data_state(self, name: str) -> str:
         if self.library.is_prepared(name):
@@ -138,11 +205,14 @@ class Session:
         return f"not prepared: {self.library.prepare_command(name)}"
 
     def _why_not_run(self, entry: Entry) -> str:
-        if entry.method not in METHODS:
+        if entry.cell(self.preset, 0) is None:
             return "no implementation of it here"
-        if not self.library.is_prepared(entry.dataset) and not DATASETS[entry.dataset].generated:
-            return f"not prepared: {self.library.prepare_command(entry.dataset)}"
+        for name in (entry.dataset, entry.train_dataset):
+            if name and not self.library.is_prepared(name) and not DATASETS[name].generated:
+                return f"not prepared: {self.library.prepare_command(name)}"
+        if not self.table.number.isdigit():
+            return "not run yet"
         return (
-            f"not run yet: python -m benchmarks table {self.number} --preset {self.preset} "
+            f"not run yet: python -m benchmarks table {self.table.number} --preset {self.preset} "
             f"--methods {entry.method} --datasets {entry.dataset}"
         )

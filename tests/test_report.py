@@ -26,12 +26,14 @@ from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.grid import Layout, lay_out
 from benchmarks.pictures import draw_panels, load_panels, make_panels, save_panels
-from benchmarks.render import to_csv, to_latex, to_markdown, to_text
+from benchmarks.latex import to_latex
+from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.report import write_report
 from benchmarks.tables import Entry, load_table
 
 GOLDEN = Path(__file__).parent / "golden" / "table1"
 TABLE = load_table("1")
+ENDINGS = ("csv", "jsonl", "md", "png", "tex")
 
 
 def why(entry: Entry) -> str:
@@ -67,6 +69,7 @@ def layout_of(runs: Path, seeds: list[int]) -> Layout:
         ("table1.md", lambda layout, printed: to_markdown(layout)),
         ("table1.tex", lambda layout, printed: to_latex(layout)),
         ("table1.csv", lambda layout, printed: to_csv(TABLE, printed)),
+        ("table1.jsonl", lambda layout, printed: to_json_lines(TABLE, printed)),
     ],
 )
 def test_rendered_text_equals_the_golden_file(
@@ -200,10 +203,10 @@ def test_a_report_is_written_in_every_format_and_only_a_smoke_run_is_named_so(
 ) -> None:
     (tmp_path / "results").mkdir()
     report = write_report(TABLE, "quick", [0], runs, tmp_path / "results", why)
-    assert {f.name for f in report.files} == {"table1.csv", "table1.tex", "table1.md", "table1.png"}
+    assert {f.name for f in report.files} == {f"table1.{s}" for s in ENDINGS}
     before = {f: f.read_bytes() for f in report.files}
     smoke = write_report(TABLE, "smoke", [0], runs, tmp_path / "results", why)
-    assert {f.name for f in smoke.files} == {f"table1-smoke.{s}" for s in ("csv", "tex", "md", "png")}
+    assert {f.name for f in smoke.files} == {f"table1-smoke.{s}" for s in ENDINGS}
     assert before == {f: f.read_bytes() for f in report.files}
 
 
@@ -262,9 +265,11 @@ def test_published_figures_are_those_of_the_paper(number: str, shared: Path) -> 
     assert ours["split"].notna().all()
 
 
-def test_every_published_figure_of_table_1_has_its_place() -> None:
-    published = {key for key, value in read_published(TABLE).items() if value[0] is not None}
-    places = {(e.method, "", e.dataset, e.split) for e in TABLE.entries if e.published}
+@pytest.mark.parametrize("number", ["1", "2", "3", "4"])
+def test_every_published_figure_has_its_place(number: str) -> None:
+    table = load_table(number)
+    published = {key for key, value in read_published(table).items() if value[0] is not None}
+    places = {entry.published for entry in table.entries}
     assert published <= places
 
 

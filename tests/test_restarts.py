@@ -24,7 +24,7 @@ from benchmarks.runs import Outcome
 ROOT = Path(__file__).parents[1]
 
 
-def test_a_crash_is_kept_shown_and_tried_again(
+def test_a_crash_is_kept_and_tried_again_on_request(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
 ) -> None:
     random_walk.crash_at = 5
@@ -37,6 +37,10 @@ def test_a_crash_is_kept_shown_and_tried_again(
     assert not (folder / "done").exists()
     assert not (folder / "row.json").exists()
     random_walk.crash_at = None
+    steps = random_walk.steps_taken
+    assert "the walk left the page" in run.run(cell()).reason
+    assert random_walk.steps_taken == steps
+    run.retry = True
     assert run.run(cell()).status == "computed"
     assert not (folder / "error.txt").exists()
     assert random_walk.steps_taken == 5 + 8  # it went on from step 4

@@ -61,8 +61,12 @@ def test_a_cell_leaves_what_the_design_names(
         row.data_sha256 == row.train_data_sha256 == Library(smoke_data, "smoke").dataset("tm-dsprites").sha256
     )
     assert row.command == (
-        "python -m benchmarks table 1 --preset smoke --datasets tm-dsprites --methods DRC --seeds 0"
+        "python -m benchmarks sweep --methods DRC --variants full --train tm-dsprites "
+        "--test tm-dsprites:test --seeds 0 --preset smoke"
     )
+    assert row.iou_low <= row.iou <= row.iou_high
+    assert row.dice_low <= row.dice <= row.dice_high
+    assert (row.train_steps, row.restarts, row.alternatives) == (12, 0, {})
     assert row.versions["numpy"] == np.__version__
     assert list(load_panels(folder / "panels.npz")) == [
         "input",

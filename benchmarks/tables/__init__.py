@@ -26,8 +26,10 @@ class Column:
     """A column of a printed table (it holds IoU and Dice)."""
 
     label: str
-    about: str
+    about: str = ""
     """What the column scores, in one sentence."""
+    marks: str = ""
+    """Footnote marks, keys of Table.footnotes."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class Entry:
     train_dataset: str
     dataset: str
     split: str
-    published: bool = True
-    """Whether the paper's figure, if it has one for these names, is this cell's."""
+    published: tuple[str, str, str, str] | None = None
+    """Where the paper's figure stands in results/published: method, variant or training set, data set, split."""
+    block: str = ""
+    """The title of the separate block in which it stands, if it is not one of the paper's own cells."""
 
     def cell(self, preset: str, seed: int) -> Cell | None:
-        """What is run for it under a budget; None for a method that is not registered."""
-        if self.method not in METHODS:
+        """What is run for it under a budget; None for a method or variant that is not registered."""
+        if self.method not in METHODS or self.variant not in METHODS[self.method].variants:
             return None
         return make_cell(
             self.method, self.variant, self.train_dataset, self.dataset, self.split, preset, seed
@@ -64,8 +68,31 @@ class Table:
     entries: tuple[Entry, ...]
     footnotes: dict[str, str] = field(default_factory=dict)
     """Mark -> sentence."""
-    key: str = "variant"
-    """The second column of its CSV: variant or train_dataset."""
+    keys: tuple[str, ...] = ("variant",)
+    """What its CSV names beside the method: variant, train_dataset or both."""
+    preset: str = "quick"
+    """The budget it is run under unless another is asked for."""
+    rivals: str = "lines"
+    """What competes for the best figure: the lines of a column, or the columns of a line."""
+
+    @property
+    def name(self) -> str:
+        """What its files are called: table1, or a sweep's own name."""
+        return f"table{self.number}" if self.number.isdigit() else self.number
+
+    @property
+    def heading(self) -> str:
+        """Table 1. Foreground extraction."""
+        return f"Table {self.number}. {self.title}" if self.number.isdigit() else self.title
+
+
+def headline(method: str) -> str:
+    """The variant by which a method is judged; empty for one that is not registered."""
+    return METHODS[method].variants[0] if method in METHODS else ""
+
+
+STAND_IN = "Stand-in: TM-dSprites, which the paper has no such figures for"
+"""The block of the tables whose data sets must be prepared by hand first."""
 
 
 def load_table(number: str) -> Table:
@@ -78,8 +105,14 @@ def plan(table: Table, preset: str, methods: list[str], datasets: list[str], see
     cells: dict[Cell, None] = {}
     for seed in seeds:
         for entry in table.entries:
-            if entry.method in methods and entry.dataset in datasets:
-                cell = entry.cell(preset, seed)
-                if cell is not None:
-                    cells[cell] = None
-    return sorted(cells, key=lambda cell: METHODS[cell.method].trained)
+            cell = entry.cell(preset, seed) if entry.method in methods else None
+            if cell is not None and {cell.test_dataset, cell.train_dataset} <= {*datasets, ""}:
+                cells[cell] = None
+    return sorted(
+        cells, key=lambda cell: (METHODS[cell.method].trained, fit_of(cell) if cell.train_dataset else ())
+    )
+
+
+def fit_of(cell: Cell) -> tuple[str, ...]:
+    """What cells that share a training have in common."""
+    return (cell.method, cell.variant, cell.train_dataset, str(cell.seed))

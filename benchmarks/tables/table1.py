@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import Column, Entry, Line, Table
+from benchmarks.tables import Column, Entry, Line, Table, headline
 
 LINES = (
     Line("W-Net", "*"),
@@ -34,27 +34,16 @@ COLUMNS = {
     ),
 }
 
-HEADLINE = {"GrabCut": "border", "DRC": "full", "all-foreground": "fixed", "centred-ellipse": "fixed"}
 APPENDIX = {"GrabCut center60": ("GrabCut", "center60"), "GrabCut bbox": ("GrabCut", "bbox")}
 
 
 def _entries() -> tuple[Entry, ...]:
     found = []
     for line in LINES:
-        method, variant = APPENDIX.get(line.label, (line.label, HEADLINE.get(line.label, "")))
+        method, variant = APPENDIX.get(line.label, (line.label, headline(line.label)))
         for (dataset, split), column in COLUMNS.items():
-            found.append(
-                Entry(
-                    line.label,
-                    column.label,
-                    method,
-                    variant,
-                    train_dataset=dataset,
-                    dataset=dataset,
-                    split=split,
-                    published=line.section == "methods",
-                )
-            )
+            published = (method, "", dataset, split) if line.section == "methods" else None
+            found.append(Entry(line.label, column.label, method, variant, dataset, dataset, split, published))
     return tuple(found)
 
 

@@ -1,0 +1,165 @@
+"""What the commands share: refusals, options, and words into names."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.registry import PRESETS
+
+if TYPE_CHECKING:
+    from benchmarks.session import Session
+
+FOLDER = click.Path(path_type=Path)
+
+
+class Refusal(click.ClickException):
+    """Bad input: one sentence, exit code 2."""
+
+    exit_code = 2
+
+
+def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Bad input becomes one sentence and exit code 2, a stop by the user exit code 130."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        from data_prep.errors import DataPrepError
+
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            return command(*arguments, **options)
+        except (BenchmarkError, DataPrepError) as error:
+            raise Refusal(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo(
+                "\nStopped. Finished cells and the last checkpoint are kept: the same command goes on.",
+                err=True,
+            )
+            sys.exit(130)
+
+    return wrapped
+
+
+FOLDERS = [
+    click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets."),
+    click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints."),
+    click.option(
+        "--results", type=FOLDER, default=Path("results"), show_default=True, help="Rendered tables, rows."
+    ),
+]
+RUNNING = [
+    click.option(
+        "--seeds", default="0", show_default=True, help="Comma-separated numbers or a range: 0,1,2 or 0-4."
+    ),
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
+    click.option("--dry-run", is_flag=True, help="Only say what would run, with every setting."),
+    click.option("--collect-only", is_flag=True, help="Only render what was measured before; never trains."),
+    click.option("--force", is_flag=True, help="Compute again; earlier cells are moved to RUNS/replaced."),
+    click.option(
+        "--retry/--no-retry",
+        default=None,
+        help="Whether to try again what failed before. Default: only where one process does it all.",
+    ),
+    click.option(
+        "--launcher",
+        default="local",
+        show_default=True,
+        help="local, slurm (needs submitit), or print: only print the commands.",
+    ),
+    click.option(
+        "--jobs",
+        type=click.IntRange(0),
+        default=0,
+        help="Trainings at once. Default: one a GPU with --device cuda, else one.",
+    ),
+    click.option(
+        "--slurm", multiple=True, help="A parameter for submitit, such as timeout_min=240; repeatable."
+    ),
+]
+LOOKS = [
+    click.option(
+        "--layout", default="paper", show_default=True, help="paper, or long: one line for each cell."
+    ),
+    click.option(
+        "--published", default="beside", show_default=True, help="The paper's figures: beside or hidden."
+    ),
+]
+
+
+def options(*groups: list[Callable[..., Any]]) -> Callable[..., Any]:
+    """Decorate a command with groups of options, in the order in which --help shows them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def preset_option(default: str | None, note: str = "") -> Callable[..., Any]:
+    """--preset with the budgets that there are."""
+    text = f"Budget: {', '.join(PRESETS)}.{note}"
+    return click.option("--preset", default=default, show_default=default is not None, help=text)
+
+
+def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_only: bool = False) -> None:
+    """Do what was asked for and say what became of it; exit code 1 where a cell failed."""
+    if dry_run or session.launch.launcher == "print":
+        for line in session.dry_run() if dry_run else session.commands():
+            click.echo(line)
+        return
+    began = time.monotonic()
+    session.check(compute=not collect_only)
+    if session.launch.launcher == "slurm" and not collect_only:
+        numbers = session.submit()
+        click.echo(f"Submitted: {', '.join(numbers) or 'nothing, all is done'}.")
+        click.echo(f"python -m benchmarks status --runs {session.runs} shows how far they are.")
+        return
+    outcomes = [] if collect_only else session.compute()
+    if not compute_only:
+        report = session.report(outcomes)
+        click.echo(f"\n{report.text}")
+        click.echo(f"Written: {', '.join(str(f) for f in report.files)}")
+    counts = {s: sum(o.status == s for o in outcomes) for s in dict.fromkeys(o.status for o in outcomes)}
+    done = ", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing computed"
+    click.echo(f"Cells: {done}; {time.monotonic() - began:.1f} s.")
+    failed = [o for o in outcomes if o.status == "failed"]
+    for outcome in failed:
+        click.echo(f"Failed: {outcome.cell}: {outcome.reason}; --retry tries it again.", err=True)
+    if failed:
+        sys.exit(1)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``0,1,2`` or ``0-4`` -> numbers, each once, in order. Raises BenchmarkError for anything else."""
+    found: dict[int, None] = {}
+    try:
+        for part in split(text):
+            first, dash, last = part.partition("-")
+            found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
+    except ValueError:
+        found = {}
+    if not found:
+        raise BenchmarkError(
+            f"--seeds {text!r} is not a list of seeds: give numbers like 0,1,2 or a range like 0-4"
+        )
+    return list(found)
+
+
+def split(text: str) -> list[str]:
+    """Comma-separated words."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt

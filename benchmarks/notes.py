@@ -1,0 +1,183 @@
+"""What is said under a table: budget, protocol, cost, uncertainty, what failed, what is missing and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchmarks.collect import Printed
+from benchmarks.registry import DATASETS, METHODS, PRESETS
+from benchmarks.tables import Entry, Table
+
+NAMED = 12
+"""So many places are named in a note; of more, the number is said."""
+SAID = {
+    "unmatched": "the method's own channel 0 is the foreground, nothing is matched",
+    "image-permutation": "image-permutation, an oracle: for each image, the better of its two regions",
+    "best-of-two": "best-of-two, an oracle: the best slot, or all but the background's slot, chosen by the truth",
+}
+NEAR_FLOOR = 1.0
+"""A method within so many points of a floor has not shown that it looks at the image."""
+
+
+def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
+    """Every note, in the order in which they are printed."""
+    budget = PRESETS[preset]
+    notes = [
+        f"Budget {preset} ({budget.about}): all methods run and are scored at {budget.image_size}×"
+        f"{budget.image_size} pixels. The published figures are at 128×128 and the authors' budget."
+    ]
+    measured = {p.entry.column for p in printed if p.rows}
+    notes += [c.about for c in table.columns if c.label in measured and c.about]
+    notes += _counts(printed)
+    notes += _protocols(printed)
+    notes += _costs(printed)
+    notes += _uncertainty(printed)
+    notes += _near_floors(printed)
+    notes += _failures(printed)
+    notes += _sources(printed)
+    shown = "".join([*(line.marks for line in table.lines), *(c.marks for c in table.columns)])
+    notes += [f"{mark} {text}" for mark, text in table.footnotes.items() if mark in shown]
+    return notes + _reasons(printed)
+
+
+def place_of(entry: Entry) -> str:
+    """What a cell is scored on, in words."""
+    spec = DATASETS[entry.dataset]
+    return f"{spec.label}, {spec.splits[entry.split].label}"
+
+
+def floor_names() -> frozenset[str]:
+    """The methods that look at no pixel."""
+    return frozenset(name for name, spec in METHODS.items() if spec.floor)
+
+
+def near_floors(printed: Iterable[Printed]) -> list[tuple[Printed, Printed]]:
+    """Each measured method with each floor, on the same images, that is within a point of it in IoU."""
+    floors: dict[tuple[str, str], dict[str, Printed]] = {}
+    others = []
+    for p in printed:
+        if p.rows and p.entry.method in floor_names():
+            floors.setdefault((p.entry.dataset, p.entry.split), {})[p.entry.method] = p
+        elif p.rows:
+            others.append(p)
+    return [
+        (p, floor)
+        for p in others
+        for floor in floors.get((p.entry.dataset, p.entry.split), {}).values()
+        if abs((p.iou or 0.0) - (floor.iou or 0.0)) <= NEAR_FLOOR
+    ]
+
+
+def _counts(printed: list[Printed]) -> list[str]:
+    counts: dict[str, set[int]] = {}
+    for p in printed:
+        for row in p.rows:
+            counts.setdefault(place_of(p.entry), set()).add(row.n_images)
+    if not counts:
+        return []
+    said = [f"{place}: {' or '.join(map(str, sorted(n)))}" for place, n in counts.items()]
+    return [
+        f"Images scored: {_named(said, '; ')}. "
+        "Each figure is the mean over images; empty over empty counts as 1."
+    ]
+
+
+def _protocols(printed: list[Printed]) -> list[str]:
+    methods: dict[str, dict[str, None]] = {}
+    for p in printed:
+        for row in p.rows:
+            methods.setdefault(row.protocol, {})[_method(p)] = None
+    return [
+        f"Protocol of {_named(lines)}: {', '.join(SAID.get(part, part) for part in protocol.split(', '))}."
+        for protocol, lines in methods.items()
+    ]
+
+
+def _costs(printed: list[Printed]) -> list[str]:
+    """Training seconds of what was trained: methods are compared at equal ones, or it is seen that they are not."""
+    trainings: dict[tuple[str, str], dict[tuple[str, int], float]] = {}
+    about: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for p in printed:
+        for row in p.rows:
+            if row.train_dataset:
+                which = (_method(p), row.device)
+                trainings.setdefault(which, {})[row.train_dataset, row.seed] = row.train_seconds
+                said = about.setdefault(which, {"images": {}, "restarts": {}})
+                said["images"][f"{row.train_images} images of {row.train_dataset}"] = None
+                if row.restarts:
+                    said["restarts"][f"{row.restarts} (seed {row.seed})"] = None
+    notes = []
+    for (name, device), seconds in trainings.items():
+        images, restarts = about[name, device]["images"], about[name, device]["restarts"]
+        low, high = min(seconds.values()), max(seconds.values())
+        each = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+        count = "" if len(seconds) == 1 else f" in each of {len(seconds)} trainings"
+        again = f"; collapsed and started anew: {_named(restarts)}" if restarts else ""
+        notes.append(
+            f"{name}: {each} training seconds{count}, without labels, on {_named(images)}; {device}{again}."
+        )
+    return notes
+
+
+def _uncertainty(printed: list[Printed]) -> list[str]:
+    if any(p.iou_std is not None for p in printed):
+        return ["± is the standard deviation over seeds."]
+    return []
+
+
+def _near_floors(printed: list[Printed]) -> list[str]:
+    return _first(
+        f"Within a point of a floor: {p.entry.line} on {place_of(p.entry)}, IoU {p.iou:.1f}, where "
+        f"{floor.entry.method} has {floor.iou:.1f} without looking at the image."
+        for p, floor in near_floors(printed)
+    )
+
+
+def _failures(printed: list[Printed]) -> list[str]:
+    return _first(
+        f"{p.entry.line} failed on {row.failures} of {row.n_images} images of {place_of(p.entry)}: "
+        "these are scored as empty masks."
+        for p in printed
+        for row in p.rows
+        if row.failures
+    )
+
+
+def _sources(printed: list[Printed]) -> list[str]:
+    """What others measured."""
+    lines: dict[str, dict[str, None]] = {}
+    for p in printed:
+        for row in p.rows:
+            if row.source:
+                lines.setdefault(row.source, {})[p.entry.line] = None
+    return [f"Measured by {source}: {_named(names)}." for source, names in lines.items()]
+
+
+def _reasons(printed: list[Printed]) -> list[str]:
+    """Why cells were not measured, each reason once."""
+    places: dict[str, dict[str, None]] = {}
+    for p in printed:
+        if p.status != "measured" and p.reason:
+            whole = p.reason.startswith("not prepared")
+            name = DATASETS[p.entry.dataset].label if whole else p.entry.line
+            places.setdefault(p.reason, {})[name] = None
+    return _first(f"Not measured, {_named(names)}: {reason}" for reason, names in places.items())
+
+
+def _method(printed: Printed) -> str:
+    """The method, with its variant where that is not the headline."""
+    e = printed.entry
+    spec = METHODS.get(e.method)
+    return e.method if spec is None or e.variant == spec.variants[0] else f"{e.method} {e.variant}"
+
+
+def _first(notes: Iterable[str]) -> list[str]:
+    found = list(notes)
+    more = [f"... and {len(found) - NAMED} more such notes: see the CSV."] if len(found) > NAMED else []
+    return found[:NAMED] + more
+
+
+def _named(names: Iterable[str], between: str = ", ") -> str:
+    found = list(names)
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return between.join(found[:NAMED]) + more

@@ -1,0 +1,60 @@
+"""Anybody's own prepared data set, named by its folder, as a data set of the benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError, choose
+from benchmarks.registry import DATASETS, DatasetSpec, Subset
+from data_prep.reader import MANIFEST, SPLITS, open_dataset
+
+LABELS = {"train": "training images", "val": "validation images", "test": "held out"}
+
+
+def resolve_dataset(text: str, data: Path) -> str:
+    """The name of a data set that is registered, or lies in a folder: a path, or a name below `data`.
+
+    A folder is registered under its own name, trained on its split train where it has one, and scored on any
+    split. Raises BenchmarkError if there is nothing of that name, StoreError if the folder is damaged.
+    """
+    if text in DATASETS:
+        return text
+    for path in (Path(text), data / text):
+        if (path / MANIFEST).is_file():
+            return _register(path.resolve())
+    if "/" in text:
+        raise BenchmarkError(
+            f"{text} is not a prepared data set (it has no {MANIFEST}): prepare it with "
+            f"python -m data_prep folder --images DIR --masks DIR --out {text}"
+        )
+    return choose("data set", text, DATASETS)
+
+
+def resolve_test(text: str, data: Path) -> str:
+    """The same for ``name`` or ``name:split``."""
+    name, colon, split = text.rpartition(":") if ":" in text else (text, "", "")
+    return resolve_dataset(name, data) + colon + split
+
+
+def word_of(name: str) -> str:
+    """What names the data set on a command line of this machine: its name, or its folder."""
+    folder = DATASETS[name].folder.replace("{{", "{").replace("}}", "}")
+    return folder if Path(folder).is_absolute() else name
+
+
+def _register(path: Path) -> str:
+    name, folder = path.name, str(path).replace("{", "{{").replace("}", "}}")
+    if name in DATASETS:
+        if DATASETS[name].folder == folder:
+            return name
+        raise BenchmarkError(f"{path} is called like a data set of the paper: rename the folder")
+    counts = open_dataset(path).manifest.get("counts", {})
+    present = [split for split in SPLITS if counts.get(split)]
+    DATASETS[name] = DatasetSpec(
+        label=name,
+        folder=folder,
+        prepare=f"python -m data_prep folder --images DIR --masks DIR --out {folder}",
+        train="train" if "train" in present else None,
+        splits={split: Subset(split, LABELS[split]) for split in present},
+    )
+    return name

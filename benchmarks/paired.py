@@ -1,0 +1,94 @@
+"""Two methods on the same images: how far one is ahead, and how sure that is."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.collect import Printed
+from benchmarks.grid import METRICS, Grid, GridLine, Text
+from benchmarks.notes import floor_names, place_of
+from benchmarks.tables import headline
+from benchmarks.uncertainty import Interval, paired_difference
+
+REFERENCE = "DRC"
+"""Its headline variant is compared with everything else; where it is not measured, the first method is."""
+
+Difference = tuple[Printed, Printed, dict[str, Interval]]
+"""The reference, another method, and for iou and dice by how many points the reference is ahead."""
+
+
+def differences(printed: list[Printed], runs: Path) -> list[Difference]:
+    """The reference against everything that was scored on the same images and, if trained, trained on the same.
+
+    What has no scores of single images below `runs` (rows of others) is left out.
+    """
+    places: dict[tuple[str, str], list[Printed]] = {}
+    for p in printed:
+        if p.rows:
+            places.setdefault((p.entry.dataset, p.entry.split), []).append(p)
+    found = []
+    for group in places.values():
+        for one in _references(group):
+            for other in group:
+                same = other.entry.train_dataset in ("", one.entry.train_dataset)
+                if other is not one and (same or not one.entry.train_dataset):
+                    intervals = _compare(one, other, runs)
+                    found += [(one, other, intervals)] if intervals else []
+    return found
+
+
+def difference_grid(found: list[Difference]) -> Grid:
+    """``−34.9 (−37.0 to −32.9)`` for each pair."""
+    lines = [
+        GridLine(
+            (f"{one.entry.line} minus {_name(one, other)}", place_of(one.entry)),
+            "",
+            one.entry.dataset,
+            tuple(Text(_words(intervals[metric])) for metric in METRICS),
+        )
+        for one, other, intervals in found
+    ]
+    title = "Differences on the same images, in points, with the bootstrap 95 % interval over images"
+    return Grid(title, ("", "scored on", "IoU", "Dice"), tuple(lines))
+
+
+def _name(one: Printed, other: Printed) -> str:
+    """The other's line, or its column where both stand in one line."""
+    return other.entry.column if other.entry.line == one.entry.line else other.entry.line
+
+
+def _references(group: list[Printed]) -> list[Printed]:
+    ours = [p for p in group if (p.entry.method, p.entry.variant) == (REFERENCE, headline(REFERENCE))]
+    return ours or [p for p in group if p.entry.method not in floor_names()][:1]
+
+
+def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:
+    a, b = _scores(one, runs), _scores(other, runs)
+    if a is None or b is None or a[0] != b[0] or one.rows[0].data_sha256 != other.rows[0].data_sha256:
+        return {}
+    return {
+        metric: paired_difference(100 * x, 100 * y) for metric, x, y in zip(METRICS, a[1], b[1], strict=True)
+    }
+
+
+def _scores(printed: Printed, runs: Path) -> tuple[list[str], np.ndarray] | None:
+    """Images' ids and their IoU and Dice, (2, N), each the mean over seeds; None if a file is not there."""
+    ids, scores = [], []
+    for row in printed.rows:
+        try:
+            with (runs / "cells" / row.key / "scores.csv").open(newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file))
+            ids.append([line["id"] for line in lines])
+            scores.append([[float(line[metric]) for line in lines] for metric in METRICS])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+    if not ids or not ids[0] or any(found != ids[0] for found in ids):
+        return None
+    return ids[0], np.mean(np.array(scores), axis=0)
+
+
+def _words(interval: Interval) -> str:
+    return f"{interval.mean:+.1f} ({interval.low:+.1f} to {interval.high:+.1f})"

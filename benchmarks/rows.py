@@ -1,0 +1,171 @@
+"""Rows as memory: a small file for each row under results/rows, made to be committed, merged and imported.
+
+A file is named by the row's key and by a digest of its content, so that two machines never write different
+content under one name, and the same row arriving twice is one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from benchmarks.cells import Cell, Row, parse_row, read_row
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import reason, usable_folder, write_atomic
+from benchmarks.registry import PRESETS
+
+AGREE = 0.001
+"""Rows of one key agree if IoU and Dice differ by no more: a tenth of a point, as tables print them."""
+
+
+@dataclass
+class Stored:
+    """What is known of cells: their rows, their errors, and what had to be set aside."""
+
+    rows: dict[Cell, Row] = field(default_factory=dict)
+    errors: dict[Cell, str] = field(default_factory=dict)
+    """The last line of each failed cell's error."""
+    faults: list[str] = field(default_factory=list)
+    """A sentence for each row that was set aside."""
+    duplicates: int = 0
+    """Rows that say the same as another one of the same key."""
+
+
+def file_name(row: Row) -> str:
+    """Key and digest; whose row it is makes no difference."""
+    text = json.dumps({**row.to_json(), "source": ""}, sort_keys=True)
+    return f"{row.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+
+
+def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path) -> None:
+    """Write each row that is not there yet, and remove those that were replaced.
+
+    Rows of a budget whose figures mean nothing are not kept. Raises BenchmarkError if the folder refuses.
+    """
+    usable_folder(folder, "rows")
+    present = {path.name for path in folder.glob("*.json")}
+    try:
+        for row in rows:
+            budget = PRESETS.get(row.preset)
+            if (budget is None or budget.keeps_rows) and (name := file_name(row)) not in present:
+                write_atomic(folder / name, json.dumps(row.to_json()) + "\n")
+        for row in replaced:
+            if file_name(row) in present:
+                (folder / file_name(row)).unlink(missing_ok=True)
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write rows to {folder}: {reason(error)}; choose another folder"
+        ) from error
+
+
+def read_lines(path: Path) -> tuple[list[Row], list[str]]:
+    """The rows of a file, one a line or a single one over several lines, and a sentence for each faulty line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        return [], [f"{path} cannot be read: {error}"]
+    if path.suffix == ".json":
+        parts = [(str(path), text)]
+    else:
+        lines = enumerate(text.splitlines(), 1)
+        parts = [(f"{path} line {number}", line) for number, line in lines if line.strip()]
+    rows, faults = [], []
+    for place, part in parts:
+        try:
+            rows.append(parse_row(part, place))
+        except BenchmarkError as error:
+            faults.append(str(error))
+    return rows, faults
+
+
+def read_kept(folder: Path) -> tuple[list[Row], list[str]]:
+    """Every row under results/rows, and a sentence for each faulty one."""
+    rows: list[Row] = []
+    faults: list[str] = []
+    for path in sorted(folder.glob("*.json*")):
+        found, wrong = read_lines(path)
+        rows += found
+        faults += wrong
+    return rows, faults
+
+
+def merge(own: list[Row], kept: list[Row], stored: Stored) -> None:
+    """One row for each cell, into `stored`.
+
+    A row measured here (`own`) goes before a kept one, a later one before an earlier one. Kept rows of one key
+    that disagree are all set aside; one that disagrees with a row measured here is set aside alone.
+    """
+    mine = {row.key: row for row in own}
+    names = {file_name(row) for row in own}
+    groups: dict[str, list[Row]] = {}
+    for row in kept:
+        if file_name(row) not in names:
+            groups.setdefault(row.key, []).append(row)
+    for key, rows in groups.items():
+        known = mine.get(key)
+        odd = [row for row in rows if not _agree(row, known or rows[0])]
+        if odd:
+            stored.faults.append(_disagreement([known or rows[0], *odd], known is not None))
+        if known is None and not odd:
+            _take(rows[0], stored.rows)
+        stored.duplicates += len(rows) - len(odd) - (known is None)
+    measured: dict[Cell, Row] = {}
+    for row in own:
+        _take(row, measured)
+    stored.rows |= measured
+
+
+def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, int, list[str]]:
+    """Take a colleague's rows into results/rows, marked as theirs.
+
+    Returns how many were new, how many were there already, and a sentence for each faulty one.
+    """
+    usable_folder(folder, "rows")
+    present = {path.name for path in folder.glob("*.json")}
+    new, known, faults = 0, 0, []
+    for path in files:
+        rows, wrong = read_lines(path)
+        faults += wrong
+        if not rows and not wrong:
+            faults.append(f"{path} holds no row")
+        for row in rows:
+            name = file_name(row)
+            known, new = known + (name in present), new + (name not in present)
+            if name not in present:
+                marked = replace(row, source=row.source or source)
+                write_atomic(folder / name, json.dumps(marked.to_json()) + "\n")
+                present.add(name)
+    return new, known, faults
+
+
+def read_replaced(runs: Path) -> list[Row]:
+    """Rows that --force moved away."""
+    found = []
+    for path in (runs / "replaced").glob("cells-*/row.json"):
+        try:
+            found.append(read_row(path))
+        except BenchmarkError:
+            continue
+    return found
+
+
+def _take(row: Row, rows: dict[Cell, Row]) -> None:
+    cell = row.cell
+    if cell not in rows or rows[cell].finished < row.finished:
+        rows[cell] = row
+
+
+def _agree(one: Row, other: Row) -> bool:
+    return abs(one.iou - other.iou) <= AGREE and abs(one.dice - other.dice) <= AGREE
+
+
+def _disagreement(rows: list[Row], measured_here: bool) -> str:
+    said = [f"{100 * row.iou:.1f} ({row.source or 'unmarked'}, {row.finished}, {row.device})" for row in rows]
+    kept = "the first was measured here and is printed" if measured_here else "none is printed"
+    return (
+        f"rows disagree on the IoU of {rows[0].cell} (key {rows[0].key}): {'; '.join(said)}: {kept}; "
+        f"remove the files {rows[0].key}-*.json that are wrong"
+    )

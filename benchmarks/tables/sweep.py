@@ -1,0 +1,66 @@
+"""A table of anybody's own: methods and variants in lines, what they are scored on in columns."""
+
+from __future__ import annotations
+
+from benchmarks.errors import BenchmarkError, choose
+from benchmarks.registry import DATASETS, METHODS
+from benchmarks.tables import Column, Entry, Line, Table
+
+
+def sweep_table(
+    name: str, methods: list[str], variants: list[str], train: list[str], tests: list[str]
+) -> Table:
+    """Every method and variant, trained on each of `train`, scored on each of `tests`.
+
+    Tests are names of data sets, each scored on its held-out images if it has some, or ``name:split``. Without
+    `train` a method is trained on each test set itself. Without `variants` a method's headline variant is run,
+    with ``all`` every one. Raises BenchmarkError for names that are not there.
+    """
+    places = [_place(test) for test in tests]
+    columns = {place: _column(*place) for place in places}
+    lines, entries = [], []
+    for method, variant in _chosen(methods, variants):
+        spec = METHODS[method]
+        for origin in (train or [""]) if spec.trained else [""]:
+            line = _line(method, variant, origin)
+            lines.append(line)
+            for (dataset, split), column in columns.items():
+                source = origin or (dataset if spec.trained else "")
+                entries.append(Entry(line.label, column.label, method, variant, source, dataset, split))
+    return Table(
+        number=name,
+        title=f"Sweep {name}" if name != "sweep" else "Sweep",
+        lines=tuple(dict.fromkeys(lines)),
+        columns=tuple(columns.values()),
+        entries=tuple(dict.fromkeys(entries)),
+        keys=("variant", "train_dataset"),
+    )
+
+
+def _chosen(methods: list[str], variants: list[str]) -> list[tuple[str, str]]:
+    """Methods with those of the variants that they have."""
+    if not variants:
+        return [(method, METHODS[method].variants[0]) for method in methods]
+    known = dict.fromkeys(v for method in methods for v in METHODS[method].variants)
+    wanted = list(known) if variants == ["all"] else [choose("variant", v, known) for v in variants]
+    return [(method, v) for method in methods for v in wanted if v in METHODS[method].variants]
+
+
+def _place(test: str) -> tuple[str, str]:
+    name, _, split = test.rpartition(":") if ":" in test else (test, "", "")
+    splits = DATASETS[name].splits
+    if split and split not in splits:
+        raise BenchmarkError(f"{name} has no split {split!r}; choose from: {', '.join(splits)}")
+    return name, split or ("test" if "test" in splits else next(iter(splits)))
+
+
+def _column(dataset: str, split: str) -> Column:
+    spec = DATASETS[dataset]
+    return Column(f"{spec.label}, {spec.splits[split].label}")
+
+
+def _line(method: str, variant: str, origin: str) -> Line:
+    spec = METHODS[method]
+    named = method if variant == spec.variants[0] else f"{method} {variant}"
+    label = f"{named} ← {origin}" if origin else named
+    return Line(label, section="floors" if spec.floor else "methods")
