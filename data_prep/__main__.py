@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from data_prep import cli_look, cli_make, cli_pseudo
+from data_prep import cli_look, cli_make, cli_pseudo, cli_speed
 from data_prep.cli import Group
 
 
@@ -28,6 +28,7 @@ for command in (
     cli_look.info_command,
     cli_look.preview_command,
     cli_look.status_command,
+    cli_speed.speed_command,
 ):
     main.add_command(command)
 

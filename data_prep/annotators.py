@@ -6,8 +6,7 @@ Neither package is needed by anything else here; each is imported when it is ask
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -16,8 +15,8 @@ from tqdm import tqdm
 
 from data_prep.annotations import AnnotationFile, Instance
 from data_prep.errors import DataPrepError, SourceError, one_line
+from data_prep.parallel import batched
 
-Key = TypeVar("Key")
 CONFIG = "COCO-InstanceSegmentation/mask_rcnn_R_101_FPN_3x.yaml"
 MIN_SCORE = 0.3
 """Instances below this score are not kept at all; the rules of selection choose among the rest."""
@@ -250,10 +249,3 @@ def annotate(
                     raise SourceError(f"The annotator gave {id} a mask of another size than the image.")
                 file.append(id, (image.shape[0], image.shape[1]), instances)
             bar.update(len(group))
-
-
-def batched(items: Iterable[Key], size: int) -> Iterator[list[Key]]:
-    """Groups of `size` items, the last one shorter."""
-    stream = iter(items)
-    while group := list(islice(stream, size)):
-        yield group

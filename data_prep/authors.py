@@ -121,10 +121,9 @@ def make_item(item: Item, size: int) -> Sample:
     """Read one pair and resize it if need be. Raises ItemError naming the file at fault."""
     image, mask = read_picture(item.image, "RGB"), read_picture(item.mask, "L")
     check_same_size(image.size, mask.size, item.image, item.mask)
-    labels = (np.asarray(mask) > 127).astype(np.uint8)
     return Sample(
         resize_image(image, None, size),
-        resize_labels(labels, None, size),
+        (resize_labels(mask, None, size) > 127).astype(np.uint8),
         id=item.id,
         split=item.split,
         source=item.image.name,

@@ -151,7 +151,7 @@ def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:
     x, y, w, h = bird.box
     return Sample(
         resize_image(image, crop, size),
-        (resize_labels(np.asarray(mask), crop, size) > 127).astype(np.uint8),
+        (resize_labels(mask, crop, size) > 127).astype(np.uint8),
         id=bird.id,
         split=bird.split,
         source=bird.name,

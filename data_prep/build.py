@@ -79,12 +79,13 @@ def write_samples(
     faults: Sequence[Fault] = (),
     total: int | None = None,
     progress: bool = True,
+    group: int = 8,
 ) -> None:
     """Run `make` on every item with threads and write the samples in the items' order.
 
     `faults` are items that were left out before; the manifest lists them first. An ItemError from `make` stops
     the work, or, with `options.keep_going`, leaves its item out and in that list. Without `progress` no bar is
-    shown, whatever the options say.
+    shown, whatever the options say. A thread takes `group` items at a time.
     """
 
     for fault in faults:
@@ -97,7 +98,7 @@ def write_samples(
             return item, None, error
 
     shown = progress and options.progress
-    made = ordered_map(attempt, items, workers=options.workers)
+    made = ordered_map(attempt, items, workers=options.workers, group=group, ahead=2)
     for item, sample, error in tqdm(
         made, total=total, desc=writer.path.name, unit="image", disable=not shown
     ):

@@ -148,6 +148,7 @@ def prepare(
             name=lambda scene: scene.name,
             options=options,
             progress=False,
+            group=1,  # a record is 3 MB
         )
     assert writer.dataset is not None
     return writer.dataset

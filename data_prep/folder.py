@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from data_prep.archives import Scratch
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
@@ -216,7 +217,7 @@ def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
     crop = find_crop(pair, labels, config)
     return Sample(
         resize_image(image, crop, size),
-        resize_labels(labels, crop, size),
+        resize_labels(Image.fromarray(labels), crop, size),
         id=pair.stem,
         split=pair.split,
         source=pair.image.name,

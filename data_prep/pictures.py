@@ -65,10 +65,9 @@ def resize_image(image: Image.Image, crop: Crop | None, size: int) -> np.ndarray
     return np.asarray(inside.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def resize_labels(labels: np.ndarray, crop: Crop | None, size: int) -> np.ndarray:
-    """Crop a label map (H,W) uint8 and resize it by nearest neighbour: (size, size) uint8."""
-    picture = Image.fromarray(labels)
-    return np.asarray(picture.resize((size, size), Image.Resampling.NEAREST, box=crop))
+def resize_labels(labels: Image.Image, crop: Crop | None, size: int) -> np.ndarray:
+    """Crop a label map (mode L) and resize it by nearest neighbour: (size, size) uint8."""
+    return np.asarray(labels.resize((size, size), Image.Resampling.NEAREST, box=crop))
 
 
 def check_same_size(image: tuple[int, int], mask: tuple[int, int], image_file: Path, mask_file: Path) -> None:

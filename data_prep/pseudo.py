@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from data_prep.annotations import AnnotationFile, Instance
@@ -187,7 +188,7 @@ def _make(one: Kept, instance: Instance, size: int) -> Sample:
     x, y, w, h = one.item.box
     return Sample(
         resize_image(image, one.crop, size),
-        resize_labels(instance.mask.astype(np.uint8), one.crop, size),
+        resize_labels(Image.fromarray(instance.mask.astype(np.uint8)), one.crop, size),
         id=one.item.name,
         split=one.item.split,
         source=one.item.name,

@@ -284,7 +284,7 @@ def generate(
         force=force,
     )
     with writer:
-        made = ordered_map(make, plan, workers=workers, ahead=64)
+        made = ordered_map(make, plan, workers=workers, group=16)
         bar = tqdm(made, total=len(plan), desc=config.name, unit="image", disable=not progress)
         for (split, number), (scene, image, mask) in zip(plan, bar, strict=True):
             writer.add(

@@ -59,7 +59,7 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 def test_labels_are_never_mixed() -> None:
     labels = np.random.default_rng(0).choice(np.array([0, 7, 200], np.uint8), (90, 70))
-    assert set(np.unique(resize_labels(labels, (3, 5, 60, 80), 32))) <= {0, 7, 200}
+    assert set(np.unique(resize_labels(Image.fromarray(labels), (3, 5, 60, 80), 32))) <= {0, 7, 200}
 
 
 def test_centre_square() -> None:
