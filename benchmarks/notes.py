@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from benchmarks.collect import Printed
 from benchmarks.registry import DATASETS, METHODS, PRESETS
-from benchmarks.tables import Entry, Table
+from benchmarks.tables import Entry, Table, headline
 
 NAMED = 12
 """So many places are named in a note; of more, the number is said."""
@@ -38,6 +38,13 @@ def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
     shown = "".join([*(line.marks for line in table.lines), *(c.marks for c in table.columns)])
     notes += [f"{mark} {text}" for mark, text in table.footnotes.items() if mark in shown]
     return notes + _reasons(printed)
+
+
+def name_of(printed: Printed) -> str:
+    """The method; its variant where that is not the headline; its training set where another one is scored."""
+    e = printed.entry
+    origin = f" trained on {e.train_dataset}" if e.train_dataset not in ("", e.dataset) else ""
+    return _variant(printed) + origin
 
 
 def place_of(entry: Entry) -> str:
@@ -86,7 +93,7 @@ def _protocols(printed: list[Printed]) -> list[str]:
     methods: dict[str, dict[str, None]] = {}
     for p in printed:
         for row in p.rows:
-            methods.setdefault(row.protocol, {})[_method(p)] = None
+            methods.setdefault(row.protocol, {})[_variant(p)] = None
     return [
         f"Protocol of {_named(lines)}: {', '.join(SAID.get(part, part) for part in protocol.split(', '))}."
         for protocol, lines in methods.items()
@@ -100,7 +107,7 @@ def _costs(printed: list[Printed]) -> list[str]:
     for p in printed:
         for row in p.rows:
             if row.train_dataset:
-                which = (_method(p), row.device)
+                which = (_variant(p), row.device)
                 trainings.setdefault(which, {})[row.train_dataset, row.seed] = row.train_seconds
                 said = about.setdefault(which, {"images": {}, "restarts": {}})
                 said["images"][f"{row.train_images} images of {row.train_dataset}"] = None
@@ -127,7 +134,7 @@ def _uncertainty(printed: list[Printed]) -> list[str]:
 
 def _near_floors(printed: list[Printed]) -> list[str]:
     return _first(
-        f"Within a point of a floor: {p.entry.line} on {place_of(p.entry)}, IoU {p.iou:.1f}, where "
+        f"Within a point of a floor: {name_of(p)} on {place_of(p.entry)}, IoU {p.iou:.1f}, where "
         f"{floor.entry.method} has {floor.iou:.1f} without looking at the image."
         for p, floor in near_floors(printed)
     )
@@ -135,7 +142,7 @@ def _near_floors(printed: list[Printed]) -> list[str]:
 
 def _failures(printed: list[Printed]) -> list[str]:
     return _first(
-        f"{p.entry.line} failed on {row.failures} of {row.n_images} images of {place_of(p.entry)}: "
+        f"{name_of(p)} failed on {row.failures} of {row.n_images} images of {place_of(p.entry)}: "
         "these are scored as empty masks."
         for p in printed
         for row in p.rows
@@ -164,11 +171,9 @@ def _reasons(printed: list[Printed]) -> list[str]:
     return _first(f"Not measured, {_named(names)}: {reason}" for reason, names in places.items())
 
 
-def _method(printed: Printed) -> str:
-    """The method, with its variant where that is not the headline."""
+def _variant(printed: Printed) -> str:
     e = printed.entry
-    spec = METHODS.get(e.method)
-    return e.method if spec is None or e.variant == spec.variants[0] else f"{e.method} {e.variant}"
+    return e.method if e.variant == headline(e.method) else f"{e.method} {e.variant}"
 
 
 def _first(notes: Iterable[str]) -> list[str]:

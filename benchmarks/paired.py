@@ -9,8 +9,8 @@ import numpy as np
 
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Grid, GridLine, Text
-from benchmarks.notes import floor_names, place_of
-from benchmarks.tables import headline
+from benchmarks.notes import floor_names, name_of, place_of
+from benchmarks.tables import Entry, headline
 from benchmarks.uncertainty import Interval, paired_difference
 
 REFERENCE = "DRC"
@@ -21,20 +21,20 @@ Difference = tuple[Printed, Printed, dict[str, Interval]]
 
 
 def differences(printed: list[Printed], runs: Path) -> list[Difference]:
-    """The reference against everything that was scored on the same images and, if trained, trained on the same.
+    """The reference against what was scored on the same images and trained on the same, or not trained.
 
-    What has no scores of single images below `runs` (rows of others) is left out.
+    What is not trained is compared with the reference that was trained on the scored data set itself. Floors,
+    and what has no scores of single images below `runs` (rows of others), are left out.
     """
     places: dict[tuple[str, str], list[Printed]] = {}
     for p in printed:
-        if p.rows:
+        if p.rows and p.entry.method not in floor_names():
             places.setdefault((p.entry.dataset, p.entry.split), []).append(p)
     found = []
     for group in places.values():
         for one in _references(group):
             for other in group:
-                same = other.entry.train_dataset in ("", one.entry.train_dataset)
-                if other is not one and (same or not one.entry.train_dataset):
+                if other is not one and _comparable(one.entry, other.entry):
                     intervals = _compare(one, other, runs)
                     found += [(one, other, intervals)] if intervals else []
     return found
@@ -44,7 +44,7 @@ def difference_grid(found: list[Difference]) -> Grid:
     """``−34.9 (−37.0 to −32.9)`` for each pair."""
     lines = [
         GridLine(
-            (f"{one.entry.line} minus {_name(one, other)}", place_of(one.entry)),
+            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry)),
             "",
             one.entry.dataset,
             tuple(Text(_words(intervals[metric])) for metric in METRICS),
@@ -55,14 +55,15 @@ def difference_grid(found: list[Difference]) -> Grid:
     return Grid(title, ("", "scored on", "IoU", "Dice"), tuple(lines))
 
 
-def _name(one: Printed, other: Printed) -> str:
-    """The other's line, or its column where both stand in one line."""
-    return other.entry.column if other.entry.line == one.entry.line else other.entry.line
+def _comparable(one: Entry, other: Entry) -> bool:
+    if other.train_dataset:
+        return other.train_dataset == one.train_dataset
+    return one.train_dataset in ("", one.dataset)
 
 
 def _references(group: list[Printed]) -> list[Printed]:
     ours = [p for p in group if (p.entry.method, p.entry.variant) == (REFERENCE, headline(REFERENCE))]
-    return ours or [p for p in group if p.entry.method not in floor_names()][:1]
+    return ours or group[:1]
 
 
 def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:

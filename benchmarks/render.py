@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Grid, Layout, Text, strategies_of
+from benchmarks.notes import name_of
 from benchmarks.tables import Table
 from benchmarks.uncertainty import Interval
 
@@ -75,7 +76,7 @@ def paired_csv(differences: list[tuple[Printed, Printed, dict[str, Interval]]]) 
     """Differences of two methods on the same images, in points, with their 95 % intervals."""
     found: list[dict[str, Any]] = []
     for one, other, intervals in differences:
-        names = {"method": one.entry.line, "other": other.entry.line}
+        names = {"method": name_of(one), "other": name_of(other)}
         names |= {"dataset": one.entry.dataset, "split": one.entry.split}
         record: dict[str, Any] = {**names, "n_images": one.rows[0].n_images}
         for metric, found_interval in intervals.items():
