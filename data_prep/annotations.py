@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_prep.errors import SourceError, one_line
+from data_prep.target import SoleWriter
 
 FORMAT = "drc-annotations"
 VERSION = 1
@@ -71,7 +72,7 @@ class AnnotationFile:
     """Annotations on disk; use as a context manager.
 
     Opening reads the ids that are done; a last line that was cut off is dropped. Raises SourceError if the
-    file is no annotation file or was made with other settings.
+    file is no annotation file or was made with other settings, StoreError if another process writes it.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
@@ -79,13 +80,16 @@ class AnnotationFile:
         self._head = {"format": FORMAT, "version": VERSION, "annotator": settings}
         self._offsets: dict[str, int] = {}
         self._stream: BinaryIO | None = None
+        self._sole_writer: SoleWriter | None = None
 
     def __enter__(self) -> AnnotationFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._sole_writer = SoleWriter(self.path)
             self._stream = self.path.open("r+b" if self.path.exists() else "w+b")
             self._index(self._stream)
         except OSError as error:
+            self.__exit__()
             raise SourceError(
                 f"{self.path} cannot be opened for writing ({one_line(error)}); choose another --annotations."
             ) from error
@@ -97,6 +101,9 @@ class AnnotationFile:
     def __exit__(self, *exc: object) -> None:
         if self._stream is not None:
             self._stream.close()
+        if self._sole_writer is not None:
+            self._sole_writer.release()
+            self._sole_writer = None
 
     def __contains__(self, id: str) -> bool:
         return id in self._offsets

@@ -1,10 +1,13 @@
-"""Whether a data set may be written to a folder; nobody else's files are ever in danger."""
+"""Whether something may be written to a place: nobody else's files are in danger, and one process writes."""
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from data_prep.errors import one_line
 from data_prep.reader import FORMAT, MANIFEST, MEMBERS, StoreError
@@ -38,6 +41,30 @@ def check_target(path: Path, *, force: bool) -> None:
         raise StoreError(
             f"{path} holds {strangers[0]} beside a prepared data set; move it away before replacing the set."
         )
+
+
+class SoleWriter:
+    """Holds a path that is to be written, file or folder, against other processes until it is released.
+
+    The lock is a hidden file beside the path, and ends with the process that holds it, however that ends.
+    Raises StoreError if another process holds the path, and OSError if the disk refuses.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.with_name(f".{path.name}.lock")
+        self._lock = FileLock(self._file)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout as error:
+            raise StoreError(
+                f"{path} is being written by another process; wait until that is done, or choose another place."
+            ) from error
+
+    def release(self) -> None:
+        """Let others write, and leave no trace."""
+        with suppress(OSError):  # Windows removes it itself on release
+            self._file.unlink()
+        self._lock.release()
 
 
 def _standing(path: Path) -> tuple[str | None, set[str]]:

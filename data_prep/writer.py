@@ -32,7 +32,7 @@ from data_prep.reader import (
     open_dataset,
     sha256_of,
 )
-from data_prep.target import check_target
+from data_prep.target import SoleWriter, check_target
 
 log = logging.getLogger(__name__)
 HEADER_BYTES = 128
@@ -44,6 +44,7 @@ class DatasetWriter:
 
     Leaving the block completes the data set; leaving it through an exception, Ctrl-C included, removes what
     was written, so a half-made data set never stands at `path`. After it, `dataset` is the opened result.
+    Inside it, a second writer of the same path is refused.
 
     path: folder to make; it may exist only if it is empty or, with `force`, if it holds a prepared data set.
     name: the data set's own name, variant included. size: (height, width) in pixels.
@@ -81,6 +82,7 @@ class DatasetWriter:
             "command": command,
         }
         self._partial = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
+        self._sole_writer: SoleWriter | None = None
         self._counts: Counter[str] = Counter()
         self._columns: list[str] = []
         self._attached: list[str] = []
@@ -97,6 +99,8 @@ class DatasetWriter:
 
     def _start(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._sole_writer = SoleWriter(self.path)
+        check_target(self.path, force=self.force)  # another process may have completed it meanwhile
         self._check_space()
         self._warn_of_leftovers()
         shutil.rmtree(self._partial, ignore_errors=True)
@@ -159,6 +163,9 @@ class DatasetWriter:
     def _clean_up(self) -> None:
         self._close()
         shutil.rmtree(self._partial, ignore_errors=True)
+        if self._sole_writer is not None:
+            self._sole_writer.release()
+            self._sole_writer = None
 
     def _complete(self) -> None:
         if not len(self):

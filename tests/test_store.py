@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -297,6 +299,41 @@ def test_unwritable_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         new_writer(tmp_path / "set"),
     ):
         pytest.fail("the block must not be entered")
+
+
+def test_two_processes_cannot_write_one_data_set(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "data_prep",
+        "tm-dsprites",
+        "--out",
+        str(tmp_path / "set"),
+        "--count",
+        "4",
+    ]
+    root = Path(__file__).parents[1]
+    with new_writer(tmp_path / "set") as writer:
+        fill(writer)
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "set is being written by another process; wait until that is done" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert len(open_dataset(tmp_path / "set", verify=True)) == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from data_prep.store import DatasetWriter; "
+        "DatasetWriter(sys.argv[1], name='toy', size=(8, 8), settings={}).__enter__(); os._exit(9)"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "set")], cwd=root, check=False)
+    assert done.returncode == 9
+    with new_writer(tmp_path / "set") as writer:
+        fill(writer)
+    open_dataset(tmp_path / "set", verify=True)
 
 
 def test_empty_data_set_is_refused(tmp_path: Path) -> None:
