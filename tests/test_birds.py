@@ -200,20 +200,6 @@ def test_content_does_not_depend_on_workers(cub: Path, tmp_path: Path) -> None:
     assert one.sha256 == prepare(cub).sha256
 
 
-def test_real_birds_go_through(shared: Path, tmp_path: Path) -> None:
-    data = shared / "data"
-    dataset = birds.prepare(
-        data / "cub_images/CUB_200_2011",
-        data / "cub_images/segmentations_isnet",
-        tmp_path / "birds",
-        options=QUIET,
-        split_file=data / "cub_metadata_full/redo/train_val_test_split.txt",
-        name="birds-340-pseudo",
-    )
-    assert dataset.manifest["counts"] == {"train": 264, "val": 29, "test": 47}
-    assert (dataset.masks[:] > 0).mean() == pytest.approx(0.207, abs=0.005)
-
-
 def test_redos_split_in_full(shared: Path) -> None:
     meta = shared / "data/cub_metadata_full"
     ids = [line.split()[0] for line in (meta / "CUB_200_2011/images.txt").read_text().splitlines()]

@@ -223,28 +223,3 @@ def test_two_images_of_one_name(pairs: Path) -> None:
 def test_settings_out_of_range(bad: dict[str, object], message: str) -> None:
     with pytest.raises(DataPrepError, match=message):
         folder.FolderConfig(**bad)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "config", "count", "share"),
-    [
-        ("ecssd/images", "ecssd/ground_truth_mask", {}, 334, 0.23),
-        (
-            "oxford_iiit_pet/images",
-            "oxford_iiit_pet/annotations/trimaps",
-            {"mask_kind": "labels", "foreground": (1,), "crop": "centre"},
-            240,
-            0.37,
-        ),
-        ("coco_mval/img", "coco_mval/gt", {"crop": "box"}, 39, 0.28),
-    ],
-)
-def test_real_masks_go_through(
-    shared: Path, tmp_path: Path, images: str, masks: str, config: dict[str, object], count: int, share: float
-) -> None:
-    data = shared / "data"
-    settings = folder.FolderConfig(**config)  # type: ignore[arg-type]
-    dataset = folder.prepare(data / images, data / masks, tmp_path / "set", settings, QUIET)
-    assert len(dataset) == count
-    assert dataset.manifest["skipped"] == []
-    assert (dataset.masks[:] > 0).mean() == pytest.approx(share, abs=0.05)

@@ -1,0 +1,101 @@
+"""Annotations on disk: nothing that was found is lost, and nothing damaged is believed."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_prep.annotations import AnnotationFile, Instance, decode, encode
+from data_prep.errors import SourceError
+from data_prep.store import StoreError
+
+
+def test_masks_survive_the_disk() -> None:
+    rng = np.random.default_rng(0)
+    for mask in (
+        rng.random((13, 17)) > 0.5,
+        np.zeros((5, 4), bool),
+        np.ones((5, 4), bool),
+        np.eye(7, dtype=bool),
+    ):
+        again = decode(encode(Instance("dog", 0.5, mask)), *mask.shape)
+        np.testing.assert_array_equal(again.mask, mask)
+        assert (again.category, again.score) == ("dog", 0.5)
+
+
+def test_file_goes_on_after_a_cut_line(tmp_path: Path) -> None:
+    path, mask = tmp_path / "a.jsonl", np.eye(4, dtype=bool)
+    with AnnotationFile(path, {"model": "m"}) as file:
+        file.append("one", (4, 4), [Instance("dog", 0.9, mask)])
+        file.append("two", (4, 4), [])
+    path.write_bytes(path.read_bytes()[:-5])
+    with AnnotationFile(path, {"model": "m"}) as file:
+        assert "one" in file
+        assert "two" not in file
+        file.append("two", (4, 4), [])
+    with AnnotationFile(path, {"model": "m"}) as file:
+        size, instances = file.read("one")
+        assert (size, len(instances), len(file)) == ((4, 4), 1, 2)
+        np.testing.assert_array_equal(instances[0].mask, mask)
+
+
+def test_file_of_other_settings_or_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with AnnotationFile(path, {"model": "m"}) as file:
+        file.append("one", (4, 4), [])
+    with pytest.raises(SourceError, match="made with other settings"):
+        AnnotationFile(path, {"model": "n"}).__enter__()
+    path.write_text('{"format": "letters"}\n')
+    with pytest.raises(SourceError, match="not a file of annotations"):
+        AnnotationFile(path, {}).__enter__()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match="cannot be opened for writing"):
+        AnnotationFile(tmp_path / "file" / "a", {}).__enter__()
+
+
+def test_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with AnnotationFile(path, {}) as file:
+        file.append("one", (4, 4), [Instance("dog", 0.9, np.eye(4, dtype=bool))])
+    text = path.read_text()
+    path.write_text(text.replace('"runs": [0, 1,', '"runs": [0, 3,'))
+    with AnnotationFile(path, {}) as file, pytest.raises(SourceError, match="annotation of one is damaged"):
+        file.read("one")
+    path.write_text(text.replace('"id"', "id"))
+    with pytest.raises(SourceError, match="line 2 is damaged"):
+        AnnotationFile(path, {}).__enter__()
+
+
+def test_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
+    class Full:
+        def __init__(self, stream: Any) -> None:
+            self.stream = stream
+
+        def write(self, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.stream, name)
+
+    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+        file.append("one", (4, 4), [])
+        file._stream = Full(file._stream)  # type: ignore[assignment]
+        with pytest.raises(SourceError, match=r"No space left on device.*run the same command again"):
+            file.append("two", (4, 4), [])
+    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+        assert "one" in file
+        assert len(file) == 1
+
+
+def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
+    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+        with pytest.raises(StoreError, match=r"a\.jsonl is being written by another process"):
+            AnnotationFile(tmp_path / "a.jsonl", {}).__enter__()
+        file.append("one", (4, 4), [])
+    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+        assert len(file) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]

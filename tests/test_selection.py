@@ -1,0 +1,66 @@
+"""Which annotated images are kept: every rule drops what it says, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from data_prep import selection
+from data_prep.annotations import Instance
+from data_prep.errors import DataPrepError
+from data_prep.selection import REASONS, SelectionRules
+
+DOG = SelectionRules(categories=("dog",))
+
+
+def dog(rows: slice, columns: slice, score: float = 0.95, category: str = "dog") -> Instance:
+    mask = np.zeros((100, 100), bool)
+    mask[rows, columns] = True
+    return Instance(category, score, mask)
+
+
+CLEAR = dog(slice(30, 70), slice(30, 70))
+BOX = (30.0, 30.0, 40.0, 40.0)
+
+
+@pytest.mark.parametrize(
+    ("instances", "box", "reason"),
+    [
+        ([CLEAR], BOX, ""),
+        ([dog(slice(0, 9), slice(0, 9), 0.4), CLEAR], BOX, ""),
+        ([CLEAR, dog(slice(0, 90), slice(0, 90), 0.99, "sofa")], BOX, ""),
+        ([], BOX, REASONS[0]),
+        ([dog(slice(30, 70), slice(30, 70), category="cat")], BOX, REASONS[0]),
+        ([dog(slice(30, 70), slice(30, 70), 0.7)], BOX, REASONS[1]),
+        ([CLEAR, dog(slice(0, 9), slice(0, 9), 0.6)], BOX, REASONS[2]),
+        ([CLEAR], (0.0, 0.0, 40.0, 40.0), REASONS[3]),
+        ([dog(slice(48, 52), slice(30, 70))], (30.0, 48.0, 40.0, 4.0), REASONS[4]),
+        ([dog(slice(5, 95), slice(5, 95))], (5.0, 5.0, 90.0, 90.0), REASONS[5]),
+        ([dog(slice(0, 70), slice(0, 100))], (0.0, 0.0, 100.0, 70.0), REASONS[6]),
+    ],
+)
+def test_each_rule_drops_its_own(instances: list[Instance], box: tuple[float, ...], reason: str) -> None:
+    crop = (0, 0, 100, 100) if reason in REASONS[5:] else (20, 20, 80, 80)
+    chosen, why = selection.select(instances, box, crop, DOG)  # type: ignore[arg-type]
+    assert why == reason
+    assert (chosen is None) == bool(reason)
+
+
+def test_rules_are_settings() -> None:
+    rules = selection.override(DOG, ["min_score=0.5", "max_instances=3"])
+    assert (rules.min_score, rules.max_instances, rules.max_area) == (0.5, 3, DOG.max_area)
+    for bad, message in [
+        ("beauty=1", "no rule 'beauty'; choose from min_score"),
+        ("min_score=high", "has no number"),
+        ("min_score=2", "choose 0 to 1"),
+        ("max_instances=0", "choose 1 or more"),
+    ]:
+        with pytest.raises(DataPrepError, match=message):
+            selection.override(DOG, [bad])
+
+
+def test_box_overlap() -> None:
+    assert selection.box_iou((0, 0, 2, 2), (0, 0, 2, 2)) == 1
+    assert selection.box_iou((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3)
+    assert selection.box_iou((0, 0, 2, 2), (5, 5, 2, 2)) == 0
+    assert selection.box_iou((0, 0, 0, 0), (5, 5, 0, 0)) == 0
