@@ -6,11 +6,10 @@ followed each other.
 
 from __future__ import annotations
 
-import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,21 +29,42 @@ VALUES = {IMAGE: 240 * 320 * 3, MASK: 11 * 240 * 320}
 """Features of a CLEVR record that are decoded, and how many one-byte values each has."""
 
 
+class Lap:
+    """A stopwatch: context manager around the work; afterwards what it took in seconds."""
+
+    seconds = 0.0
+    processor = 0.0
+    """Seconds of processor time, all threads together."""
+
+    def __enter__(self) -> Lap:
+        self._started = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.seconds = time.perf_counter() - self._started[0]
+        self.processor = time.process_time() - self._started[1]
+
+
 @dataclass(frozen=True)
 class Turn:
-    """Seconds the same work took here and by the yardstick, one after the other."""
+    """What the same work took here and by the yardstick, one after the other."""
 
-    ours: float
-    yardstick: float
+    ours: Lap
+    yardstick: Lap
 
     @property
     def ratio(self) -> float:
         """How many times faster ours was."""
-        return self.yardstick / self.ours
+        return self.yardstick.seconds / self.ours.seconds
+
+    @property
+    def disturbance(self) -> float:
+        """Share of the yardstick's time, 0 to 1, that it waited: one thread at work waits for other programs."""
+        return max(0.0, 1 - self.yardstick.processor / self.yardstick.seconds)
 
 
-def take_turns(ours: Callable[[], float], yardstick: Callable[[], float], rounds: int) -> Iterator[Turn]:
-    """Run both `rounds` times, by turns first; each returns the seconds it took.
+def take_turns(ours: Callable[[], Lap], yardstick: Callable[[], Lap], rounds: int) -> Iterator[Turn]:
+    """Run both `rounds` times, by turns first.
 
     A run of each before that is not counted: it fills the file cache.
     """
@@ -108,15 +128,15 @@ def birds_turns(
     plain, prepared = work / "plain", work / "prepared"
     plain.mkdir()
 
-    def ours() -> float:
-        with stopwatch() as seconds:
+    def ours() -> Lap:
+        with Lap() as lap:
             birds.prepare(root, segmentations, prepared, options=options)
-        return seconds()
+        return lap
 
-    def yardstick() -> float:
-        with stopwatch() as seconds:
+    def yardstick() -> Lap:
+        with Lap() as lap:
             plain_birds(root, segmentations, plain, size)
-        return seconds()
+        return lap
 
     for turn in take_turns(ours, yardstick, rounds):
         dataset = open_dataset(prepared)
@@ -126,16 +146,6 @@ def birds_turns(
                     f"The plain loop's {name} differ from the prepared ones; report this fault."
                 )
         yield len(dataset), turn
-
-
-@contextmanager
-def stopwatch() -> Iterator[Callable[[], float]]:
-    """Gives a function that says how many seconds the block has taken, or took."""
-    started, stopped = time.perf_counter(), None
-    try:
-        yield lambda: (stopped or time.perf_counter()) - started
-    finally:
-        stopped = time.perf_counter()
 
 
 # --- CLEVR's records against the tfrecord package ----------------------------------------------------------
@@ -173,13 +183,13 @@ def clevr_turns(file: Path, *, records: int, rounds: int) -> Iterator[Turn]:
     if not ours or any(not np.array_equal(ours[name], theirs[name]) for name in VALUES):
         raise SourceError(f"{file} is empty or is read otherwise by the tfrecord package; is it GZIP?")
 
-    def decode(stream: Iterator[dict[str, np.ndarray]]) -> float:
+    def decode(stream: Iterator[dict[str, np.ndarray]]) -> Lap:
         next(stream)
-        with stopwatch() as seconds:
+        with Lap() as lap:
             for _ in range(records):
                 if next(stream, None) is None:
                     raise SourceError(f"{file} has fewer than {records + 1} records; ask for fewer.")
-        return seconds()
+        return lap
 
     return take_turns(lambda: decode(our_records(file)), lambda: decode(package_records(file)), rounds)
 
@@ -209,21 +219,33 @@ def measure_store(
     images = rng.integers(256, size=(16, size, size, 3), dtype=np.uint8)
     masks = (images[..., 0] > 127).astype(np.uint8)
     with (
-        stopwatch() as writing,
+        Lap() as writing,
         DatasetWriter(out, name="noise", size=(size, size), settings={}, expected=count) as writer,
     ):
         for i in tqdm(range(count), desc="write", unit="image", disable=not progress):
             writer.add(images[i % 16], masks[i % 16], id=f"{i:06d}", split="train", source="noise")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = peak_memory()
     openings = []
     for _ in range(9):
-        with stopwatch() as opening:
+        with Lap() as opening:
             dataset = open_dataset(out)
-        openings.append(opening())
+        openings.append(opening.seconds)
     for start in tqdm(range(0, count, 4096), desc="fill the file cache", disable=not progress):
         dataset.images[start : start + 4096].max()
     rows = rng.integers(count, size=(batches, batch))
-    with stopwatch() as reading:
+    with Lap() as reading:
         for chosen in tqdm(rows, desc="read", unit="batch", disable=not progress):
             dataset.images[chosen]
-    return StoreSpeed(count / writing(), statistics.median(openings), rows.size / reading(), memory)
+    return StoreSpeed(
+        count / writing.seconds, statistics.median(openings), rows.size / reading.seconds, memory
+    )
+
+
+def peak_memory() -> int:
+    """The most memory this process has held so far, in bytes; 0 where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

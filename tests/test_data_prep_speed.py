@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from data_prep import speed
 from data_prep.__main__ import main
-from data_prep.speed import Turn, median_ratio, take_turns
+from data_prep.speed import Lap, Turn, median_ratio, take_turns
 
 
 def call(*args: str | Path) -> Result:
@@ -74,14 +75,28 @@ def test_faulty_birds_are_told(cub: Path, tmp_path: Path) -> None:
 def test_turns_alternate_and_the_first_is_not_counted() -> None:
     calls: list[str] = []
 
-    def spend(name: str, seconds: float) -> float:
+    def spend(name: str, seconds: float) -> Lap:
         calls.append(name)
-        return seconds
+        return lap(seconds)
 
     turns = list(take_turns(lambda: spend("a", 1.0), lambda: spend("b", 3.0), 3))
     assert calls == ["b", "a", "b", "a", "a", "b", "b", "a"]
-    assert turns == [Turn(1.0, 3.0)] * 3
-    assert median_ratio([Turn(1, 1), Turn(1, 5), Turn(1, 2)]) == 2
+    assert [turn.ratio for turn in turns] == [3, 3, 3]
+    assert median_ratio([Turn(lap(1), lap(seconds)) for seconds in (1, 5, 2)]) == 2
+
+
+def test_a_yardstick_that_had_to_wait_is_noticed() -> None:
+    assert Turn(lap(1), lap(2)).disturbance == 0
+    assert Turn(lap(1), lap(2, processor=0.5)).disturbance == 0.75
+    with Lap() as waiting:
+        time.sleep(0.05)
+    assert Turn(waiting, waiting).disturbance > 0.5
+
+
+def lap(seconds: float, processor: float | None = None) -> Lap:
+    made = Lap()
+    made.seconds, made.processor = seconds, seconds if processor is None else processor
+    return made
 
 
 def test_records_beside_the_tfrecord_package(tmp_path: Path) -> None:
