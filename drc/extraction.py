@@ -72,8 +72,8 @@ def extract(
 ) -> Iterator[Extraction]:
     """Infer the regions of pictures from noise, keyed by each picture's content.
 
-    A mask is a function of the model, its settings, the seed and the picture, whatever batch that is in (up to the
-    rounding of floating-point sums).
+    A mask is a function of the model, its settings, the seed and the picture, whatever batch that is in: see
+    `infer_regions`.
     """
     if not pictures:
         return

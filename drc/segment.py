@@ -16,6 +16,8 @@ from drc.model import DRCModel, Regions
 from drc.objectives import posterior_potential
 from drc.trainer import frozen, to_signed
 
+FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`
+
 
 def infer(
     model: DRCModel,
@@ -62,7 +64,9 @@ def infer_regions(
     """Regions of images (N, H, W, 3) uint8, a batch at a time, in order.
 
     `progress(step, total)` counts the sampler's steps over all batches; `keys` are what the images' noise is keyed
-    by, their rows where there are none. Raises ValueError for images of another size
+    by, their rows where there are none. Matrix products of one to three rows round otherwise than larger ones, and a
+    chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on a CPU a
+    mask does not depend on its batch by a single bit. Raises ValueError for images of another size
     than the model's.
     """
     if images.shape[1:3] != (config.image_size, config.image_size):
@@ -73,13 +77,15 @@ def infer_regions(
     starts = range(0, len(images), config.inference_batch_size)
     total = len(starts) * config.inference_steps
     for batch, first in enumerate(starts):
-        rows = range(first, min(first + config.inference_batch_size, len(images)))
+        count = min(config.inference_batch_size, len(images) - first)
+        rows = list(range(first, first + count)) + [first + count - 1] * (-count % FILL)
 
         def taken(steps: int, before: int = batch * config.inference_steps) -> None:
             if progress is not None:
                 progress(before + steps, total)
 
-        batch_keys = rows if keys is None else keys[rows.start : rows.stop]
-        z = infer(model, to_signed(images[rows.start : rows.stop], device), batch_keys, config, seed, taken)
+        batch_keys = rows if keys is None else [keys[row] for row in rows]
+        z = infer(model, to_signed(images[rows], device), batch_keys, config, seed, taken)
         with torch.no_grad():
-            yield fast.render(model, z)
+            regions = fast.render(model, z)
+        yield Regions._make(None if part is None else part[:count] for part in regions)

@@ -1,0 +1,297 @@
+"""python -m drc train: what a run leaves, how it goes on, what it would cost, and which mistakes it names."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drc_helpers import call, make_data, make_run
+from PIL import Image
+
+from drc import DRC
+from drc.checkpoint import CheckpointError, load_newest
+from drc.config import configure
+from drc.curves import draw_curves, running_mean
+from drc.dry_run import estimate
+from drc.model import DRCModel
+from drc.prepared import open_training_images
+from drc.run_folder import RunProgress, read_lines
+from drc.trainer import Trainer
+
+SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("prepared") / "sprites")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(data, tmp_path_factory.mktemp("runs") / "smoke")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_run_leaves_its_settings_a_line_a_step_curves_and_samples(run: Path) -> None:
+    assert json.loads((run / "config.json").read_text())["settings"] == asdict(SMOKE)
+    lines = [json.loads(line) for line in (run / "progress.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert all(np.isfinite(list(line.values())).all() for line in lines)
+    assert sorted(line["seconds"] for line in lines) == [line["seconds"] for line in lines]
+    for picture in (run / "curves.png", run / "samples-00000001.png", run / "samples-00000004.png"):
+        with Image.open(picture) as opened:
+            opened.verify()
+
+
+def test_every_term_both_energies_and_both_norms_are_told(run: Path) -> None:
+    for line in read_lines(run / "progress.jsonl"):
+        terms = {"likelihood", "tv", "pseudo_fg", "pseudo_bg", "ortho", "z_norm", "z_norm_prior"}
+        assert terms <= line.keys()
+        assert line["lebm"] == pytest.approx(line["energy_posterior"] - line["energy_prior"], abs=1e-5)
+
+
+def test_watching_a_training_does_not_change_it(run: Path, data: Path, tmp_path: Path) -> None:
+    images = open_training_images(data, "train").images
+    method = DRC()
+    quiet: Callable[..., None] = lambda *_, **__: None  # noqa: E731
+    method.fit(images, config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    for name, value in DRC.load(run).model.state_dict().items():
+        assert torch.equal(value, method.model.state_dict()[name]), name
+
+
+def test_a_finished_run_is_left_as_it_is(run: Path, data: Path) -> None:
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    make_run(data, run)
+    assert before == {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+
+
+def test_a_stopped_run_goes_on_bit_for_bit_under_the_same_command(
+    data: Path, tmp_path: Path, one_thread: None
+) -> None:
+    options = [
+        "train",
+        "--data",
+        str(data),
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+        "--set",
+        "train_steps=16",
+    ]
+    stopped = tmp_path / "stopped"
+
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "drc", *options, "--out", str(stopped)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        root = Path(__file__).parents[1]
+        return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True)
+
+    process, deadline = start(), time.monotonic() + 120
+    while len(read_lines(stopped / "progress.jsonl")) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert "the same command goes on" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    state = load_newest(stopped / "checkpoints")
+    assert state is not None
+    assert state["step"] < 16
+    process = start()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    call(*options, "--out", tmp_path / "whole")
+    first, second = (load_newest(folder / "checkpoints") for folder in (tmp_path / "whole", stopped))
+    assert first is not None
+    assert second is not None
+    assert second["step"] == 16
+    assert torch.equal(first["posterior_chains"], second["posterior_chains"])
+    for name, value in first["model"].items():
+        assert torch.equal(value, second["model"][name]), name
+    assert [line["step"] for line in read_lines(stopped / "progress.jsonl")] == list(range(1, 17))
+
+
+def test_lines_of_steps_that_were_lost_and_a_line_cut_short_are_forgotten(tmp_path: Path) -> None:
+    file = tmp_path / "progress.jsonl"
+    file.write_text(
+        "".join(f'{{"step": {step}, "seconds": {step}.5}}\n' for step in (1, 2, 3)) + '{"step": 4, "se'
+    )
+    progress = RunProgress(tmp_path, Trainer(np.zeros((4, 16, 16, 3), np.uint8), SMOKE, seed=0))
+    progress(3, 100, reconstruction=float("nan"))
+    progress.close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert lines[-1]["reconstruction"] is None
+    assert lines[-1]["seconds"] >= 2.5
+
+
+def test_a_record_that_cannot_be_written_does_not_cost_the_training(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "curves.png").mkdir(parents=True)
+    make_run(data, tmp_path / "run")
+    state = load_newest(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    assert state["step"] == SMOKE.train_steps
+
+
+def test_a_folder_is_not_shared_by_runs_that_differ(run: Path, data: Path) -> None:
+    before = (run / "config.json").read_text()
+    for changed, name in (
+        ("--seed=1", "seed"),
+        ("--set=batch_size=4", "batch_size"),
+        ("--split=all", "split"),
+    ):
+        result = call("train", "--data", data, "--out", run, "--preset", "smoke", changed)
+        assert result.exit_code == 2
+        assert f" {name} " in result.output
+    assert (run / "config.json").read_text() == before
+
+
+def test_a_dry_run_says_all_and_writes_nothing(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = call("train", "--data", data, "--out", out, "--preset", "smoke", "--dry-run", "--device", "cpu")
+    assert result.exit_code == 0
+    assert not out.exists()
+    for name, value in asdict(SMOKE).items():
+        assert f"  {name} = {value}\n" in result.output
+    model = DRCModel(SMOKE)
+    assert f"in all: {sum(p.numel() for p in model.parameters()):,}\n" in result.output
+    assert "the run, 4 steps:" in result.output
+    assert "10 steps of 8 images" in result.output
+
+
+def test_estimates_follow_the_settings() -> None:
+    cost = estimate(SMOKE, count=24)
+    assert cost.run == cost.step * SMOKE.train_steps
+    twice = estimate(replace(SMOKE, batch_size=16), count=24)
+    assert twice.posterior_step == 2 * cost.posterior_step
+    assert twice.chains == cost.chains
+    assert cost.activations < twice.activations <= 2 * cost.activations
+    assert estimate(replace(SMOKE, train_images=12), count=24).chains == cost.chains // 2
+    longer = estimate(replace(SMOKE, posterior_steps=SMOKE.posterior_steps + 1), count=24)
+    assert longer.step == cost.step + cost.posterior_step
+    assert sum(cost.parameters.values()) * 16 == cost.weights
+
+
+def test_the_arithmetic_of_the_authors_setting_is_that_of_their_networks() -> None:
+    cost = estimate(configure(variant="full", preset="paper", dataset="birds", image_size=128), count=11_788)
+    assert cost.posterior_step / 48 == pytest.approx(
+        59e9, rel=0.03
+    )  # three generators, forward and back to z
+    assert cost.inference == pytest.approx(300 * 59e9, rel=0.03)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_curves_are_drawn_with_gaps_and_with_values_nobody_expected(share: float) -> None:
+    lines = [
+        {"step": step, "total": 9, "seconds": 1.0, "ortho": None if step / 9 < share else 1.0, "kl": 2.0}
+        for step in range(1, 10)
+    ]
+    assert draw_curves(lines).startswith(b"\x89PNG")
+
+
+def test_running_mean_stays_within_what_it_averages_and_skips_gaps() -> None:
+    values = np.random.default_rng(0).normal(size=200)
+    smooth = running_mean(values)
+    assert smooth[0] == values[0]
+    assert values.min() <= smooth.min()
+    assert smooth.std() < values.std()
+    assert running_mean(np.array([np.nan, 1.0, np.nan]))[1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("width", "width"),
+        ("width=none", "width"),
+        ("batch_size=0", "batch_size"),
+        ("lr_lebm=-1", "lr_lebm"),
+        ("sigma=nan", "sigma"),
+        ("momentum=2", "momentum"),
+        ("reassign=perhaps", "reassign"),
+        ("likelihood=l3", "likelihood"),
+        ("no_such=1", "no_such"),
+        ("image_size=32", "image_size"),
+    ],
+)
+def test_settings_out_of_range_are_named(data: Path, tmp_path: Path, change: str, named: str) -> None:
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--set", change)
+    assert result.exit_code == 2
+    assert named in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_are_changed_by_name(data: Path, tmp_path: Path) -> None:
+    changes = ["mask_bias=-1", "train_images=none", "likelihood=l2", "reassign=false", "train_steps=1"]
+    options = [text for change in changes for text in ("--set", change)]
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", *options)
+    assert result.exit_code == 0, result.output
+    expected = replace(SMOKE, mask_bias=-1.0, likelihood="l2", reassign=False, train_steps=1)
+    assert DRC.load(tmp_path / "run").config == expected
+
+
+def test_images_of_a_size_that_the_networks_cannot_have_are_refused(data: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
+    np.save(folder / "images.npy", np.zeros((32, 20, 20, 3), np.uint8))
+    for option in ("--dry-run", "--seed=0"):
+        result = call("train", "--data", folder, "--out", tmp_path / "run", "--preset", "smoke", option)
+        assert result.exit_code == 2
+        assert "4 times a power of two" in result.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+@pytest.mark.parametrize("device", ["cuda", "gpu"])
+def test_a_device_that_is_not_there_is_refused(data: Path, tmp_path: Path, device: str) -> None:
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--device", device)
+    assert result.exit_code == 2
+    assert device in result.output
+
+
+def test_a_place_that_cannot_be_written_is_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("train", "--data", data, "--out", tmp_path / "file" / "run", "--preset", "smoke")
+    assert result.exit_code == 2
+    assert "file" in result.output
+
+
+def test_a_saved_model_is_the_trained_one_and_opens_from_every_place(
+    run: Path, data: Path, tmp_path: Path
+) -> None:
+    images = open_training_images(data, "test").images
+    method = DRC.load(run)
+    masks = method.segment(images)
+    assert masks.shape == (8, 2, 16, 16)
+    method.save(tmp_path / "model.pt")
+    (checkpoint,) = (run / "checkpoints").glob("step-*.pt")
+    for place in (tmp_path / "model.pt", checkpoint, run / "checkpoints", str(run)):
+        assert np.array_equal(DRC.load(place).segment(images), masks)
+
+
+def test_what_is_no_model_is_named(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("no model")
+    torch.save({"config": {"colour": 1}, "seed": 0, "model": {}}, tmp_path / "foreign.pt")
+    (checkpoint,) = (run / "checkpoints").glob("step-*.pt")
+    other = torch.load(checkpoint, weights_only=True)
+    other["config"]["width"] = 8
+    torch.save(other, tmp_path / "other.pt")
+    for name in ("text.pt", "foreign.pt", "other.pt", "missing.pt", ""):
+        with pytest.raises(CheckpointError, match=name or "no checkpoint"):
+            DRC.load(tmp_path / name)

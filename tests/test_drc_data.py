@@ -1,0 +1,94 @@
+"""The prepared data sets that python -m drc train reads: their splits, and their faults by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drc_helpers import call, make_data
+
+from drc.prepared import DataError, open_training_images
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("prepared") / "sprites")
+
+
+def damage_pickle(folder: Path) -> None:
+    np.save(folder / "images.npy", np.array([{}], dtype=object), allow_pickle=True)
+
+
+def damage_dtype(folder: Path) -> None:
+    np.save(folder / "images.npy", np.zeros((32, 16, 16, 3), np.float32))
+
+
+def damage_shape(folder: Path) -> None:
+    np.save(folder / "images.npy", np.zeros((32, 16, 12, 3), np.uint8))
+
+
+def damage_length(folder: Path) -> None:
+    content = (folder / "images.npy").read_bytes()
+    (folder / "images.npy").write_bytes(content[: len(content) // 2])
+
+
+def damage_text(folder: Path) -> None:
+    (folder / "images.npy").write_text("no array")
+
+
+def damage_count(folder: Path) -> None:
+    lines = (folder / "index.csv").read_text().splitlines()
+    (folder / "index.csv").write_text("\n".join(lines[:-1]) + "\n")
+
+
+def damage_columns(folder: Path) -> None:
+    (folder / "index.csv").write_text("id,part\n" + "a,train\n" * 32)
+
+
+def damage_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text('{"name": 3}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (damage_pickle, "images.npy"),
+        (damage_dtype, "images.npy"),
+        (damage_shape, "images.npy"),
+        (damage_length, "images.npy"),
+        (damage_text, "images.npy"),
+        (lambda folder: (folder / "images.npy").unlink(), "images.npy"),
+        (damage_count, "index.csv"),
+        (damage_columns, "index.csv"),
+        (lambda folder: (folder / "index.csv").write_bytes(b"\xff\xfe\x00"), "index.csv"),
+        (lambda folder: (folder / "index.csv").unlink(), "index.csv"),
+        (damage_manifest, "manifest.json"),
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
+        (shutil.rmtree, "manifest.json"),
+    ],
+)
+def test_a_damaged_data_set_is_named(data: Path, tmp_path: Path, damage: Callable, named: str) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
+    damage(folder)
+    result = call("train", "--data", folder, "--out", tmp_path / "run", "--preset", "smoke")
+    assert result.exit_code == 2
+    assert named in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_splits_are_told_apart_and_an_unknown_one_is_named(data: Path) -> None:
+    train, test, everything = (open_training_images(data, split).images for split in ("train", "test", "all"))
+    assert np.array_equal(np.concatenate([train, test]), everything)
+    with pytest.raises(DataError, match="test, train, all"):
+        open_training_images(data, "val")
+
+
+def test_rows_of_a_split_that_lie_apart_are_found(data: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
+    names = ["train", "test"] * 16
+    (folder / "index.csv").write_text("id,split\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
+    images = np.load(folder / "images.npy", allow_pickle=False)
+    assert np.array_equal(open_training_images(folder, "test").images, images[1::2])
