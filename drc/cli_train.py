@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drc.cli import FOLDER, change_settings, device_option, device_text, resolve_device
 from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @click.command()
@@ -77,25 +82,27 @@ def train(
         raise click.UsageError(str(error)) from error
 
 
-def run(out: Path, images, config: DRCConfig, seed: int, device: str, identity: dict) -> None:
-    """Train in the folder of a run, from its newest checkpoint on."""
+def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:
+    """Train in the folder of a run, from its newest checkpoint on; of torchrun's processes the first one reports."""
     from drc.run_folder import RunProgress, claim_run
     from drc.trainer import Trainer
     from drc.trainer import train as train_on
 
     trainer = Trainer(images, config, seed, device)
+    if int(os.environ.get("RANK", "0")):
+        train_on(trainer, out / "checkpoints", lambda step, total, **values: None)
+        return
     claim_run(out, identity)
     progress = RunProgress(out, trainer)
     try:
         train_on(trainer, out / "checkpoints", progress)
     finally:
         progress.close()
-    click.echo(
-        f"{out}: trained for {trainer.step:,} steps; python -m drc segment PICTURES --checkpoint {out} --out DIR"
-    )
+    click.echo(f"{out}: trained for {trainer.step:,} steps; to use it:")
+    click.echo(f"  python -m drc segment PICTURES --checkpoint {out} --out DIR")
 
 
-def show_cost(images, config: DRCConfig, seed: int, device: str) -> None:
+def show_cost(images: np.ndarray, config: DRCConfig, seed: int, device: str) -> None:
     """Print what a run would cost."""
     from tqdm import tqdm
 

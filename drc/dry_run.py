@@ -142,7 +142,7 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
     c = config
     total = sum(cost.parameters.values())
     memory = cost.weights + cost.chains + cost.activations
-    step = f"{measured.steps} steps of {measured.images} images, {measured.seconds:.3g} s each"
+    sample = f"{plural(measured.steps, 'step')} of {plural(measured.images, 'image')}, {measured.seconds:.3g} s each"
     return [
         "settings",
         *(f"  {name} = {value}" for name, value in asdict(c).items()),
@@ -158,11 +158,16 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
         "memory (estimated, beside what PyTorch itself takes)",
         f"  weights, gradients and Adam: {in_units(cost.weights, 'B')}; chains: {in_units(cost.chains, 'B')}; "
         f"activations: {in_units(cost.activations, 'B')}; in all {in_units(memory, 'B')}",
-        f"time on this device ({device}; measured: {step})",
+        f"time on this device ({device}; measured: {sample})",
         f"  a training step: {measured.batch_seconds:.3g} s, "
         f"{in_units(cost.step / measured.batch_seconds, 'FLOP/s')}",
         f"  the run: {in_hours(measured.batch_seconds * c.train_steps)}",
     ]
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def in_units(value: float, unit: str) -> str:
