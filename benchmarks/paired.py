@@ -34,7 +34,7 @@ def differences(printed: list[Printed], runs: Path) -> list[Difference]:
     for group in places.values():
         for one in _references(group):
             for other in group:
-                if other is not one and _comparable(one.entry, other.entry):
+                if _comparable(one.entry, other.entry):
                     intervals = _compare(one, other, runs)
                     found += [(one, other, intervals)] if intervals else []
     return found
@@ -56,14 +56,17 @@ def difference_grid(found: list[Difference]) -> Grid:
 
 
 def _comparable(one: Entry, other: Entry) -> bool:
+    if (one.method, one.variant) == (other.method, other.variant):
+        return False
     if other.train_dataset:
         return other.train_dataset == one.train_dataset
     return one.train_dataset in ("", one.dataset)
 
 
 def _references(group: list[Printed]) -> list[Printed]:
+    """One for each training set."""
     ours = [p for p in group if (p.entry.method, p.entry.variant) == (REFERENCE, headline(REFERENCE))]
-    return ours or group[:1]
+    return list({p.entry.train_dataset: p for p in reversed(ours)}.values())[::-1] or group[:1]
 
 
 def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:

@@ -1,0 +1,151 @@
+"""Rows that are kept, merged, imported: nothing is lost, nothing counted twice, what disagrees is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import main
+from benchmarks.cells import Row, parse_row
+from benchmarks.collect import read_runs
+from benchmarks.errors import BenchmarkError
+from benchmarks.rows import Stored, file_name, import_rows, keep_rows, merge, read_kept
+
+LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
+ROW = parse_row(LINES[0], "golden")
+
+
+def put(runs: Path, row: Row) -> None:
+    folder = runs / "cells" / row.key
+    folder.mkdir(parents=True)
+    (folder / "row.json").write_text(json.dumps(row.to_json()))
+    (folder / "done").touch()
+
+
+def test_what_was_measured_is_kept_once_and_read_back_elsewhere(tmp_path: Path) -> None:
+    put(tmp_path / "runs", ROW)
+    for _ in range(2):
+        read_runs(tmp_path / "runs", tmp_path / "rows")
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == [file_name(ROW)]
+    elsewhere = read_runs(tmp_path / "nothing", tmp_path / "rows")
+    assert list(elsewhere.rows.values()) == [ROW]
+    assert not elsewhere.faults
+
+
+def test_rows_of_a_smoke_run_are_not_kept(tmp_path: Path) -> None:
+    keep_rows([replace(ROW, preset="smoke")], [], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_row_that_was_replaced_is_kept_no_longer(tmp_path: Path) -> None:
+    keep_rows([ROW], [], tmp_path)
+    again = replace(ROW, iou=0.5, finished="2027-01-01T00:00:00+00:00")
+    keep_rows([again], [ROW], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [file_name(again)]
+
+
+def test_two_machines_never_write_one_name_with_two_contents() -> None:
+    assert file_name(ROW) == file_name(replace(ROW, source="a colleague"))
+    assert file_name(ROW) != file_name(replace(ROW, iou=ROW.iou + 1e-9))
+    assert file_name(ROW).startswith(ROW.key)
+
+
+def test_duplicates_are_counted_and_used_once() -> None:
+    twin = replace(ROW, device="another", finished="2026-02-01T00:00:00+00:00")
+    stored = Stored()
+    merge([ROW], [ROW, twin], stored)
+    assert (len(stored.rows), stored.duplicates, stored.faults) == (1, 1, [])
+    stored = Stored()
+    merge([], [ROW, twin], stored)
+    assert (len(stored.rows), stored.duplicates, stored.faults) == (1, 1, [])
+
+
+def test_rows_that_disagree_are_set_aside_together() -> None:
+    other = replace(ROW, iou=ROW.iou + 0.02, source="a colleague")
+    stored = Stored()
+    merge([], [ROW, other, parse_row(LINES[1], "golden")], stored)
+    assert [row.variant for row in stored.rows.values()] == ["bbox"]
+    (said,) = stored.faults
+    assert ROW.key in said
+    assert "a colleague" in said
+    assert "none is printed" in said
+
+
+def test_what_was_measured_here_stands_against_a_kept_row() -> None:
+    other = replace(ROW, iou=ROW.iou + 0.02, finished="2027-01-01T00:00:00+00:00")
+    stored = Stored()
+    merge([ROW], [other], stored)
+    assert list(stored.rows.values()) == [ROW]
+    assert "measured here" in stored.faults[0]
+
+
+def test_a_faulty_kept_row_is_named_and_the_others_read(tmp_path: Path) -> None:
+    keep_rows([ROW], [], tmp_path)
+    (tmp_path / "old.json").write_text(json.dumps({**ROW.to_json(), "format": 1}))
+    (tmp_path / "many.jsonl").write_text(LINES[1] + "\n" + LINES[2][:50] + "\n\n")
+    rows, faults = read_kept(tmp_path)
+    assert len(rows) == 2
+    assert any("old.json" in f and "format 1" in f and "measure it again" in f for f in faults)
+    assert any("many.jsonl line 2" in f for f in faults)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"iou_high": 1.5}, "iou_high"),
+        ({"alternatives": {"best-slot": {"iou": 2, "dice": 0.1}}}, "best-slot"),
+        ({"alternatives": {"best-slot": {"iou": 0.1}}}, "best-slot"),
+        ({"train_seconds": -1.0}, "train_seconds"),
+        ({"train_seconds": float("inf")}, "train_seconds"),
+        ({"failures": 1000}, "failures"),
+        ({"seed": True}, "seed"),
+        ({"restarts": None}, "restarts"),
+        ({"key": "../escape"}, "key"),
+    ],
+)
+def test_impossible_values_are_named(change: dict[str, object], named: str) -> None:
+    with pytest.raises(BenchmarkError, match=f"here.*{named}"):
+        parse_row(json.dumps({**ROW.to_json(), **change}), "here")
+
+
+def test_a_missing_field_is_named() -> None:
+    content = ROW.to_json()
+    del content["commit"]
+    with pytest.raises(BenchmarkError, match="lacks commit"):
+        parse_row(json.dumps(content), "here")
+
+
+def test_imported_rows_are_marked_and_counted_once(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("\n".join([*LINES[:3], "{"]))
+    assert import_rows([file], tmp_path / "rows", "the lab")[:2] == (3, 0)
+    new, known, faults = import_rows([file], tmp_path / "rows", "the lab")
+    assert (new, known) == (0, 3)
+    assert "theirs.jsonl line 4" in faults[0]
+    assert {row.source for row in read_kept(tmp_path / "rows")[0]} == {"the lab"}
+
+
+def test_the_command_imports_and_the_table_says_whose_they_are(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("\n".join([*LINES, "{"]))
+    places = ["--results", str(tmp_path / "results")]
+    done = CliRunner().invoke(main, ["import", str(file), "--source", "the lab", *places])
+    assert done.exit_code == 0, done.output
+    assert f"{len(LINES)} new, 0 known before, 1 left out" in done.output
+    places += ["--runs", str(tmp_path / "runs"), "--data", str(tmp_path / "data")]
+    shown = CliRunner().invoke(main, ["table", "1", "--collect-only", *places])
+    assert shown.exit_code == 0, shown.output
+    assert "Measured by the lab: GrabCut" in shown.output
+
+
+def test_an_import_of_nothing_usable_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text("[]")
+    done = CliRunner().invoke(
+        main, ["import", str(tmp_path / "bad.json"), "--source", "x", "--results", str(tmp_path / "results")]
+    )
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output

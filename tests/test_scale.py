@@ -1,0 +1,73 @@
+"""Ten thousand rows: the survey within 2 s, every output within 20 s. Limits here are wide, for busy machines."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cells import make_cell
+from benchmarks.report import write_report
+from benchmarks.status import describe, survey
+from benchmarks.tables import Column, Entry, Line, Table
+
+ROWS = 10_000
+ROW = json.loads((Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()[-1])
+
+
+def row(seed: int) -> dict[str, Any]:
+    """A row of DRC; every second one scores the training images."""
+    split = ("eval", "test")[seed % 2]
+    names = {
+        "method": "DRC",
+        "variant": "full",
+        "train_dataset": "tm-dsprites",
+        "test_dataset": "tm-dsprites",
+    }
+    return {**ROW, **names, "split": split, "seed": seed // 2, "key": f"{seed:016x}", "iou": seed / ROWS}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in range(ROWS):
+        cell = folder / "cells" / f"{seed:016x}"
+        cell.mkdir(parents=True)
+        (cell / "row.json").write_text(json.dumps(row(seed)))
+        (cell / "done").touch()
+    return folder
+
+
+def test_the_survey(runs: Path) -> None:
+    began = time.monotonic()
+    states = survey(runs, [make_cell("DRC", "full", "tm-dsprites", "tm-dsprites", "test", "quick", ROWS)])
+    text = "\n".join(describe(states, everything=False))
+    assert time.monotonic() - began < 4
+    assert f"{ROWS} done, 0 running, 0 failed, 0 stopped, 1 missing" in text
+
+
+def test_every_output(runs: Path, tmp_path: Path) -> None:
+    """A table of five thousand lines, two columns, in every format; and the rows kept."""
+    lines = tuple(Line(f"DRC {seed}") for seed in range(ROWS // 2))
+    columns = {"eval": Column("training images"), "test": Column("held out")}
+    names = ("DRC", "full", "tm-dsprites", "tm-dsprites")
+    entries = tuple(
+        Seeded(line.label, columns[split].label, *names, split) for line in lines for split in columns
+    )
+    table = Table("large", "Large", lines, tuple(columns.values()), entries)
+    began = time.monotonic()
+    report = write_report(table, "quick", [0], runs, tmp_path, lambda entry: "not run")
+    assert time.monotonic() - began < 40
+    assert len(list((tmp_path / "rows").iterdir())) == ROWS
+    assert (tmp_path / "large.csv").read_text().count("measured") == ROWS
+    assert sum(bool(p.rows) for p in report.printed) == ROWS
+
+
+class Seeded(Entry):
+    """An entry whose line says its seed."""
+
+    def cell(self, preset: str, seed: int) -> Any:
+        return super().cell(preset, int(self.line.split()[1]))
