@@ -1,0 +1,277 @@
+"""Sweeps, launchers and the survey, with a method that trains in no time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cell_helpers import cell
+from click.testing import CliRunner, Result
+from fake_methods import RandomWalk
+
+from benchmarks.__main__ import main
+from benchmarks.cells import make_cell
+from benchmarks.jobs import row_command
+from benchmarks.launch import ClusterJob, Launch, group_cells, group_command, submit
+from benchmarks.locks import claim
+from benchmarks.registry import DATASETS
+from benchmarks.status import describe, survey
+from data_prep.store import DatasetWriter
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Draw no tables, and forget folders that a test names as data sets."""
+    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
+    before = dict(DATASETS)
+    yield
+    DATASETS.clear()
+    DATASETS.update(before)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A user's prepared data set of 20 pixels, in a folder with a space in its name."""
+    rng = np.random.default_rng(0)
+    writer = DatasetWriter(
+        tmp_path / "my own", name="mine", size=(20, 20), settings={}, licence="mine", expected=12
+    )
+    with writer:
+        for number in range(12):
+            mask = np.zeros((20, 20), np.uint8)
+            mask[5:12, 5:12] = 1
+            image = rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)
+            writer.add(image, mask, id=str(number), split=("train", "test")[number % 2], source="-")
+    return tmp_path / "my own"
+
+
+def invoke(tmp_path: Path, *words: str, data: Path | None = None) -> Result:
+    places = ["--data", str(data or tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    if words[0] != "status":
+        places += ["--results", str(tmp_path / "results"), "--device", "cpu"]
+    return CliRunner().invoke(main, [words[0], "--preset", "smoke", *words[1:], *places])
+
+
+def records(tmp_path: Path, name: str = "sweep") -> list[dict[str, str]]:
+    with (tmp_path / "results" / f"{name}-smoke.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_training_is_scored_on_every_test_set_and_never_repeated(
+    random_walk: type[RandomWalk], smoke_data: Path, own: Path, tmp_path: Path
+) -> None:
+    words = ["sweep", "--methods", "DRC,GrabCut", "--train", f"tm-dsprites,{own}", "--seeds", "0-1"]
+    words += ["--test", f"tm-dsprites:eval,tm-dsprites,{own}", "--name", "cross"]
+    result = invoke(tmp_path, *words, data=smoke_data)
+    assert result.exit_code == 0, result.output
+    assert random_walk.steps_taken == 12 * 2 * 2  # two training sets, two seeds
+    found = {
+        (x["method"], x["train_dataset"], x["dataset"], x["split"]): x for x in records(tmp_path, "cross")
+    }
+    assert len(found) == 2 * 3 + 3
+    assert {x["status"] for x in found.values()} == {"measured"}
+    mine = found["DRC", "tm-dsprites", "my own", "test"]
+    assert (mine["seeds"], mine["n_images"]) == ("0 1", "6")
+    assert float(mine["iou_low"]) <= float(mine["iou"]) <= float(mine["iou_high"])
+
+
+def test_variants_are_those_that_each_method_has(smoke_data: Path, tmp_path: Path) -> None:
+    result = invoke(
+        tmp_path, "sweep", "--methods", "GrabCut,all-foreground", "--variants", "all",
+        "--test", "tm-dsprites", data=smoke_data,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert {(x["method"], x["variant"]) for x in records(tmp_path)} == {
+        ("GrabCut", "border"), ("GrabCut", "center60"), ("GrabCut", "bbox"), ("all-foreground", "fixed"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--methods", "DRC", "--test", "tm-dsprite"), "did you mean tm-dsprites?"),
+        (("--methods", "DRC", "--test", "tm-dsprites:val"), "choose from: eval, test"),
+        (("--methods", "DRC", "--test", "no/such/folder"), "python -m data_prep folder"),
+        (("--methods", "DRC", "--variants", "no-tvv", "--test", "tm-dsprites"), "no-tv"),
+        (("--methods", "DRC", "--test", "tm-dsprites", "--name", "../up"), "no file name"),
+        (("--methods", "DRC", "--test", "tm-dsprites", "--launcher", "slum"), "did you mean slurm?"),
+        (("--methods", "DRC", "--test", "tm-dsprites", "--layout", "wide"), "paper, long"),
+    ],
+)
+def test_a_wrong_word_is_refused_in_one_sentence(words: tuple[str, ...], named: str, tmp_path: Path) -> None:
+    result = invoke(tmp_path, "sweep", *words)
+    assert result.exit_code == 2, result.output
+    assert named in result.output
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_named_like_a_known_data_set_is_refused(own: Path, tmp_path: Path) -> None:
+    own.rename(tmp_path / "birds")
+    result = invoke(tmp_path, "sweep", "--methods", "GrabCut", "--test", str(tmp_path / "birds"))
+    assert result.exit_code == 2
+    assert "rename the folder" in result.output
+
+
+# launchers
+
+
+def test_cells_of_one_training_go_together() -> None:
+    cells = [cell(split=split, seed=seed) for seed in (0, 1) for split in ("eval", "test")]
+    cells += [cell("GrabCut", variant="border", split=split) for split in ("eval", "test")]
+    assert [len(group) for group in group_cells(cells)] == [2, 2, 2]
+    words = group_command(cells[:2], [])
+    assert words[words.index("--test") + 1] == "tm-dsprites:eval,tm-dsprites:test"
+
+
+def test_print_names_the_data_first_and_its_commands_do_the_work(tmp_path: Path) -> None:
+    words = ["sweep", "--methods", "GrabCut,all-foreground", "--test", "tm-dsprites"]
+    lines = invoke(tmp_path, *words, "--launcher", "print").stdout.splitlines()
+    assert lines[0].startswith("python -m data_prep tm-dsprites --out")
+    assert not (tmp_path / "runs").exists()
+    for line in lines[1:]:
+        assert CliRunner().invoke(main, shlex.split(line)[3:]).exit_code == 0
+    result = invoke(tmp_path, *words, "--collect-only")
+    assert {x["status"] for x in records(tmp_path)} == {"measured"}, result.output
+
+
+def test_processes_share_the_work(smoke_data: Path, tmp_path: Path) -> None:
+    words = ["sweep", "--methods", "GrabCut,all-foreground", "--test", "tm-dsprites,tm-dsprites:eval"]
+    result = invoke(tmp_path, *words, "--jobs", "2", data=smoke_data)
+    assert result.exit_code == 0, result.output
+    assert "4 computed" in result.output
+    assert "4 kept" in invoke(tmp_path, *words, "--jobs", "2", data=smoke_data).output
+
+
+TWO = """
+import sys
+from fake_methods import SPEC, RandomWalk
+from benchmarks import registry
+from benchmarks.__main__ import main
+registry.METHODS["DRC"] = SPEC
+RandomWalk.pause = 0.05
+main(sys.argv[1:], prog_name="benchmarks")
+"""
+
+
+def test_two_launchers_on_one_folder_never_do_a_cell_twice(smoke_data: Path, tmp_path: Path) -> None:
+    words = ["sweep", "--preset", "smoke", "--methods", "DRC", "--test", "tm-dsprites,tm-dsprites:eval"]
+    places = {"--data": smoke_data, "--runs": tmp_path / "runs", "--results": tmp_path / "results"}
+    words += [word for name, path in places.items() for word in (name, str(path))]
+    words += ["--seeds", "0-3", "--device", "cpu", "--compute-only"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    command = [sys.executable, "-c", TWO, *words]
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    heard = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], heard
+    said = [out for out, _ in heard]
+    computed = [int(text.split(" computed")[0].split()[-1]) if " computed" in text else 0 for text in said]
+    assert sum(computed) == 8, said
+    steps = [
+        len({json.loads(line)["step"] for line in file.read_text().splitlines()})
+        for file in (tmp_path / "runs" / "fits").glob("*/progress.jsonl")
+    ]
+    assert steps == [1, 1, 1, 1]  # each training recorded its end once
+
+
+def test_a_failure_in_a_process_is_said_and_kept(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    (smoke_data / "tm-dsprites-16" / "masks.npy").write_bytes(
+        (smoke_data / "tm-dsprites-16" / "masks.npy").read_bytes()[:-1] + b"\x07"
+    )
+    words = ["sweep", "--methods", "GrabCut", "--test", "tm-dsprites", "--jobs", "2"]
+    result = invoke(tmp_path, *words, data=smoke_data)
+    assert result.exit_code == 1
+    assert "masks.npy changed since it was written" in result.output
+
+
+def test_slurm_without_submitit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    result = invoke(
+        tmp_path, "sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--launcher", "slurm"
+    )
+    assert result.exit_code == 2
+    assert "[cluster]" in result.output
+
+
+def test_jobs_of_submitit_run_and_are_succeeded(tmp_path: Path) -> None:
+    """On submitit's own stand-in for a cluster; the successor of a stopped job holds the same command."""
+    pytest.importorskip("submitit")
+    code = f"open({str(tmp_path / 'made')!r}, 'w').write('x')"
+    jobs = submit([["-c", code]], Launch("slurm", 0, ("timeout_min=2",)), "cpu", tmp_path, cluster="local")
+    assert [job.result() for job in jobs] == [0]
+    assert (tmp_path / "made").exists()
+
+
+def test_a_cluster_job_that_must_leave_stops_its_command_gently(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    job = ClusterJob(["-c", "import time; time.sleep(60)"])
+    job.process = subprocess.Popen([sys.executable, *job.words])
+    began = time.monotonic()
+    successor = job.checkpoint()
+    assert time.monotonic() - began < 30
+    assert job.process.poll() is not None
+    assert successor.function.words == job.words
+
+
+# the survey
+
+
+def test_the_survey_tells_the_states_apart(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    invoke(tmp_path, "sweep", "--methods", "DRC", "--test", "tm-dsprites", data=smoke_data)
+    random_walk.crash_at = 3
+    invoke(tmp_path, "sweep", "--methods", "DRC", "--test", "tm-dsprites", "--seeds", "1", data=smoke_data)
+    random_walk.crash_at, random_walk.interrupt_at = None, 5
+    invoke(tmp_path, "sweep", "--methods", "DRC", "--test", "tm-dsprites", "--seeds", "2", data=smoke_data)
+    planned = [cell(seed=seed) for seed in range(4)]
+    states = {state.cell.seed: state for state in survey(tmp_path / "runs", planned)}
+    assert [states[seed].state for seed in range(4)] == ["done", "failed", "stopped", "missing"]
+    assert "the walk left the page" in states[1].note
+    stopped = next(
+        f.parent for f in (tmp_path / "runs" / "cells").glob("*/config.json")
+        if json.loads(f.read_text())["seed"] == 2
+    )  # fmt: skip
+    with claim(stopped):
+        running = {s.cell.seed: s for s in survey(tmp_path / "runs", planned)}[2]
+    assert running.state == "running"
+    assert str(os.getpid()) in running.note
+    text = "\n".join(describe(list(states.values()), everything=False))
+    assert "1 done, 0 running, 1 failed, 1 stopped, 1 missing" in text
+
+
+def test_status_starts_fast_and_counts_what_waits_for_data(tmp_path: Path) -> None:
+    result = invoke(tmp_path, "status", "1")
+    assert result.exit_code == 0, result.output
+    assert "0 done" in result.output
+    assert "wait for data sets" in result.output
+    code = (
+        "import sys; from benchmarks.__main__ import main; main(['status'], standalone_mode=False)\n"
+        "heavy = {'torch', 'cv2', 'matplotlib', 'pandas'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_row_says_how_to_make_it_again() -> None:
+    which = make_cell("GrabCut", "bbox", "birds-split", "birds-split", "test", "gpu", 3)
+    words = shlex.split(row_command(which))
+    assert words[:4] == ["python", "-m", "benchmarks", "sweep"]
+    assert "--train" not in words
+    assert words[words.index("--test") + 1] == "birds-split:test"
