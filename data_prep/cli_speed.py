@@ -52,8 +52,9 @@ def birds_command(
         ):
             turns.append(turn)
             click.echo(
-                f"round {len(turns)}: {count / turn.ours.seconds:7.1f} birds/s, plain loop "
-                f"{count / turn.yardstick.seconds:7.1f} birds/s, ratio {turn.ratio:.2f}{_remark(turn)}"
+                f"round {len(turns)}: {count / turn.ours.seconds:.1f} birds/s on {turn.ours.cores:.2f} cores, "
+                f"plain loop {count / turn.yardstick.seconds:.1f} birds/s on {turn.yardstick.cores:.2f}, "
+                f"ratio {turn.ratio:.2f}"
             )
     click.echo(f"median ratio {speed.median_ratio(turns):.2f}; the same pixels in every round")
 
@@ -76,8 +77,9 @@ def clevr6_command(tfrecords: Path, records: int, rounds: int) -> None:
     for turn in speed.clevr_turns(tfrecords, records=records, rounds=rounds):
         turns.append(turn)
         click.echo(
-            f"round {len(turns)}: {1e3 * turn.ours.seconds / records:6.1f} ms a record, tfrecord "
-            f"{1e3 * turn.yardstick.seconds / records:6.1f} ms, ratio {turn.ratio:.1f}{_remark(turn)}"
+            f"round {len(turns)}: {1e3 * turn.ours.seconds / records:.1f} ms a record on "
+            f"{turn.ours.cores:.2f} cores, tfrecord {1e3 * turn.yardstick.seconds / records:.1f} ms on "
+            f"{turn.yardstick.cores:.2f}, ratio {turn.ratio:.1f}"
         )
     click.echo(f"median ratio {speed.median_ratio(turns):.1f}; the first record was read alike")
 
@@ -107,17 +109,10 @@ def _scratch(work: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _remark(turn: speed.Turn) -> str:
-    """A warning where other programs had the processor for more than a tenth of the yardstick's time."""
-    share = turn.disturbance
-    return (
-        f" (disturbed: {share:.0%} of its time the yardstick waited for other programs)"
-        if share > 0.1
-        else ""
-    )
-
-
 def _describe_machine(workers: int) -> None:
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     threads = "1 thread" if workers == 1 else f"{workers} threads"
     click.echo(f"{threads} on {usable_cores()} of {os.cpu_count()} cores{load}")
+    click.echo(
+        "(A single thread that has much less than 1.00 cores was disturbed by other programs: repeat.)"
+    )

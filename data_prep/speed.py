@@ -44,6 +44,11 @@ class Lap:
         self.seconds = time.perf_counter() - self._started[0]
         self.processor = time.process_time() - self._started[1]
 
+    @property
+    def cores(self) -> float:
+        """How many cores were had on average; fewer than there are threads at work if other programs have them."""
+        return self.processor / self.seconds
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -56,11 +61,6 @@ class Turn:
     def ratio(self) -> float:
         """How many times faster ours was."""
         return self.yardstick.seconds / self.ours.seconds
-
-    @property
-    def disturbance(self) -> float:
-        """Share of the yardstick's time, 0 to 1, that it waited: one thread at work waits for other programs."""
-        return max(0.0, 1 - self.yardstick.processor / self.yardstick.seconds)
 
 
 def take_turns(ours: Callable[[], Lap], yardstick: Callable[[], Lap], rounds: int) -> Iterator[Turn]:
