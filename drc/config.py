@@ -82,9 +82,9 @@ BUDGET_CHANGES: dict[str, dict] = {
     "quick": {
         "start": 64, "width": 8, "z_fg": 64, "z_bg": 4, "z_reassign": 512,
         "posterior_steps": 16, "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05,
-        "mask_bias": -2.0,
+        "mask_bias": -3.0,
         "prior_steps": 20, "train_steps": 400, "train_images": 512, "batch_size": 32,
-        "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 400,
+        "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 600,
         "inference_step_size": 0.3, "inference_last_step_size": 0.02, "inference_momentum": 0.9,
     },
     "smoke": {
