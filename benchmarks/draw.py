@@ -46,7 +46,7 @@ def to_png(layout: Layout) -> bytes:
 
 
 def _grid_height(grid: Grid) -> float:
-    return LINE * (min(len(grid.lines), DRAWN) + 4.2 + (len(grid.lines) > DRAWN))
+    return LINE * (min(len(grid.lines), DRAWN) + 3.2 + bool(grid.spans) + (len(grid.lines) > DRAWN))
 
 
 def _ends(grid: Grid) -> list[float]:
@@ -81,9 +81,10 @@ def _draw_grid(axes: Any, grid: Grid, y: float) -> None:
         left, right = starts[words + 2 * i], ends[words + 2 * i + 1]
         axes.text((left + right) / 2, y + LINE / 2, _plain(span), size=9, ha="center", va="center")
         rule(y + LINE, left + 0.1, right - 0.03)
+    y += LINE if grid.spans else 0
     for i, head in enumerate(grid.heads):
-        write(i, head, y + LINE)
-    y += 2 * LINE
+        write(i, head, y)
+    y += LINE
     section = None
     for line in grid.lines[:DRAWN]:
         if line.section != section:

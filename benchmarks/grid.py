@@ -96,15 +96,23 @@ def lay_out(table: Table, preset: str, printed: list[Printed], style: Style | No
 def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str, str]]:
     """(line, column, metric) of the best measured figures, each among at least two that compete.
 
-    Floors and what stands in an appendix do not compete.
+    Floors and what stands in an appendix do not compete. What is not trained competes in every line of its test set.
     """
     floors = floor_names()
     section = {line.label: line.section for line in table.lines}
+    able = [
+        p for p in printed if p.rows and p.entry.method not in floors and section[p.entry.line] != "appendix"
+    ]
+    untrained: dict[tuple[str, str], list[Printed]] = {}
     groups: dict[tuple[str, str], list[Printed]] = {}
-    for p in printed:
-        if p.rows and p.entry.method not in floors and section[p.entry.line] != "appendix":
+    for p in able:
+        if table.rivals == "columns" and not p.entry.train_dataset:
+            untrained.setdefault((p.entry.dataset, p.entry.split), []).append(p)
+        else:
             side = p.entry.column if table.rivals == "lines" else p.entry.line
             groups.setdefault((p.entry.block, side), []).append(p)
+    for group in groups.values():
+        group += untrained.get((group[0].entry.dataset, group[0].entry.split), [])
     found = set()
     for group in groups.values():
         for metric in METRICS if len(group) > 1 else ():

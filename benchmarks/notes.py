@@ -62,8 +62,9 @@ def near_floors(printed: Iterable[Printed]) -> list[tuple[Printed, Printed]]:
     """Each measured method with each floor, on the same images, that is within a point of it in IoU."""
     floors: dict[tuple[str, str], dict[str, Printed]] = {}
     others = []
+    names = floor_names()
     for p in printed:
-        if p.rows and p.entry.method in floor_names():
+        if p.rows and p.entry.method in names:
             floors.setdefault((p.entry.dataset, p.entry.split), {})[p.entry.method] = p
         elif p.rows:
             others.append(p)

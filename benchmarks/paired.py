@@ -27,8 +27,9 @@ def differences(printed: list[Printed], runs: Path) -> list[Difference]:
     and what has no scores of single images below `runs` (rows of others), are left out.
     """
     places: dict[tuple[str, str], list[Printed]] = {}
+    floors = floor_names()
     for p in printed:
-        if p.rows and p.entry.method not in floor_names():
+        if p.rows and p.entry.method not in floors:
             places.setdefault((p.entry.dataset, p.entry.split), []).append(p)
     found = []
     for group in places.values():

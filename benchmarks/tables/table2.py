@@ -31,7 +31,7 @@ def _entries() -> tuple[Entry, ...]:
         block = "" if dataset == "birds" else STAND_IN
         for variant, line in LABELS.items():
             printed = variant.replace("amortised", "amortized")  # as the paper spells it
-            published = ("DRC", printed, dataset, split)
+            published = None if block else ("DRC", printed, dataset, split)
             found.append(Entry(line.label, column.label, "DRC", variant, *place, published, block))
         for method, line in FLOORS.items():
             found.append(Entry(line.label, column.label, method, "fixed", *place, block=block))

@@ -1,0 +1,270 @@
+"""Tables 2 to 4, their layouts, and what stands under a table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import main
+from benchmarks.cells import Row, parse_row
+from benchmarks.collect import Printed
+from benchmarks.grid import Layout, Style, lay_out
+from benchmarks.latex import to_latex
+from benchmarks.paired import difference_grid, differences
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
+from benchmarks.render import strategies_csv, to_csv, to_json_lines, to_markdown, to_text
+from benchmarks.tables import STAND_IN, Entry, load_table, plan
+
+ROW = parse_row(
+    (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()[0], "golden"
+)
+
+
+def row(entry: Entry, **changes: Any) -> Row:
+    names = {"method": entry.method, "variant": entry.variant, "train_dataset": entry.train_dataset}
+    return replace(ROW, **names, test_dataset=entry.dataset, split=entry.split, **changes)
+
+
+def measured(number: str, scores: dict[str, float], **changes: Any) -> tuple[Any, list[Printed]]:
+    """A table whose stand-in cells are measured, by method."""
+    table, printed = load_table(number), []
+    for entry in table.entries:
+        if entry.dataset.startswith("tm-dsprites") and entry.method in scores:
+            iou = scores[entry.method]
+            rows: tuple[Row, ...] = (row(entry, iou=iou, dice=iou, **changes),)
+            printed.append(Printed(entry, "quick", "measured", rows=rows))
+        else:
+            published = (50.0, 60.0) if entry.published else (None, None)
+            status = "published-only" if entry.published else "missing"
+            printed.append(Printed(entry, "quick", status, "not prepared: prepare it", (), *published))
+    return table, printed
+
+
+def layout(number: str, scores: dict[str, float], style: Style | None = None, **changes: Any) -> Layout:
+    table, printed = measured(number, scores, **changes)
+    return lay_out(table, "quick", printed, style)
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_every_cell_has_a_line_a_column_and_known_names(number: str) -> None:
+    table = load_table(number)
+    lines, columns = {line.label for line in table.lines}, {column.label for column in table.columns}
+    assert len(lines) == len(table.lines)
+    assert len(columns) == len(table.columns)
+    assert table.preset in PRESETS
+    for entry in table.entries:
+        assert entry.line in lines
+        assert entry.column in columns
+        assert entry.split in DATASETS[entry.dataset].splits
+        assert entry.train_dataset in ("", *DATASETS)
+    places = [(e.line, e.column) for e in table.entries]
+    assert len(set(places)) == len(places)
+
+
+@pytest.mark.parametrize("number", ["2", "3", "4"])
+def test_the_stand_in_needs_no_preparation_and_claims_no_published_figure(number: str) -> None:
+    for entry in load_table(number).entries:
+        assert (entry.block == STAND_IN) == DATASETS[entry.dataset].generated
+        if entry.block:
+            assert entry.published is None
+            assert all(DATASETS[name].generated for name in (entry.dataset, entry.train_dataset) if name)
+
+
+def test_table_2_has_every_variant() -> None:
+    variants = {e.variant for e in load_table("2").entries if e.method == "DRC"}
+    assert set(METHODS["DRC"].variants) <= variants
+    assert len(variants) == 7
+
+
+def test_table_4_is_a_full_matrix() -> None:
+    table = load_table("4")
+    for method in ("ReDO", "DRC"):
+        for block in ("", STAND_IN):
+            pairs = {
+                (e.train_dataset, e.dataset) for e in table.entries if (e.method, e.block) == (method, block)
+            }
+            names = {name for pair in pairs for name in pair}
+            assert len(names) == 3
+            assert pairs == {(train, test) for train in names for test in names}
+
+
+def test_a_cell_waits_for_its_training_set_too() -> None:
+    cells = plan(load_table("4"), "quick", ["DRC", "GrabCut"], ["birds-split", "dogs-split"], [0])
+    assert {(c.train_dataset, c.test_dataset) for c in cells if c.method == "DRC"} == {
+        (train, test) for train in ("birds-split", "dogs-split") for test in ("birds-split", "dogs-split")
+    }
+    assert {c.test_dataset for c in cells if c.method == "GrabCut"} == {"birds-split", "dogs-split"}
+
+
+def test_the_short_budget_is_quick_with_fewer_steps() -> None:
+    for name in ("DRC", "ReDO"):
+        method = METHODS[name].load()
+        whole, short = (
+            asdict(
+                method.configure(
+                    variant="full",
+                    preset=preset,
+                    dataset="tm-dsprites",
+                    image_size=PRESETS[preset].image_size,
+                )
+            )
+            for preset in ("quick", "quick-ablation")
+        )
+        assert {key for key in whole if whole[key] != short[key]} == {"train_steps"}
+        assert short["train_steps"] < whole["train_steps"]
+
+
+@pytest.mark.parametrize("number", ["2", "3", "4"])
+def test_measured_and_published_stand_apart_and_reasons_below(number: str) -> None:
+    grids = layout(number, {"DRC": 0.4, "GrabCut": 0.5})
+    ours, theirs = grids.grids
+    assert ours.title.startswith(STAND_IN)
+    assert "budget quick" in ours.title
+    assert not any(text.aside for line in ours.lines for text in line.texts)
+    assert theirs.title.startswith("Published only")
+    assert {text.main for line in theirs.lines for text in line.texts} <= {"50.0", "60.0", ""}
+    assert any("Not measured, Birds" in note and "prepare it" in note for note in grids.notes)
+
+
+def test_the_best_measured_is_marked_and_floors_do_not_compete() -> None:
+    grid = layout("3", {"DRC": 0.4, "GrabCut": 0.5, "all-foreground": 0.9}).grids[0]
+    assert {line.words[0] for line in grid.lines if any(text.best for text in line.texts)} == {"GrabCut"}
+    assert not any(text.best for line in layout("3", {"DRC": 0.4}).grids[0].lines for text in line.texts)
+    text = to_markdown(layout("3", {"DRC": 0.4, "GrabCut": 0.5}))
+    assert "| **50.0** |" in text
+    assert "\\textbf{50.0}" in to_latex(layout("3", {"DRC": 0.4, "GrabCut": 0.5}))
+
+
+def test_what_is_not_trained_competes_in_every_line_of_its_test_set() -> None:
+    grid = layout("4", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5}).grids[0]
+    best = [(line.words[0], i) for line in grid.lines for i, text in enumerate(line.texts) if text.best]
+    assert {line for line, _ in best} == {"Squares ← Squares", "Ellipses ← Ellipses", "Hearts ← Hearts"}
+    assert {i for _, i in best} == {0, 1}  # GrabCut's columns
+
+
+def test_a_method_within_a_point_of_a_floor_is_flagged() -> None:
+    notes = layout("3", {"DRC": 0.075, "GrabCut": 0.5, "all-foreground": 0.07}).notes
+    flagged = [note for note in notes if note.startswith("Within a point of a floor")]
+    assert len(flagged) == 2  # both splits
+    assert all("DRC" in note and "7.5" in note and "7.0" in note for note in flagged)
+
+
+def test_every_strategy_is_in_the_appendix() -> None:
+    scores = {"dataset-permutation": {"iou": 0.2, "dice": 0.3}}
+    changes = {"protocol": "image-permutation", "alternatives": scores}
+    grid = layout("3", {"ReDO": 0.4}, **changes).grids[-1]
+    assert grid.title.startswith("Appendix")
+    assert [line.words for line in grid.lines] == [
+        ("ReDO", "image-permutation"),
+        ("ReDO", "dataset-permutation"),
+    ]
+    assert str(grid.lines[1].texts[0]) == "20.0"
+    assert (
+        strategies_csv(measured("3", {"ReDO": 0.4}, **changes)[1]).count("dataset-permutation,20.0,30.0") == 2
+    )
+    assert strategies_csv(measured("3", {"GrabCut": 0.4})[1]) == ""
+
+
+def test_restarts_and_training_seconds_are_said() -> None:
+    notes = layout("3", {"ReDO": 0.4}, restarts=2, train_seconds=321.0).notes
+    assert any("ReDO: 321 training seconds" in note and "2 (seed 0)" in note for note in notes)
+
+
+def test_the_long_layout_has_one_line_a_cell_with_its_interval() -> None:
+    grid = layout("3", {"DRC": 0.4, "GrabCut": 0.5}, Style(layout="long")).grids[0]
+    assert len(grid.lines) == 4
+    assert len({len(line.words) + len(line.texts) for line in grid.lines} | {len(grid.heads)}) == 1
+    assert str(grid.lines[0].texts[1]) == "61.1 to 65.1"
+
+
+@pytest.mark.parametrize("style", [Style(), Style("long"), Style("paper", "hidden"), Style("long", "hidden")])
+def test_every_format_has_every_layout(style: Style) -> None:
+    found = layout("4", {"DRC": 0.4, "GrabCut": 0.5}, style)
+    for text in (to_text(found), to_markdown(found), to_latex(found)):
+        assert "40.0" in text
+        assert ("Published" in text) == (style.published == "beside")
+
+
+def test_json_lines_hold_what_the_csv_holds_and_the_commands() -> None:
+    table, printed = measured("3", {"DRC": 0.4, "GrabCut": 0.5})
+    lines = [json.loads(line) for line in to_json_lines(table, printed).splitlines()]
+    head = to_csv(table, printed).splitlines()[0].split(",")
+    assert [list(line) for line in lines] == [[*head, "rows"]] * len(printed)
+    made = [r["command"] for line in lines for r in line["rows"]]
+    assert len(made) == 4
+    assert all(command.startswith("python -m benchmarks ") for command in made)
+
+
+def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_path: Path) -> None:
+    _, printed = measured("4", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5, "all-foreground": 0.1})
+    found = []
+    for number, p in enumerate(printed):
+        if p.rows:
+            key = f"{number:016x}"
+            found.append(replace(p, rows=(replace(p.rows[0], key=key),)))
+            (tmp_path / "cells" / key).mkdir(parents=True)
+            scores = "".join(f"{i},{p.rows[0].iou + i / 100},0.5\n" for i in range(9))
+            (tmp_path / "cells" / key / "scores.csv").write_text("id,iou,dice\n" + scores)
+    pairs = differences(found, tmp_path)
+    assert len(pairs) == 3 * (1 + 3)  # for each test set: GrabCut once, ReDO for each training set
+    for one, other, intervals in pairs:
+        assert one.entry.method == "DRC"
+        assert other.entry.train_dataset in ("", one.entry.train_dataset)
+        expected = 10.0 if other.entry.method == "ReDO" else -10.0
+        assert intervals["iou"].mean == pytest.approx(expected)
+        assert intervals["dice"].mean == 0
+    assert len(difference_grid(pairs).lines) == 12
+    (tmp_path / "cells" / found[0].rows[0].key / "scores.csv").write_text("id,iou,dice\nother,0.5,0.5\n")
+    assert len(differences(found, tmp_path)) == 11
+
+
+LATEX = shutil.which("pdflatex")
+
+
+@pytest.mark.skipif(LATEX is None, reason="no pdflatex is installed")
+@pytest.mark.parametrize("style", [Style(), Style("long")])
+def test_latex_compiles_as_it_is_and_inside_a_paper(style: Style, tmp_path: Path) -> None:
+    assert LATEX
+    (tmp_path / "table.tex").write_text(to_latex(layout("4", {"DRC": 0.4, "GrabCut": 0.5}, style)))
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\n"
+        "\\begin{document}See Table~\\ref{tab:table4}.\\input{table}Done.\\end{document}\n"
+    )
+    for name in ("table", "paper"):
+        done = subprocess.run(
+            [LATEX, "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"],
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:]
+        assert "LaTeX Error" not in done.stdout
+
+
+@pytest.mark.parametrize("number", ["2", "3", "4"])
+def test_a_table_does_something_on_a_fresh_machine(number: str, tmp_path: Path) -> None:
+    """Without training: the floors and GrabCut on the stand-in, beside the published figures."""
+    places = [w for n in ("data", "runs", "results") for w in (f"--{n}", str(tmp_path / n))]
+    words = [
+        "--methods",
+        "GrabCut,all-foreground",
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+        "--layout",
+        "paper",
+    ]
+    done = CliRunner().invoke(main, ["table", number, *words, *places])
+    assert done.exit_code == 0, done.output
+    assert STAND_IN in done.output
+    assert "Published only" in done.output
+    assert "python -m data_prep birds" in done.output
+    text = (tmp_path / "results" / f"table{number}-smoke.csv").read_text()
+    assert ",measured," in text
+    assert ",published-only," in text
