@@ -79,7 +79,7 @@ def write_samples(
     faults: Sequence[Fault] = (),
     total: int | None = None,
     progress: bool = True,
-    group: int = 8,
+    group: int = 4,
 ) -> None:
     """Run `make` on every item with threads and write the samples in the items' order.
 
@@ -98,7 +98,7 @@ def write_samples(
             return item, None, error
 
     shown = progress and options.progress
-    made = ordered_map(attempt, items, workers=options.workers, group=group, ahead=2)
+    made = ordered_map(attempt, items, workers=options.workers, group=group)
     for item, sample, error in tqdm(
         made, total=total, desc=writer.path.name, unit="image", disable=not shown
     ):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from data_prep.parallel import ordered_map
 from data_prep.reader import (
     FORMAT,
     FORMAT_VERSION,
@@ -197,12 +198,12 @@ class DatasetWriter:
         manifest["counts"] = {split: self._counts[split] for split in SPLITS if self._counts[split]}
         manifest["skipped"] = self.skipped
         manifest["notes"] = self.notes
+        members = (*MEMBERS, *self._attached)
+        files = [self._partial / member for member in members]
+        digests = ordered_map(sha256_of, files)
         manifest["files"] = {
-            member: {
-                "bytes": (self._partial / member).stat().st_size,
-                "sha256": sha256_of(self._partial / member),
-            }
-            for member in (*MEMBERS, *self._attached)
+            member: {"bytes": file.stat().st_size, "sha256": digest}
+            for member, file, digest in zip(members, files, digests, strict=True)
         }
         manifest["manifest_sha256"] = manifest_digest(manifest)
         text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False)
