@@ -110,7 +110,10 @@ class Session:
         return [str(job.job_id) for job in jobs]
 
     def commands(self) -> Iterator[str]:
-        """The commands that would do it, data sets first, ready to be pasted."""
+        """The commands that would do it, data sets first, ready to be pasted; comments on what cannot be done."""
+        for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
+            if self._asked(name) and name not in self.usable:
+                yield f"# {name} is {self._data_state(name)}"
         for name in self.needed:
             if not self.library.is_prepared(name):
                 yield self.library.prepare_command(name)
