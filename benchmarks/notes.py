@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from benchmarks.collect import Printed
 from benchmarks.registry import DATASETS, METHODS, PRESETS
+from benchmarks.rows import KEPT
 from benchmarks.tables import Entry, Table, headline
 
 NAMED = 12
@@ -152,13 +153,18 @@ def _failures(printed: list[Printed]) -> list[str]:
 
 
 def _sources(printed: list[Printed]) -> list[str]:
-    """What others measured."""
+    """What was measured by others, or earlier."""
     lines: dict[str, dict[str, None]] = {}
     for p in printed:
         for row in p.rows:
             if row.source:
                 lines.setdefault(row.source, {})[p.entry.line] = None
-    return [f"Measured by {source}: {_named(names)}." for source, names in lines.items()]
+    return [
+        f"Kept in {KEPT} from an earlier run: {_named(names)}."
+        if source == KEPT
+        else f"Measured by {source}: {_named(names)}."
+        for source, names in lines.items()
+    ]
 
 
 def _reasons(printed: list[Printed]) -> list[str]:

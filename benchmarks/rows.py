@@ -17,6 +17,8 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.registry import PRESETS
 
+KEPT = "results/rows"
+"""The source of a row that was kept and is neither imported nor of this runs folder."""
 AGREE = 0.001
 """Rows of one key agree if IoU and Dice differ by no more: a tenth of a point, as tables print them."""
 
@@ -47,18 +49,13 @@ def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path) -> Non
     """
     usable_folder(folder, "rows")
     present = {path.name for path in folder.glob("*.json")}
-    try:
-        for row in rows:
-            budget = PRESETS.get(row.preset)
-            if (budget is None or budget.keeps_rows) and (name := file_name(row)) not in present:
-                write_atomic(folder / name, json.dumps(row.to_json()) + "\n")
-        for row in replaced:
-            if file_name(row) in present:
-                (folder / file_name(row)).unlink(missing_ok=True)
-    except OSError as error:
-        raise BenchmarkError(
-            f"cannot write rows to {folder}: {reason(error)}; choose another folder"
-        ) from error
+    for row in rows:
+        budget = PRESETS.get(row.preset)
+        if (budget is None or budget.keeps_rows) and (name := file_name(row)) not in present:
+            _write(folder / name, row)
+    for row in replaced:
+        if file_name(row) in present:
+            (folder / file_name(row)).unlink(missing_ok=True)
 
 
 def read_lines(path: Path) -> tuple[list[Row], list[str]]:
@@ -110,7 +107,7 @@ def merge(own: list[Row], kept: list[Row], stored: Stored) -> None:
         if odd:
             stored.faults.append(_disagreement([known or rows[0], *odd], known is not None))
         if known is None and not odd:
-            _take(rows[0], stored.rows)
+            _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows)
         stored.duplicates += len(rows) - len(odd) - (known is None)
     measured: dict[Cell, Row] = {}
     for row in own:
@@ -135,8 +132,7 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
             name = file_name(row)
             known, new = known + (name in present), new + (name not in present)
             if name not in present:
-                marked = replace(row, source=row.source or source)
-                write_atomic(folder / name, json.dumps(marked.to_json()) + "\n")
+                _write(folder / name, replace(row, source=row.source or source))
                 present.add(name)
     return new, known, faults
 
@@ -150,6 +146,15 @@ def read_replaced(runs: Path) -> list[Row]:
         except BenchmarkError:
             continue
     return found
+
+
+def _write(path: Path, row: Row) -> None:
+    try:
+        write_atomic(path, json.dumps(row.to_json()) + "\n")
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write rows to {path.parent}: {reason(error)}; choose another folder"
+        ) from error
 
 
 def _take(row: Row, rows: dict[Cell, Row]) -> None:

@@ -13,7 +13,7 @@ from benchmarks.__main__ import main
 from benchmarks.cells import Row, parse_row
 from benchmarks.collect import read_runs
 from benchmarks.errors import BenchmarkError
-from benchmarks.rows import Stored, file_name, import_rows, keep_rows, merge, read_kept
+from benchmarks.rows import KEPT, Stored, file_name, import_rows, keep_rows, merge, read_kept
 
 LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
 ROW = parse_row(LINES[0], "golden")
@@ -32,7 +32,8 @@ def test_what_was_measured_is_kept_once_and_read_back_elsewhere(tmp_path: Path) 
         read_runs(tmp_path / "runs", tmp_path / "rows")
     assert [path.name for path in (tmp_path / "rows").iterdir()] == [file_name(ROW)]
     elsewhere = read_runs(tmp_path / "nothing", tmp_path / "rows")
-    assert list(elsewhere.rows.values()) == [ROW]
+    assert list(elsewhere.rows.values()) == [replace(ROW, source=KEPT)]
+    assert list(read_runs(tmp_path / "runs", tmp_path / "rows").rows.values()) == [ROW]
     assert not elsewhere.faults
 
 
