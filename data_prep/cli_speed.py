@@ -114,5 +114,5 @@ def _describe_machine(workers: int) -> None:
     threads = "1 thread" if workers == 1 else f"{workers} threads"
     click.echo(f"{threads} on {usable_cores()} of {os.cpu_count()} cores{load}")
     click.echo(
-        "(A single thread that has much less than 1.00 cores was disturbed by other programs: repeat.)"
+        "(Where a side has far fewer cores than threads, other programs disturbed it: repeat.)"
     )
