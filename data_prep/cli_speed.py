@@ -113,6 +113,4 @@ def _describe_machine(workers: int) -> None:
     load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     threads = "1 thread" if workers == 1 else f"{workers} threads"
     click.echo(f"{threads} on {usable_cores()} of {os.cpu_count()} cores{load}")
-    click.echo(
-        "(Where a side has far fewer cores than threads, other programs disturbed it: repeat.)"
-    )
+    click.echo("(Where a side has far fewer cores than threads, other programs disturbed it: repeat.)")
