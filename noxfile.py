@@ -76,6 +76,12 @@ def sweep(session: nox.Session) -> None:
     run(session, "benchmarks", "sweep")
 
 
+@nox.session(venv_backend="none", default=False)
+def speed(session: nox.Session) -> None:
+    """DRC's sampler as released, our reference and our fast path, timed side by side (2 minutes)."""
+    run(session, "benchmarks", "speed")
+
+
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The test suite (under 10 minutes on two cores)."""

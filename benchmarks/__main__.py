@@ -167,6 +167,23 @@ def status(
         click.echo(f"\n{len(set(waiting))} cells wait for data sets: python -m data_prep status names them.")
 
 
+@main.command()
+@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For speed.json.")
+@plain_errors
+def speed(results: Path) -> None:
+    """Time DRC's sampler: as released, our reference, our fast path, side by side (about 2 minutes).
+
+    Prints the ratios and writes RESULTS/speed.json. Run nothing else meanwhile.
+    """
+    from benchmarks.files import usable_folder, write_json
+    from benchmarks.speed import describe, run
+
+    usable_folder(results, "results")
+    found = run()
+    write_json(results / "speed.json", found)
+    click.echo(f"{describe(found)}\nWritten: {results / 'speed.json'}")
+
+
 @main.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--source", required=True, help="Whose rows they are, as tables will say.")

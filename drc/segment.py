@@ -44,7 +44,7 @@ def infer(
 
     with frozen(model):
         return langevin(
-            partial(posterior_potential, model, partial(fast.render, model), images=images, config=c),
+            partial(posterior_potential, model, fast.sampler_render(model, c), images=images, config=c),
             rng.chain_noise(seed, rng.INITIAL, rows, 0, (model.z_dim,)).to(images.device),
             noise(),
             falling(c.inference_step_size, c.inference_last_step_size, c.inference_steps),

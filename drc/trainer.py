@@ -134,7 +134,13 @@ class Trainer:
                 c.prior_step_size,
             )
             z_posterior = langevin(
-                partial(posterior_potential, self.model, self.render, images=images, config=c),
+                partial(
+                    posterior_potential,
+                    self.model,
+                    fast.sampler_render(self.model, c),
+                    images=images,
+                    config=c,
+                ),
                 posterior.to(self.device),
                 self.noise(rng.POSTERIOR, rows, visit, c.posterior_steps) * c.temperature**0.5,
                 c.posterior_step_size,

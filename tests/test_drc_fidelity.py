@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from drc_by_rule import inputs_by_rule, model_by_rule, outputs, summary
 from torch import Tensor
 
 from drc.config import DRCConfig
+from drc.fast import sampler_render
 from drc.model import DRCModel
+from drc.objectives import posterior_potential
 
 GOLDEN = Path(__file__).parent / "golden" / "drc" / "by_rule.json"
 
@@ -45,6 +48,25 @@ def test_the_fast_path_agrees_in_double_precision(reference: dict[str, Tensor]) 
     fast = outputs(model_by_rule(), *inputs_by_rule(), use_fast=True)
     for name, expected in reference.items():
         assert relative_error(fast[name].numpy(), expected.numpy()) < 1e-6, name
+
+
+def test_the_bfloat16_sampler_agrees_in_two_digits() -> None:
+    config = DRCConfig(image_size=32, start=16, width=8, z_fg=16, z_bg=8, z_reassign=16)
+    model = DRCModel(config).requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(4, model.z_dim, generator=generator, requires_grad=True)
+    images = torch.rand(4, 3, 32, 32, generator=generator) * 2 - 1
+
+    def potential_and_gradient(precision: str) -> tuple[Tensor, Tensor]:
+        render = sampler_render(model, replace(config, sampler_precision=precision))
+        potential = posterior_potential(model, render, z, images, config)
+        return potential.detach(), torch.autograd.grad(potential.sum(), z)[0]
+
+    full, half = (potential_and_gradient(name) for name in ("float32", "bfloat16"))
+    assert half[1].dtype == torch.float32
+    assert not torch.equal(full[0], half[0]), "bfloat16 was not used"
+    torch.testing.assert_close(half[0], full[0], rtol=0.01, atol=0)
+    assert torch.cosine_similarity(half[1], full[1]).min() > 0.95
 
 
 def count(module: torch.nn.Module | None) -> int:

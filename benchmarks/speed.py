@@ -1,0 +1,197 @@
+"""How fast DRC's sampler is: the recipe as released, the readable reference and the fast path, side by side.
+
+A posterior step is one gradient of the potential with respect to z. As released it runs with anomaly detection on
+and with both classifiers inside, whose output nothing uses; the reference is `drc.model` as it stands; the fast path
+is `drc.fast`, with its convolutions in float32 and, where the device has fast instructions for it, in bfloat16.
+The ways take turns, so that whatever else the machine does meets all of them, and medians are compared.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.provenance import commit, versions
+from drc import fast
+from drc.config import DRCConfig, configure
+from drc.model import DRCModel, Regions
+from drc.objectives import posterior_potential, prior_potential
+from drc.trainer import frozen
+
+ROUNDS = 9
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """At which size the ways are compared."""
+
+    preset: str
+    image_size: int
+    batch: int
+
+
+SETTINGS = {
+    "cpu": {"authors_width": Setting("paper", 128, 4), "quick": Setting("quick", 32, 32)},
+    "cuda": {"authors_width": Setting("paper", 128, 48)},
+}
+
+
+def released_render(model: DRCModel, z: Tensor) -> Regions:
+    """The forward as released: the classifiers run too, for nothing."""
+    regions = model(z)
+    assert model.fg.classifier is not None
+    assert model.bg.classifier is not None
+    model.fg.classifier(regions.content_fg * regions.logit_fg.sigmoid())
+    model.bg.classifier(regions.source_bg * regions.source_logit_bg.sigmoid())
+    return regions
+
+
+def gradient(potential: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """What one Langevin step costs: the gradient of the potential at z (B, d)."""
+    z = z.detach().requires_grad_(True)
+    return torch.autograd.grad(potential(z).sum(), z)[0]
+
+
+def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[str, Callable[[], object]]:
+    """One posterior step each way, and one prior step with and without anomaly detection."""
+
+    def potential(render: Callable[[Tensor], Regions]) -> Callable[[Tensor], Tensor]:
+        return partial(posterior_potential, model, render, images=images, config=config)
+
+    def released(target: Callable[[Tensor], Tensor]) -> None:
+        with torch.autograd.set_detect_anomaly(True, check_nan=True):
+            gradient(target, z)
+
+    def ours(target: Callable[[Tensor], Tensor]) -> None:
+        with frozen(model):
+            gradient(target, z)
+
+    half = fast.sampler_render(model, replace(config, sampler_precision="bfloat16"))
+    return {
+        "released": lambda: released(potential(partial(released_render, model))),
+        "reference": lambda: ours(potential(model)),
+        "fast": lambda: ours(potential(partial(fast.render, model))),
+        "fast_bfloat16": lambda: ours(potential(half)),
+        "prior_released": lambda: released(partial(prior_potential, model)),
+        "prior": lambda: ours(partial(prior_potential, model)),
+    }
+
+
+def seconds(action: Callable[[], object], device: str) -> float:
+    """Wall time of one call, the device's queue drained."""
+    start = time.perf_counter()
+    action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def compare(actions: dict[str, Callable[[], object]], device: str, label: str) -> dict[str, float]:
+    """Median seconds of each action over rounds in which they take turns; the first round is thrown away."""
+    taken: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in tqdm(range(ROUNDS + 1), desc=label, unit="round"):
+        for name, action in actions.items():
+            spent = seconds(action, device)
+            if turn:
+                taken[name].append(spent)
+    return {name: median(values) for name, values in taken.items()}
+
+
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """Arithmetic rate of a large square matrix product, FLOP/s: what the device can do."""
+    size = MATRIX_SIZE[device]
+    a = torch.randn(size, size, device=device).to(dtype)
+    times = [seconds(lambda: a @ a, device) for _ in range(ROUNDS + 1)][1:]
+    return 2 * size**3 / median(times)
+
+
+def step_flops(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> int:
+    """Arithmetic of one posterior step of the reference on a batch, as PyTorch counts it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    z = z.detach().requires_grad_(True)
+    with FlopCounterMode(display=False) as counter, frozen(model):
+        posterior_potential(model, model, z, images, config).sum().backward()
+    return counter.get_total_flops()
+
+
+def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
+    """Rates of all ways at one setting, flat, every key beginning with the device and `name`."""
+    config = configure(
+        variant="full", preset=setting.preset, dataset="tm-dsprites", image_size=setting.image_size
+    )
+    model = DRCModel(config, 0).to(device)
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(setting.batch, model.z_dim, generator=generator).to(device)
+    shape = (setting.batch, 3, setting.image_size, setting.image_size)
+    images = (torch.rand(shape, generator=generator) * 2 - 1).to(device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    flops = step_flops(model, config, z, images)
+    label = f"{device} {name}, {setting.image_size} px, batch {setting.batch}"
+    taken = compare(ways(model, config, z, images), device, label)
+    prefix = f"{'gpu' if device == 'cuda' else 'cpu'}_{name}"
+    found = {f"{prefix}_{way}_images_steps_per_second": setting.batch / t for way, t in taken.items()}
+    best = min(("fast", "fast_bfloat16"), key=taken.__getitem__)
+    found |= {
+        f"{prefix}_ratio": taken["released"] / taken[best],
+        f"{prefix}_ratio_float32": taken["released"] / taken["fast"],
+        f"{prefix}_prior_ratio": taken["prior_released"] / taken["prior"],
+        f"{prefix}_flops_per_second": flops / taken[best],
+        f"{prefix}_matmul_share": flops / taken[best] / best_matrix_rate(device),
+    }
+    if device == "cuda":
+        found[f"{prefix}_peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
+
+
+def best_matrix_rate(device: str) -> float:
+    """The faster of the float32 and the bfloat16 matrix product, FLOP/s."""
+    return max(matrix_rate(device, dtype) for dtype in (torch.float32, torch.bfloat16))
+
+
+def run() -> dict[str, Any]:
+    """All that `results/speed.json` holds."""
+    found: dict[str, Any] = {"commit": commit(), "versions": versions(), "threads": torch.get_num_threads()}
+    found["cpu"] = platform.processor() or platform.machine()
+    for name, setting in SETTINGS["cpu"].items():
+        found |= measure(name, setting, "cpu")
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+        found |= measure("authors_width", SETTINGS["cuda"]["authors_width"], "cuda")
+        found["gpu_matmul_share"] = found["gpu_authors_width_matmul_share"]
+    else:
+        reason = "not measured: this machine has no CUDA device that PyTorch can use"
+        found |= {"gpu": reason, "gpu_authors_width_ratio": None, "gpu_matmul_share": None}
+    return found
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The ratios as a few lines of text."""
+    lines = []
+    for key in ("cpu_authors_width", "cpu_quick", "gpu_authors_width"):
+        if found.get(f"{key}_ratio") is None:
+            continue
+        rates = {
+            way: found[f"{key}_{way}_images_steps_per_second"]
+            for way in ("released", "reference", "fast", "fast_bfloat16")
+        }
+        lines.append(
+            f"{key}: images × posterior steps a second: "
+            + ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
+            + f"; fastest over released {found[f'{key}_ratio']:.2f} "
+            + f"(float32 alone {found[f'{key}_ratio_float32']:.2f}); "
+            + f"prior steps {found[f'{key}_prior_ratio']:.2f}; "
+            + f"{found[f'{key}_matmul_share']:.0%} of the matrix-product rate"
+        )
+    return "\n".join(lines)
