@@ -25,8 +25,8 @@ from benchmarks.collect import PUBLISHED, print_cells, read_published, read_runs
 from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.grid import Layout, lay_out
-from benchmarks.pictures import draw_panels, load_panels, make_panels, save_panels
 from benchmarks.latex import to_latex
+from benchmarks.pictures import draw_panels, load_panels, make_panels, save_panels
 from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.report import write_report
 from benchmarks.tables import Entry, load_table
