@@ -50,6 +50,7 @@ METHODS: dict[str, MethodSpec] = {
         trained=True,
         variants=(
             "full",
+            "amortised-inference",
             "no-pixel-reassignment",
             "no-pseudo-label",
             "no-tv",

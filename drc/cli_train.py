@@ -63,6 +63,8 @@ def train(
     try:
         config = configure(variant=variant, preset=preset, dataset=found.name, image_size=found.image_size)
         config = change_settings(config, changes)
+        if dry_run and config.amortised:
+            raise click.UsageError("--dry-run works out what the sampler costs, which this variant lacks")
         if dry_run:
             show_cost(found.images, config, seed, resolve_device(device))
             return
@@ -84,11 +86,11 @@ def train(
 
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:
     """Train in the folder of a run, from its newest checkpoint on; of torchrun's processes the first one reports."""
+    from drc.build import build_trainer
     from drc.run_folder import RunProgress, claim_run
-    from drc.trainer import Trainer
     from drc.trainer import train as train_on
 
-    trainer = Trainer(images, config, seed, device)
+    trainer = build_trainer(images, config, seed, device)
     if int(os.environ.get("RANK", "0")):
         train_on(trainer, out / "checkpoints", lambda step, total, **values: None)
         return

@@ -18,6 +18,7 @@ class DRCConfig:
     z_reassign: int = 512  # ... of the pixel re-assignment's
     classes: int = 200  # length of the symbolic vectors y
     reassign: bool = True  # pixel re-assignment of the background (Table 2: "w/o pix. re-assign.")
+    amortised: bool = False  # encoders and a VAE in place of the LEBM and Langevin (Table 2)
     likelihood: str = "l1"  # "l1": Laplace, as released; "l2": the paper's Gaussian (Eq. 5)
     sigma: float = 0.25  # σ of Eq. 5
     mask_bias: float = 0.0  # where the foreground's mask logit starts; below 0 it must earn its pixels
@@ -56,6 +57,7 @@ class DRCConfig:
 # A variant of Table 2 is the full model with these settings changed.
 VARIANT_CHANGES: dict[str, dict] = {
     "full": {},
+    "amortised-inference": {"amortised": True, "pseudo_label_weight": 0.0},  # no LEBM, no y
     "no-pixel-reassignment": {"reassign": False},
     "no-pseudo-label": {"pseudo_label_weight": 0.0},
     "no-tv": {"tv_weight": 0.0},

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drc.build import build_model, build_trainer
 from drc.checkpoint import CheckpointError, load_checkpoint, load_newest
 from drc.config import VARIANTS, DRCConfig, configure
-from drc.model import DRCModel, Regions
+from drc.model import Regions
 from drc.segment import infer_regions
-from drc.trainer import Progress, Trainer, train
+from drc.trainer import Progress, train
 
 
 class DRC:
@@ -51,10 +52,8 @@ class DRC:
     ) -> None:
         """Algorithm 1 on images (N, H, W, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there."""
         self.config, self.seed, self.device = config, seed, device
-        trainer = Trainer(images, config, seed, device)
-        self.model = (
-            trainer.model
-        )  # already visible while it trains, so that `progress` may ask for a picture
+        trainer = build_trainer(images, config, seed, device)
+        self.model = trainer.model  # seen while it trains, so that `progress` may ask for a picture
         train(trainer, Path(checkpoint_dir), progress)
 
     @classmethod
@@ -67,7 +66,7 @@ class DRC:
         method = cls()
         try:
             method.config, method.seed, method.device = DRCConfig(**state["config"]), state["seed"], device
-            method.model = DRCModel(method.config, seed=None)
+            method.model = build_model(method.config, seed=None)
             method.model.load_state_dict(state["model"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise CheckpointError(

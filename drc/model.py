@@ -45,9 +45,14 @@ class DRCModel(nn.Module):
             PixelReassignment(c.z_reassign, c.start, c.width, c.image_size) if c.reassign else None
         )
         self.lebm = LatentEBM(self.z_dims, c.classes)
+        self.mask_bias = c.mask_bias
         if seed is not None:
-            initialise(self, torch.Generator().manual_seed(seed))
-            self.fg.mask.bias = nn.Parameter(torch.full((1,), c.mask_bias))
+            self.draw(seed)
+
+    def draw(self, seed: int) -> None:
+        """Draw all weights from `seed`; the foreground's mask logit starts at the setting's `mask_bias`."""
+        initialise(self, torch.Generator().manual_seed(seed))
+        self.fg.mask.bias = nn.Parameter(torch.full((1,), self.mask_bias))
 
     @property
     def z_dim(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -87,15 +87,25 @@ class Trainer:
         self.step = 0
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.model = DRCModel(config, seed).to(self.device)
+        self.learning_rates = self.build()
         self.render = partial(fast.render, self.model)
-        betas = (0.5, 0.999)
-        self.optimiser_generators = torch.optim.Adam(
-            self.model.generator_parameters(), lr=config.lr_generators, betas=betas
-        )
-        self.optimiser_lebm = torch.optim.Adam(self.model.lebm.parameters(), lr=config.lr_lebm, betas=betas)
         start = rng.chain_noise(seed, rng.INITIAL, range(self.count), 0, (2, self.model.z_dim))
         self.posterior_chains, self.prior_chains = start.unbind(dim=1)  # both from p_0, N(0, I)
+
+    def build(self) -> dict[str, float]:
+        """Make `model` and `optimisers`; returns the learning rate of each optimiser, by its name."""
+        c = self.config
+        self.model = DRCModel(c, self.seed).to(self.device)
+        self.optimisers = {
+            "generators": self.adam(self.model.generator_parameters(), c.lr_generators),
+            "lebm": self.adam(self.model.lebm.parameters(), c.lr_lebm),
+        }
+        return {"generators": c.lr_generators, "lebm": c.lr_lebm}
+
+    @staticmethod
+    def adam(parameters: Iterable[torch.nn.Parameter], learning_rate: float) -> torch.optim.Adam:
+        """The authors' Adam."""
+        return torch.optim.Adam(parameters, lr=learning_rate, betas=(0.5, 0.999))
 
     @property
     def batches_per_epoch(self) -> int:
@@ -164,13 +174,16 @@ class Trainer:
             "z_norm_prior": z_prior.square().mean().sqrt().item(),
         }
         self.check_finite(values)
-        self.optimiser_generators.zero_grad(set_to_none=True)
-        terms.total(self.config).backward()
-        self.optimiser_generators.step()
-        self.optimiser_lebm.zero_grad(set_to_none=True)
-        contrast.backward()
-        self.optimiser_lebm.step()
+        self.descend("generators", terms.total(self.config))
+        self.descend("lebm", contrast)
         return values
+
+    def descend(self, name: str, loss: Tensor) -> None:
+        """One step of the optimiser of that name."""
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
 
     def check_finite(self, values: dict[str, float]) -> None:
         """DivergedError at the first term that is not a finite number, before any weight has taken it in."""
@@ -182,22 +195,24 @@ class Trainer:
                 )
 
     def train_step(self) -> dict[str, float]:
-        """One iteration of Algorithm 1."""
+        """One iteration: the next batch, and the weights' update."""
         rows, visit = self.batch()
-        images = to_signed(self.images[rows], self.device)
         self.set_learning_rates()
-        z_posterior, z_prior = self.sample(rows, visit, images)
-        values = self.learn(images, z_posterior, z_prior)
+        values = self.update(rows, visit, to_signed(self.images[rows], self.device))
         self.step += 1
         return values
+
+    def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
+        """One iteration of Algorithm 1 on the images of `rows` -> the terms, as numbers."""
+        return self.learn(images, *self.sample(rows, visit, images))
 
     def set_learning_rates(self) -> None:
         """Constant, then linearly to a tenth over the last `lr_decay` share of the steps."""
         c = self.config
         left = 1 - self.step / c.train_steps
         factor = 0.1 + 0.9 * min(1.0, left / c.lr_decay) if c.lr_decay else 1.0
-        self.optimiser_generators.param_groups[0]["lr"] = factor * c.lr_generators
-        self.optimiser_lebm.param_groups[0]["lr"] = factor * c.lr_lebm
+        for name, optimiser in self.optimisers.items():
+            optimiser.param_groups[0]["lr"] = factor * self.learning_rates[name]
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on: loadable with `weights_only=True`."""
@@ -206,8 +221,7 @@ class Trainer:
             "seed": self.seed,
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimiser_generators": self.optimiser_generators.state_dict(),
-            "optimiser_lebm": self.optimiser_lebm.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "posterior_chains": self.posterior_chains,
             "prior_chains": self.prior_chains,
         }
@@ -221,8 +235,8 @@ class Trainer:
                 "name another folder, or delete this one to start anew"
             )
         self.model.load_state_dict(state["model"])
-        self.optimiser_generators.load_state_dict(state["optimiser_generators"])
-        self.optimiser_lebm.load_state_dict(state["optimiser_lebm"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
         self.posterior_chains, self.prior_chains = state["posterior_chains"], state["prior_chains"]
         self.step = state["step"]
 

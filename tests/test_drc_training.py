@@ -240,12 +240,12 @@ def test_learning_rates_fall_to_a_tenth_at_the_end_when_asked() -> None:
     rates = []
     for trainer.step in (0, 49, 75, 100):
         trainer.set_learning_rates()
-        rates.append(trainer.optimiser_generators.param_groups[0]["lr"] / SMOKE.lr_generators)
+        rates.append(trainer.optimisers["generators"].param_groups[0]["lr"] / SMOKE.lr_generators)
     assert rates == pytest.approx([1.0, 1.0, 0.55, 0.1])
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="full, no-pixel-reassignment"):
+    with pytest.raises(ValueError, match="full, amortised-inference"):
         configure(variant="fulll", preset="paper", dataset="birds", image_size=128)
 
 

@@ -1,0 +1,95 @@
+"""Amortised inference, a row of Table 2: encoders in place of the latent EBM and its sampler, trained as a VAE.
+
+q(z | x) is a normal distribution with a mean and a variance for every number of z, given by one encoder for each of
+the foreground, the background and the re-assignment; the prior is N(0, I). There is no symbolic vector y without the
+LEBM, and so no pseudo label.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from drc import rng
+from drc.config import DRCConfig
+from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods
+from drc.networks import RegionClassifier
+from drc.objectives import orthogonality, total_variation
+from drc.trainer import Trainer
+
+
+class AmortisedModel(DRCModel):
+    """DRC's generators and, for each latent, an encoder of the classifiers' layout."""
+
+    def __init__(self, config: DRCConfig, seed: int | None = 0) -> None:
+        super().__init__(config, seed=None)
+        del self.lebm
+        c = config
+        self.encoders = nn.ModuleList(
+            RegionClassifier(c.width, c.image_size, 2 * length) for length in self.z_dims if length
+        )
+        if seed is not None:
+            self.draw(seed)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z | x): images (B, 3, H, W) in [-1, 1] -> its mean and log-variance, (B, z_dim) each."""
+        halves = [cast(Tensor, encoder(images)).chunk(2, dim=1) for encoder in self.encoders]
+        return torch.cat([mean for mean, _ in halves], 1), torch.cat([spread for _, spread in halves], 1)
+
+
+def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_variance)) ‖ N(0, I)), (B, d) each -> (B,)."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1)
+
+
+def negative_elbo(
+    regions: Regions, images: Tensor, mean: Tensor, log_variance: Tensor, config: DRCConfig
+) -> Tensor:
+    """The VAE's loss, an image's average over its pixels and channels -> scalar.
+
+    The likelihood is the E-step's, Eq. 12 with 2σ²: only so does it balance the KL.
+    """
+    log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
+    likelihood = expected_log_likelihood(regions.pi, log_p).sum(dim=(1, 2, 3))
+    return (kl_to_standard_normal(mean, log_variance) - likelihood).mean() / images[0].numel()
+
+
+class AmortisedTrainer(Trainer):
+    """Trains an AmortisedModel; its "chains" are the last samples of q for each image, kept for pictures alone."""
+
+    model: AmortisedModel
+
+    def __init__(self, images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> None:
+        super().__init__(images, config, seed, device)
+        self.prior_chains = self.prior_chains[:, :0]
+
+    def build(self) -> dict[str, float]:
+        self.model = AmortisedModel(self.config, self.seed).to(self.device)
+        self.optimisers = {"generators": self.adam(self.model.parameters(), self.config.lr_generators)}
+        return {"generators": self.config.lr_generators}
+
+    def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
+        """One step down the negative ELBO and the regularisers that remain -> the terms, as numbers."""
+        c = self.config
+        mean, log_variance = self.model.encode(images)
+        z = mean + (0.5 * log_variance).exp() * self.noise(rng.POSTERIOR, rows, visit, 1)[0]
+        regions = self.render(z)
+        elbo = negative_elbo(regions, images, mean, log_variance, c)
+        tv = total_variation(regions.content_bg)
+        ortho = orthogonality(self.model.fg, self.model.bg)
+        values = {
+            "negative_elbo": elbo.item(),
+            "kl": kl_to_standard_normal(mean, log_variance).mean().item(),
+            "tv": tv.item(),
+            "ortho": ortho.item(),
+            "reconstruction": (regions.image - images).abs().mean().item(),
+            "foreground": regions.pi[:, 0].mean().item(),
+            "z_norm": z.square().mean().sqrt().item(),
+        }
+        self.check_finite(values)
+        self.descend("generators", elbo + c.tv_weight * tv + c.ortho_weight * ortho)
+        self.posterior_chains[rows] = z.detach().cpu()
+        return values

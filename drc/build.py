@@ -1,0 +1,20 @@
+"""The model and the trainer that some settings ask for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from drc.amortised import AmortisedModel, AmortisedTrainer
+from drc.config import DRCConfig
+from drc.model import DRCModel
+from drc.trainer import Trainer
+
+
+def build_model(config: DRCConfig, seed: int | None = 0) -> DRCModel:
+    """A model with weights drawn from `seed`; None leaves them for others to fill."""
+    return (AmortisedModel if config.amortised else DRCModel)(config, seed)
+
+
+def build_trainer(images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> Trainer:
+    """A trainer of images (N, H, W, 3) uint8 at its first step."""
+    return (AmortisedTrainer if config.amortised else Trainer)(images, config, seed, device)

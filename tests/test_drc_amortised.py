@@ -1,0 +1,67 @@
+"""Table 2's amortised inference: encoders, a KL and a VAE that trains, resumes and segments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from drc.amortised import AmortisedModel, AmortisedTrainer, kl_to_standard_normal
+from drc.config import configure
+from drc.method import DRC
+from drc.trainer import train
+
+SMOKE = configure(variant="amortised-inference", preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+def pictures(count: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), np.uint8)
+
+
+def quiet(step: int, total: int, **values: float) -> None:
+    pass
+
+
+def test_encoders_stand_in_place_of_the_latent_ebm() -> None:
+    model = AmortisedModel(SMOKE)
+    mean, log_variance = model.encode(torch.zeros(3, 3, 16, 16))
+    assert mean.shape == log_variance.shape == (3, model.z_dim)
+    assert not [name for name, _ in model.named_parameters() if "lebm" in name or "classifier" in name]
+
+
+def test_the_kl_is_that_of_normal_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    mean, log_variance = torch.randn(2, 4, 5, generator=generator)
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_the_loss_falls_on_a_fixed_set() -> None:
+    trainer = AmortisedTrainer(pictures(8), replace(SMOKE, train_steps=40, lr_generators=2e-3), seed=0)
+    losses = [trainer.train_step()["negative_elbo"] for _ in range(40)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    def stop_at_two(step: int, total: int, **values: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    whole = train(AmortisedTrainer(pictures(), SMOKE, seed=1), tmp_path / "whole", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        train(AmortisedTrainer(pictures(), SMOKE, seed=1), tmp_path / "parts", stop_at_two)
+    parts = train(AmortisedTrainer(pictures(), SMOKE, seed=1), tmp_path / "parts", quiet)
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, parts.state_dict()[name]), name
+
+
+def test_masks_are_the_same_after_loading(tmp_path: Path) -> None:
+    method = DRC()
+    method.fit(pictures(), config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    method.save(tmp_path / "model.pt")
+    loaded = DRC.load(tmp_path / "model.pt")
+    np.testing.assert_array_equal(loaded.segment(pictures(3)), method.segment(pictures(3)))
