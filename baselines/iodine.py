@@ -1,0 +1,321 @@
+"""IODINE (Greff et al., ICML 2019): slots that explain an image together, inferred by learned, iterative refinement.
+
+Each of K slots has a Gaussian over a latent vector, from which one shared decoder paints colours and a mask logit. The
+image is a mixture of the slots at every pixel. A recurrent network that sees how well the present slots explain the
+image, gradients included, corrects all Gaussians a few times. Settings and sizes are those of the authors' released
+code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from baselines.iodine_networks import (
+    Decoder,
+    InputNorm,
+    Refinement,
+    State,
+    component_log_probs,
+    coordinates,
+    kl_from_prior,
+    log_mixture,
+    log_mixture_without,
+    sample,
+)
+from baselines.training import keyed_generator, train
+
+SEGMENT_BATCH = 32
+SEGMENTING = 1 << 21  # keys the noise of inference, apart from what the steps of training key
+
+
+@dataclass(frozen=True)
+class IODINEConfig:
+    """All settings of one run; the defaults are the authors' for CLEVR6, with the two slots of single objects."""
+
+    image_size: int = 128  # pixels a side
+    slots: int = 2  # K
+    z_dim: int = 64  # length of a slot's latent vector
+    iterations: int = 5  # refinements of the posterior
+    kernel: int = 3  # of all convolutions
+    width: int = 64  # channels of all convolutions
+    decoder_layers: int = 4  # before the one that paints
+    refinement_layers: int = 4  # each halves the resolution
+    mlp_layers: int = 2  # after the refinement's convolutions; the last is linear
+    hidden: int = 256  # width of the MLP and of the LSTM
+    coordinates: str = "linear"  # shown to the refinement: "linear", or "cosine", a basis of 8
+    scale: float = 0.03  # of the logistic components
+
+    train_steps: int = 1_000_000
+    batch_size: int = 32
+    lr: float = 1e-3
+    lr_decay_steps: int = 1_000_000  # the rate falls tenfold over so many
+    clip: float = 5.0  # largest norm of a step's gradient
+
+
+# The authors' settings for Multi-dSprites go with sprites, those for CLEVR6 with everything else.
+DATASET_CHANGES: dict[str, dict[str, Any]] = {
+    "clevr6": {"slots": 7},
+    "tm-dsprites": {
+        "z_dim": 16, "kernel": 5, "width": 32, "refinement_layers": 3, "mlp_layers": 1, "hidden": 128,
+        "coordinates": "cosine", "batch_size": 128, "lr": 3e-4,
+    },
+}  # fmt: skip
+
+# Budgets: how far the authors' settings are cut down. `paper` cuts nothing; the settings of `gpu` are not yet tried.
+BUDGET_CHANGES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "gpu": {"train_steps": 5_000, "batch_size": 16, "lr": 4e-4, "lr_decay_steps": 5_000},
+    "quick": {
+        "z_dim": 16, "kernel": 3, "width": 16, "refinement_layers": 3, "mlp_layers": 1, "hidden": 64,
+        "train_steps": 1_000, "batch_size": 8, "lr": 1e-3, "lr_decay_steps": 2_000,
+    },
+    "smoke": {
+        "z_dim": 4, "iterations": 2, "kernel": 3, "width": 4, "decoder_layers": 2, "refinement_layers": 2,
+        "mlp_layers": 1, "hidden": 8, "train_steps": 4, "batch_size": 4,
+    },
+}  # fmt: skip
+# For tables of many trainings: what changes is the length alone.
+BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 500}
+
+
+class IODINENetworks(nn.Module):
+    """Decoder, refinement and the first guess of the posterior; images are (B, 3, S, S) in [0, 1]."""
+
+    coordinates: Tensor
+
+    def __init__(self, config: IODINEConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        parameters = 2 * c.z_dim
+        shown = coordinates(c.image_size, c.coordinates)
+        self.register_buffer("coordinates", shown, persistent=False)
+        self.decoder = Decoder(c.image_size, c.z_dim, c.width, c.kernel, c.decoder_layers)
+        self.refinement = Refinement(
+            16 + len(shown), c.width, c.kernel, c.refinement_layers, c.mlp_layers, c.hidden, parameters
+        )
+        channels = {
+            "d_means": 3,
+            "d_logits": 1,
+            "log_prob": 1,
+            "counterfactual": 1,
+            "d_parameters": parameters,
+        }
+        self.norms = nn.ModuleDict({name: InputNorm(count) for name, count in channels.items()})
+        bound = math.sqrt(3 / parameters)  # Glorot's, of a vector
+        self.initial = nn.Parameter(torch.empty(parameters).uniform_(-bound, bound))
+
+    def explain(
+        self, images: Tensor, noise: Tensor, *, learning: bool
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Decode and refine in turn: `noise` (T + 1, B, K, z_dim) -> T + 1 times (mask logits, means, -log p, KL).
+
+        Logits are (B, K, 1, S, S), means (B, K, 3, S, S), the last two (B,). With `learning` they carry gradients to
+        the weights through all iterations; without, each iteration is forgotten, which saves memory.
+        """
+        c = self.config
+        parameters = self.initial.expand(*noise.shape[1:3], -1)
+        state = self.refinement.start(parameters[..., 0].numel())
+        for t in range(c.iterations + 1):
+            with torch.enable_grad():
+                if not learning:
+                    parameters = parameters.detach().requires_grad_()
+                painted = self.decoder(sample(parameters, noise[t]))
+                logits, means = painted[:, :, :1], painted[:, :, 1:]
+                components = component_log_probs(images, means, c.scale)
+                log_prob = log_mixture(logits, components)
+                error, kl = -log_prob.flatten(1).sum(dim=1), kl_from_prior(parameters).flatten(1).sum(dim=1)
+            yield logits, means, error, kl
+            if t == c.iterations:
+                return
+            wanted = (parameters, means, logits)
+            gradients = torch.autograd.grad((error + kl).sum(), wanted, retain_graph=learning)
+            with torch.set_grad_enabled(learning):
+                spatial = self.spatial_inputs(images, logits, means, components, log_prob, gradients)
+                parameters, state = self.refined(parameters, gradients[0], spatial, state)
+
+    def spatial_inputs(
+        self,
+        images: Tensor,
+        logits: Tensor,
+        means: Tensor,
+        components: Tensor,
+        log_prob: Tensor,
+        gradients: tuple[Tensor, ...],
+    ) -> dict[str, Tensor]:
+        """What the refinement sees at each pixel: name -> (B or 1, K or 1, channels, S, S).
+
+        Gradients are those of each image's own loss, so that an image does not depend on those beside it.
+        """
+        _, d_means, d_logits = gradients
+        density = components.exp()
+        counterfactual = log_prob - log_mixture_without(logits, components)
+        return {
+            "image": images.unsqueeze(1),
+            "means": means,
+            "logits": logits,
+            "masks": logits.softmax(dim=1),
+            "d_logits": self.norms["d_logits"](d_logits),
+            "d_means": self.norms["d_means"](d_means),
+            "posterior": density / (density.sum(dim=1, keepdim=True) + 1e-6),
+            "log_prob": self.norms["log_prob"](log_prob.detach()),
+            "counterfactual": self.norms["counterfactual"](counterfactual.detach()),
+            "coordinates": self.coordinates[None, None],
+            "capacity": torch.full_like(logits[:1, :1], 0.5),  # a constant that the authors kept
+        }
+
+    def refined(
+        self, parameters: Tensor, gradient: Tensor, spatial: dict[str, Tensor], state: State
+    ) -> tuple[Tensor, State]:
+        """The posterior's parameters (B, K, 2·z_dim) after one refinement, and the LSTM's state."""
+        folded = parameters.shape[:2]
+        maps = [value.expand(*folded, -1, -1, -1) for value in spatial.values()]
+        normed = self.norms["d_parameters"](gradient.unsqueeze(-1)).squeeze(-1)
+        capacity = torch.full_like(parameters[..., :1], 0.5)
+        flat = torch.cat([parameters, normed, capacity], dim=-1).flatten(0, 1)
+        change, state = self.refinement(torch.cat(maps, dim=2).flatten(0, 1), flat, state)
+        return parameters + change.unflatten(0, folded), state
+
+
+def iteration_weights(iterations: int) -> list[float]:
+    """What the loss of each decoding counts: none at the first guess, 1 at the last."""
+    return [t / iterations for t in range(iterations + 1)]
+
+
+class IODINELearner:
+    """Networks and optimiser of one training."""
+
+    def __init__(self, config: IODINEConfig, seed: int, device: str) -> None:
+        self.config, self.seed, self.device = config, seed, torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed_generator(seed).initial_seed())
+            self.networks = IODINENetworks(config)
+        self.networks.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.Adam(self.networks.parameters(), config.lr, (0.95, 0.999))
+
+    def noise(self, generator: torch.Generator, count: int) -> Tensor:
+        """Standard normal numbers for each decoding of `count` images: (T + 1, count, K, z_dim)."""
+        c = self.config
+        return torch.randn((c.iterations + 1, count, c.slots, c.z_dim), generator=generator).to(self.device)
+
+    def loss(self, images: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum over decodings of -log p + KL, a mean over images, and the terms of the last decoding."""
+        total = torch.zeros((), device=images.device)
+        decodings = self.networks.explain(images, noise, learning=True)
+        for weight, (_, _, error, kl) in zip(
+            iteration_weights(self.config.iterations), decodings, strict=True
+        ):
+            total = total + weight * (error + kl).mean()
+        return total, {"reconstruction": error.mean().item(), "kl": kl.mean().item()}
+
+    def step(self, batch: Tensor, step: int) -> dict[str, float]:
+        """One update on images (B, 3, S, S) in [0, 1]."""
+        c = self.config
+        for group in self.optimiser.param_groups:
+            group["lr"] = c.lr * 0.1 ** (step / c.lr_decay_steps)
+        loss, terms = self.loss(batch, self.noise(keyed_generator(self.seed, step), len(batch)))
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.networks.parameters(), c.clip)
+        self.optimiser.step()
+        return {"loss": loss.item()} | terms
+
+    def state(self) -> dict[str, Any]:
+        """All that a training needs to go on."""
+        return {"networks": self.networks.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up where `state` was saved."""
+        self.networks.load_state_dict(state["networks"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+class IODINE:
+    """IODINE as a method of the benchmark; which of its slots are the foreground, it does not say."""
+
+    name = "IODINE"
+    needs_training = True
+    names_foreground = False
+    variants = ("full",)
+
+    config: IODINEConfig
+    learner: IODINELearner
+
+    @classmethod
+    def skip(cls) -> str | None:
+        """It runs wherever PyTorch does."""
+        return None
+
+    @classmethod
+    def configure(cls, *, variant: str, preset: str, dataset: str, image_size: int) -> IODINEConfig:
+        """The settings under the budget `preset`; ValueError with a sentence for an unknown name."""
+        for kind, name, known in (("variant", variant, cls.variants), ("preset", preset, BUDGET_CHANGES)):
+            if name not in known:
+                raise ValueError(f"IODINE has no {kind} {name!r}; it has {', '.join(known)}")
+        base = max((name for name in DATASET_CHANGES if dataset.startswith(name)), key=len, default="")
+        changes = DATASET_CHANGES.get(base, {}) | BUDGET_CHANGES[preset]
+        return replace(IODINEConfig(), image_size=image_size, **changes)
+
+    def fit(
+        self,
+        images: np.ndarray,
+        *,
+        config: IODINEConfig,
+        seed: int,
+        device: str,
+        checkpoint_dir: Path,
+        progress: Callable[..., None],
+    ) -> None:
+        """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`."""
+        self.config, self.learner = config, IODINELearner(config, seed, device)
+        train(
+            self.learner,
+            images,
+            steps=config.train_steps,
+            batch_size=config.batch_size,
+            seed=seed,
+            device=device,
+            folder=Path(checkpoint_dir),
+            progress=progress,
+            identity=asdict(config),
+        )
+
+    def segment(self, images: np.ndarray, *, progress: Callable[..., None] | None = None) -> np.ndarray:
+        """The masks of all slots after the last refinement: (N, S, S, 3) uint8 -> (N, K, S, S) float32."""
+        return np.concatenate([masks.cpu().numpy() for masks, _ in self.explained(images, progress)])
+
+    def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """The images as the slots explain them together."""
+        mixtures = [(masks.unsqueeze(2) * means).sum(dim=1) for masks, means in self.explained(images)]
+        pixels = (torch.cat(mixtures) * 255).round().clamp(0, 255).to(torch.uint8)
+        return {"reconstruction": pixels.permute(0, 2, 3, 1).cpu().numpy()}
+
+    def explained(
+        self, images: np.ndarray, progress: Callable[..., None] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Masks (B, K, S, S) and means (B, K, 3, S, S), a batch at a time; ValueError for images of another size.
+
+        All images meet the same noise, so that a mask depends neither on the order of the images nor on their number.
+        """
+        size, count = self.config.image_size, len(images)
+        if images.shape[1:3] != (size, size):
+            height, width = images.shape[1:3]
+            raise ValueError(
+                f"the images have {height}×{width} pixels and IODINE was trained on {size}×{size}: resize them first"
+            )
+        noise = self.learner.noise(keyed_generator(self.learner.seed, SEGMENTING), 1)
+        for start in range(0, count, SEGMENT_BATCH):
+            part = torch.from_numpy(np.array(images[start : start + SEGMENT_BATCH])).to(self.learner.device)
+            batch = part.permute(0, 3, 1, 2).float() / 255
+            each = noise.expand(-1, len(batch), -1, -1)
+            *_, (logits, means, _, _) = self.learner.networks.explain(batch, each, learning=False)
+            yield logits.detach().squeeze(2).softmax(dim=1), means.detach()
+            if progress is not None:
+                progress(min(start + SEGMENT_BATCH, count), count)
