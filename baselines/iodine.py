@@ -135,8 +135,10 @@ class IODINENetworks(nn.Module):
             yield logits, means, error, kl
             if t == c.iterations:
                 return
-            wanted = (parameters, means, logits)
-            gradients = torch.autograd.grad((error + kl).sum(), wanted, retain_graph=learning)
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(
+                    (error + kl).sum(), (parameters, means, logits), retain_graph=learning
+                )
             with torch.set_grad_enabled(learning):
                 spatial = self.spatial_inputs(images, logits, means, components, log_prob, gradients)
                 parameters, state = self.refined(parameters, gradients[0], spatial, state)

@@ -68,7 +68,7 @@ def start_as_the_authors(module: nn.Module) -> None:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             deviation = layer.weight[0].numel() ** -0.5
             nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def convolutions(channels: int, width: int, kernel: int, layers: int, stride: int) -> list[nn.Module]:
