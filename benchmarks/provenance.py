@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import resource
 import subprocess
@@ -90,4 +91,5 @@ def _cpu_model() -> str:
     except OSError:
         return platform.machine()
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} threads" if names else platform.machine()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
+    return f"{names[0]}, {usable} threads" if names else platform.machine()
