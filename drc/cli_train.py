@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from drc import distributed
 from drc.cli import FOLDER, change_settings, device_option, device_text, resolve_device
 from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure
 
@@ -90,9 +90,10 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
     from drc.run_folder import RunProgress, claim_run
     from drc.trainer import train as train_on
 
-    trainer = build_trainer(images, config, seed, device)
-    if int(os.environ.get("RANK", "0")):
+    trainer = build_trainer(images, config, seed, distributed.join(device))
+    if distributed.rank():
         train_on(trainer, out / "checkpoints", lambda step, total, **values: None)
+        distributed.leave()
         return
     claim_run(out, identity)
     progress = RunProgress(out, trainer)
@@ -100,6 +101,7 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
         train_on(trainer, out / "checkpoints", progress)
     finally:
         progress.close()
+    distributed.leave()
     click.echo(f"{out}: trained for {trainer.step:,} steps; to use it:")
     click.echo(f"  python -m drc segment PICTURES --checkpoint {out} --out DIR")
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drc import fast, rng
+from drc import distributed, fast, rng
 from drc.checkpoint import CheckpointError, load_newest, save_checkpoint
 from drc.config import DRCConfig
 from drc.langevin import langevin
@@ -85,6 +85,11 @@ class Trainer:
         self.count = len(self.images)
         self.batch_size = min(config.batch_size, self.count)
         self.step = 0
+        self.share = 1.0  # of the batch that this process takes
+        if self.batch_size < distributed.processes():
+            raise ValueError(
+                f"{distributed.processes()} processes cannot share a batch of {self.batch_size}: start fewer"
+            )
         if self.device.type == "cpu":
             keep_freed_memory()
         self.learning_rates = self.build()
@@ -179,10 +184,14 @@ class Trainer:
         return values
 
     def descend(self, name: str, loss: Tensor) -> None:
-        """One step of the optimiser of that name."""
+        """One step of the optimiser of that name, down the loss over all processes' images."""
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        (self.share * loss).backward()
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    distributed.summed(parameter.grad)
         optimiser.step()
 
     def check_finite(self, values: dict[str, float]) -> None:
@@ -195,12 +204,28 @@ class Trainer:
                 )
 
     def train_step(self) -> dict[str, float]:
-        """One iteration: the next batch, and the weights' update."""
+        """One iteration: the next batch, of which this process takes its share, and the weights' update."""
         rows, visit = self.batch()
+        mine = rows[distributed.rank() :: distributed.processes()]
+        self.share = len(mine) / len(rows)
         self.set_learning_rates()
-        values = self.update(rows, visit, to_signed(self.images[rows], self.device))
+        values = self.update(mine, visit, to_signed(self.images[mine], self.device))
+        self.exchange_chains(rows, mine)
         self.step += 1
-        return values
+        return self.over_processes(values)
+
+    def exchange_chains(self, rows: list[int], mine: list[int]) -> None:
+        """Let every process know where the chains of all `rows` stand, of which it has moved `mine`."""
+        if distributed.processes() > 1:
+            others = sorted(set(rows) - set(mine))
+            for chains in (self.posterior_chains, self.prior_chains):
+                chains[others] = 0
+                chains[rows] = distributed.summed(chains[rows].to(self.device)).cpu()
+
+    def over_processes(self, values: dict[str, float]) -> dict[str, float]:
+        """The average of the terms over all images of the batch."""
+        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        return dict(zip(values, distributed.summed(numbers * self.share).tolist(), strict=True))
 
     def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
         """One iteration of Algorithm 1 on the images of `rows` -> the terms, as numbers."""
@@ -246,23 +271,29 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
 
     `progress(step, total, **values)` is called after every step. A checkpoint is written every `checkpoint_seconds`,
     at the end, and, between two steps, when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which
-    ends the run with KeyboardInterrupt. Returns the trained model.
+    ends the run with KeyboardInterrupt, on all processes after the same step. Returns the trained model.
     """
     state = load_newest(folder)
     if state is not None:
         trainer.load_state(state)
     total, saved = trainer.config.train_steps, time.monotonic()
+
+    def save() -> None:
+        if distributed.rank() == 0:
+            save_checkpoint(folder, trainer.step, trainer.state())
+
     with deferred_interrupts() as interrupted:
         while trainer.step < total:
             values = trainer.train_step()
             try:
                 progress(trainer.step, total, **values)
-                if interrupted():
-                    raise KeyboardInterrupt
+                stop = interrupted()
             except KeyboardInterrupt:
-                save_checkpoint(folder, trainer.step, trainer.state())
-                raise
+                stop = True
+            if distributed.any_process(stop, trainer.device):
+                save()
+                raise KeyboardInterrupt
             if trainer.step == total or time.monotonic() - saved > checkpoint_seconds:
-                save_checkpoint(folder, trainer.step, trainer.state())
+                save()
                 saved = time.monotonic()
     return trainer.model

@@ -77,14 +77,6 @@ def test_watching_a_training_does_not_change_it(run: Path, data: Path, tmp_path:
         assert torch.equal(value, method.model.state_dict()[name]), name
 
 
-def test_of_several_processes_one_reports(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    make_run(data, tmp_path / "run")
-    assert [file.name for file in (tmp_path / "run").iterdir() if file.name != "checkpoints"] == []
-
-
 def test_a_finished_run_is_left_as_it_is(run: Path, data: Path) -> None:
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     make_run(data, run)

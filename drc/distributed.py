@@ -1,0 +1,58 @@
+"""Training on several processes: the batch is shared out by image, gradients are summed, chains are exchanged.
+
+A chain's noise depends on its image and not on the process that holds it, and nothing in the networks looks across
+images, so several processes compute what one does, but for the order in which gradients are summed. Every process
+holds all chains; the first one writes checkpoints, from which any number of processes can go on. Without a process
+group all of this is one process.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank() -> int:
+    """Which process this is; 0 writes."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def processes() -> int:
+    """How many there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def join(device: str) -> str:
+    """Join the process group that torchrun describes in the environment, if it does; the device of this process."""
+    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return device
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo")
+    return device
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, when all have come so far."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum of `tensor` over all processes, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is set in any process."""
+    if not dist.is_initialized():
+        return flag
+    return bool(summed(torch.tensor(float(flag), device=device)).item())

@@ -1,0 +1,114 @@
+"""Two processes train what one does, and a checkpoint is gone on from by any number of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+
+from drc.build import build_trainer
+from drc.checkpoint import load_newest
+from drc.config import configure
+from drc.distributed import leave
+from drc.trainer import train
+
+ROOT = Path(__file__).parents[1]
+
+
+def pictures() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
+
+
+def run(folder: Path, variant: str, stop_at: int) -> None:
+    """Train under `smoke` up to step `stop_at`, 7 images a step, which two processes share unequally.
+
+    Small Langevin steps, since at random weights large ones amplify the last digit to the first.
+    """
+    torch.set_num_threads(1)
+    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = replace(config, posterior_step_size=0.01)
+
+    def progress(step: int, total: int, **values: float) -> None:
+        if step == stop_at and (not dist.is_initialized() or dist.get_rank() == 0):
+            raise KeyboardInterrupt  # in one process; all must stop
+
+    try:
+        train(build_trainer(pictures()[:7], config, seed=0), folder, progress)
+    except KeyboardInterrupt:
+        assert stop_at < config.train_steps
+
+
+def one_of_two(rank: int, meeting: str, folder: Path, variant: str, stop_at: int) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    run(folder, variant, stop_at)
+    leave()
+    os._exit(0)  # what gloo does while Python shuts down, which now and then is to abort, is not tested here
+
+
+def run_on_two(folder: Path, variant: str, stop_at: int) -> None:
+    meeting = str(folder.with_suffix(f".{stop_at}"))
+    multiprocessing.spawn(one_of_two, (meeting, folder, variant, stop_at), nprocs=2)
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    states = [load_newest(folder) for folder in (one, other)]
+    assert states[0] is not None
+    assert states[1] is not None
+    assert states[0]["step"] == states[1]["step"]
+    for part in ("posterior_chains", "prior_chains"):
+        torch.testing.assert_close(states[0][part], states[1][part], rtol=1e-3, atol=1e-4)
+    for name, weight in states[0]["model"].items():
+        torch.testing.assert_close(weight, states[1]["model"][name], rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("variant", ["full", "amortised-inference"])
+def test_two_processes_equal_one_and_either_goes_on_from_the_other(variant: str, tmp_path: Path) -> None:
+    run(tmp_path / "one", variant, stop_at=99)
+    run_on_two(tmp_path / "two", variant, stop_at=2)
+    halfway = load_newest(tmp_path / "two")
+    assert halfway is not None
+    assert halfway["step"] == 2
+    run(tmp_path / "two", variant, stop_at=99)
+    assert_same_state(tmp_path / "one", tmp_path / "two")
+    if variant == "full":
+        run(tmp_path / "back", variant, stop_at=3)
+        run_on_two(tmp_path / "back", variant, stop_at=99)
+        assert_same_state(tmp_path / "one", tmp_path / "back")
+
+
+def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
+    def command(*words: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    data, out = str(tmp_path / "data"), tmp_path / "run"
+    sizes = ["--size", "16", "--count", "12", "--heldout", "4"]
+    command("data_prep", "tm-dsprites", "--out", data, *sizes)
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command(*torchrun, "drc", "train", "--data", data, "--out", str(out), "--preset", "smoke")
+    assert len((out / "progress.jsonl").read_text().splitlines()) == 4
+    state = load_newest(out / "checkpoints")
+    assert state is not None
+    assert state["step"] == 4
+
+
+def test_more_processes_than_images_in_a_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drc.distributed.processes", lambda: 9)
+    config = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+    with pytest.raises(ValueError, match="9 processes cannot share a batch of 8"):
+        build_trainer(pictures(), config, seed=0)
