@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from drc import distributed, fast, rng
-from drc.checkpoint import CheckpointError, load_newest, save_checkpoint
+from drc.checkpoint import CheckpointError, checkpoint_paths, load_newest, save_checkpoint
 from drc.config import DRCConfig
 from drc.langevin import langevin
 from drc.memory import keep_freed_memory
@@ -25,6 +25,8 @@ from drc.model import DRCModel
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
 
 Progress = Callable[..., None]
+EXPLOSIVE = {"lebm", "energy_posterior", "energy_prior", "z_norm", "z_norm_prior", "kl"}
+EXPLODED = 1e6  # no energy or norm of a sound run comes near it
 
 
 class DivergedError(Exception):
@@ -195,13 +197,13 @@ class Trainer:
         optimiser.step()
 
     def check_finite(self, values: dict[str, float]) -> None:
-        """DivergedError at the first term that is not a finite number, before any weight has taken it in."""
+        """DivergedError at the first term that is not a finite number, or at an energy or norm beyond all measure.
+
+        No weight has taken it in by then.
+        """
         for name, value in values.items():
-            if not np.isfinite(value):
-                raise DivergedError(
-                    f"training diverged at step {self.step}: {name} is {value}; lower the learning rates or step "
-                    "sizes, or run again to go on from the last checkpoint"
-                )
+            if not np.isfinite(value) or (name in EXPLOSIVE and abs(value) > EXPLODED):
+                raise DivergedError(f"training diverged at step {self.step}: {name} is {value:.4g}")
 
     def train_step(self) -> dict[str, float]:
         """One iteration: the next batch, of which this process takes its share, and the weights' update."""
@@ -284,7 +286,15 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
 
     with deferred_interrupts() as interrupted:
         while trainer.step < total:
-            values = trainer.train_step()
+            try:
+                values = trainer.train_step()
+            except DivergedError as error:
+                good = checkpoint_paths(folder)
+                last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+                raise DivergedError(
+                    f"{error}; {last}: lower the learning rates or step sizes for a run of another name, or repeat the "
+                    "command to go on from there"
+                ) from error
             try:
                 progress(trainer.step, total, **values)
                 stop = interrupted()

@@ -198,6 +198,25 @@ def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pyt
         trainer.train_step()
 
 
+def test_divergence_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(pictures(), SMOKE, seed=0)
+    trainer.train_step()
+    save_checkpoint(tmp_path, trainer.step, trainer.state())
+    later = Trainer(pictures(), SMOKE, seed=0)
+
+    def blow_up(step: int, total: int, **values: float) -> None:
+        later.prior_chains += 1e9
+
+    with pytest.raises(DivergedError, match=r"step 2: .*step-00000001\.pt"):
+        train(later, tmp_path, blow_up)
+
+
+def test_a_checkpoint_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("taken")
+    with pytest.raises(CheckpointError, match="run"):
+        save_checkpoint(tmp_path / "run", 1, {})
+
+
 def test_every_image_is_visited_once_an_epoch() -> None:
     trainer = Trainer(pictures(), SMOKE, seed=0)
     visited: list[int] = []
