@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.provenance import commit, versions
+from benchmarks.provenance import commit, peak_memory_mb, versions
 from drc import fast
 from drc.config import DRCConfig, configure
 from drc.model import DRCModel, Regions
@@ -76,11 +76,14 @@ def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[
         with frozen(model):
             gradient(target, z)
 
-    half = fast.sampler_render(model, replace(config, sampler_precision="bfloat16"))
+    full, half = (
+        fast.sampler_render(model, replace(config, sampler_precision=precision))
+        for precision in fast.PRECISIONS
+    )
     return {
         "released": lambda: released(potential(partial(released_render, model))),
         "reference": lambda: ours(potential(model)),
-        "fast": lambda: ours(potential(partial(fast.render, model))),
+        "fast": lambda: ours(potential(full)),
         "fast_bfloat16": lambda: ours(potential(half)),
         "prior_released": lambda: released(partial(prior_potential, model)),
         "prior": lambda: ours(partial(prior_potential, model)),
@@ -115,13 +118,12 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
     return 2 * size**3 / median(times)
 
 
-def step_flops(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> int:
-    """Arithmetic of one posterior step of the reference on a batch, as PyTorch counts it."""
+def arithmetic(action: Callable[[], object]) -> int:
+    """Floating-point operations of one call in convolutions and matrix products, as PyTorch counts them."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    z = z.detach().requires_grad_(True)
-    with FlopCounterMode(display=False) as counter, frozen(model):
-        posterior_potential(model, model, z, images, config).sum().backward()
+    with FlopCounterMode(display=False) as counter:
+        action()
     return counter.get_total_flops()
 
 
@@ -135,22 +137,24 @@ def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
     z = torch.randn(setting.batch, model.z_dim, generator=generator).to(device)
     shape = (setting.batch, 3, setting.image_size, setting.image_size)
     images = (torch.rand(shape, generator=generator) * 2 - 1).to(device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    flops = step_flops(model, config, z, images)
     label = f"{device} {name}, {setting.image_size} px, batch {setting.batch}"
-    taken = compare(ways(model, config, z, images), device, label)
+    actions = ways(model, config, z, images)
+    taken = compare(actions, device, label)
     prefix = f"{'gpu' if device == 'cuda' else 'cpu'}_{name}"
     found = {f"{prefix}_{way}_images_steps_per_second": setting.batch / t for way, t in taken.items()}
     best = min(("fast", "fast_bfloat16"), key=taken.__getitem__)
+    flops = arithmetic(actions[best])
     found |= {
         f"{prefix}_ratio": taken["released"] / taken[best],
         f"{prefix}_ratio_float32": taken["released"] / taken["fast"],
         f"{prefix}_prior_ratio": taken["prior_released"] / taken["prior"],
+        f"{prefix}_flops_per_step_and_image": flops / setting.batch,
         f"{prefix}_flops_per_second": flops / taken[best],
         f"{prefix}_matmul_share": flops / taken[best] / best_matrix_rate(device),
     }
     if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        actions[best]()
         found[f"{prefix}_peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return found
 
@@ -166,6 +170,7 @@ def run() -> dict[str, Any]:
     found["cpu"] = platform.processor() or platform.machine()
     for name, setting in SETTINGS["cpu"].items():
         found |= measure(name, setting, "cpu")
+    found["cpu_peak_memory_mb"] = peak_memory_mb()  # of the whole process
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
         found |= measure("authors_width", SETTINGS["cuda"]["authors_width"], "cuda")
