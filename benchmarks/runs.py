@@ -85,8 +85,9 @@ class Runner:
             return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
         try:
             with claim(folder):
-                if not (folder / "done").exists():
-                    self._compute(job, folder)
+                if (folder / "done").exists():  # another process finished it meanwhile
+                    return Outcome(cell, "kept")
+                self._compute(job, folder)
         except Busy as error:
             return Outcome(cell, "busy", str(error))
         except (BenchmarkError, DataPrepError):

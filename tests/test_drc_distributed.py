@@ -32,7 +32,6 @@ def run(folder: Path, variant: str, stop_at: int) -> None:
 
     Small Langevin steps, since at random weights large ones amplify the last digit to the first.
     """
-    torch.set_num_threads(1)
     config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
     config = replace(config, posterior_step_size=0.01)
 
@@ -47,6 +46,7 @@ def run(folder: Path, variant: str, stop_at: int) -> None:
 
 
 def one_of_two(rank: int, meeting: str, folder: Path, variant: str, stop_at: int) -> None:
+    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     run(folder, variant, stop_at)
     leave()
