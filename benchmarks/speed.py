@@ -118,12 +118,13 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
     return 2 * size**3 / median(times)
 
 
-def arithmetic(action: Callable[[], object]) -> int:
-    """Floating-point operations of one call in convolutions and matrix products, as PyTorch counts them."""
+def step_flops(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> int:
+    """Arithmetic of one posterior step of the fast path on a batch, as PyTorch counts it."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
-        action()
+    render, z = fast.sampler_render(model, config), z.detach().requires_grad_(True)
+    with FlopCounterMode(display=False) as counter, frozen(model):
+        posterior_potential(model, render, z, images, config).sum().backward()
     return counter.get_total_flops()
 
 
@@ -143,7 +144,7 @@ def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
     prefix = f"{'gpu' if device == 'cuda' else 'cpu'}_{name}"
     found = {f"{prefix}_{way}_images_steps_per_second": setting.batch / t for way, t in taken.items()}
     best = min(("fast", "fast_bfloat16"), key=taken.__getitem__)
-    flops = arithmetic(actions[best])
+    flops = step_flops(model, config, z, images)
     found |= {
         f"{prefix}_ratio": taken["released"] / taken[best],
         f"{prefix}_ratio_float32": taken["released"] / taken["fast"],
