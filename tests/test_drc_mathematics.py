@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional
 
 from drc import fast
 from drc.config import DRCConfig
@@ -189,6 +190,23 @@ def test_the_fast_path_agrees_with_the_reference(image_size: int, batch: int) ->
     found = torch.autograd.grad(fast.render(model, z).image.square().sum(), weights)
     for reference, other in zip(expected, found, strict=True):
         torch.testing.assert_close(other, reference, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("side", [1, 2, 4, 8, 16])
+def test_products_before_enlarging_give_the_convolution_of_the_enlarged_map(side: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 5, side, side, generator=generator, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 5, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    enlarged = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+    expected = functional.conv2d(enlarged, weight, padding=1)
+    found = fast.enlarged_conv(x, weight.permute(2, 1, 3, 0).flatten(2))
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(found.sin().sum(), (x, weight)),
+        torch.autograd.grad(expected.sin().sum(), (x, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("image_size", [0, 4, 12, 30, 100])
