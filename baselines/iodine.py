@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,9 @@ from baselines.iodine_networks import (
     log_mixture_without,
     sample,
 )
-from baselines.training import keyed_generator, train
+from baselines.trained import TrainedMethod, to_pixels
+from baselines.training import keyed_generator
 
-SEGMENT_BATCH = 32
 SEGMENTING = 1 << 21  # keys the noise of inference, apart from what the steps of training key
 
 
@@ -240,55 +239,15 @@ class IODINELearner:
         self.optimiser.load_state_dict(state["optimiser"])
 
 
-class IODINE:
+class IODINE(TrainedMethod):
     """IODINE as a method of the benchmark; which of its slots are the foreground, it does not say."""
 
     name = "IODINE"
-    needs_training = True
-    names_foreground = False
-    variants = ("full",)
-
-    config: IODINEConfig
-    learner: IODINELearner
-
-    @classmethod
-    def skip(cls) -> str | None:
-        """It runs wherever PyTorch does."""
-        return None
-
-    @classmethod
-    def configure(cls, *, variant: str, preset: str, dataset: str, image_size: int) -> IODINEConfig:
-        """The settings under the budget `preset`; ValueError with a sentence for an unknown name."""
-        for kind, name, known in (("variant", variant, cls.variants), ("preset", preset, BUDGET_CHANGES)):
-            if name not in known:
-                raise ValueError(f"IODINE has no {kind} {name!r}; it has {', '.join(known)}")
-        base = max((name for name in DATASET_CHANGES if dataset.startswith(name)), key=len, default="")
-        changes = DATASET_CHANGES.get(base, {}) | BUDGET_CHANGES[preset]
-        return replace(IODINEConfig(), image_size=image_size, **changes)
-
-    def fit(
-        self,
-        images: np.ndarray,
-        *,
-        config: IODINEConfig,
-        seed: int,
-        device: str,
-        checkpoint_dir: Path,
-        progress: Callable[..., None],
-    ) -> None:
-        """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`."""
-        self.config, self.learner = config, IODINELearner(config, seed, device)
-        train(
-            self.learner,
-            images,
-            steps=config.train_steps,
-            batch_size=config.batch_size,
-            seed=seed,
-            device=device,
-            folder=Path(checkpoint_dir),
-            progress=progress,
-            identity=asdict(config),
-        )
+    settings = IODINEConfig
+    dataset_changes = DATASET_CHANGES
+    budget_changes = BUDGET_CHANGES
+    learner_class = IODINELearner
+    segment_batch = 32
 
     def segment(self, images: np.ndarray, *, progress: Callable[..., None] | None = None) -> np.ndarray:
         """The masks of all slots after the last refinement: (N, S, S, 3) uint8 -> (N, K, S, S) float32."""
@@ -296,9 +255,10 @@ class IODINE:
 
     def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The images as the slots explain them together."""
-        mixtures = [(masks.unsqueeze(2) * means).sum(dim=1) for masks, means in self.explained(images)]
-        pixels = (torch.cat(mixtures) * 255).round().clamp(0, 255).to(torch.uint8)
-        return {"reconstruction": pixels.permute(0, 2, 3, 1).cpu().numpy()}
+        shown = [
+            to_pixels((masks.unsqueeze(2) * means).sum(dim=1)) for masks, means in self.explained(images)
+        ]
+        return {"reconstruction": np.concatenate(shown)}
 
     def explained(
         self, images: np.ndarray, progress: Callable[..., None] | None = None
@@ -307,18 +267,8 @@ class IODINE:
 
         All images meet the same noise, so that a mask depends neither on the order of the images nor on their number.
         """
-        size, count = self.config.image_size, len(images)
-        if images.shape[1:3] != (size, size):
-            height, width = images.shape[1:3]
-            raise ValueError(
-                f"the images have {height}×{width} pixels and IODINE was trained on {size}×{size}: resize them first"
-            )
         noise = self.learner.noise(keyed_generator(self.learner.seed, SEGMENTING), 1)
-        for start in range(0, count, SEGMENT_BATCH):
-            part = torch.from_numpy(np.array(images[start : start + SEGMENT_BATCH])).to(self.learner.device)
-            batch = part.permute(0, 3, 1, 2).float() / 255
+        for batch in self.batches(images, progress):
             each = noise.expand(-1, len(batch), -1, -1)
             *_, (logits, means, _, _) = self.learner.networks.explain(batch, each, learning=False)
             yield logits.detach().squeeze(2).softmax(dim=1), means.detach()
-            if progress is not None:
-                progress(min(start + SEGMENT_BATCH, count), count)

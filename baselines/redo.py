@@ -7,9 +7,8 @@ generators ignore it. Settings and sizes are those of the authors' released code
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.redo_networks import MaskNetwork, RegionGenerator, Trunk, doublings
-from baselines.training import keyed_generator, train
+from baselines.trained import TrainedMethod, to_pixels
+from baselines.training import keyed_generator
 
 REGIONS = 2
-SEGMENT_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -209,69 +208,42 @@ class ReDOLearner:
         self.restarts, self.started = state["restarts"], state["started"]
 
 
-class ReDO:
+class ReDO(TrainedMethod):
     """ReDO as a method of the benchmark; which of its two regions is the foreground, it does not say."""
 
     name = "ReDO"
-    needs_training = True
-    names_foreground = False
-    variants = ("full",)
-
-    config: ReDOConfig
-    learner: ReDOLearner
-
-    @classmethod
-    def skip(cls) -> str | None:
-        """It runs wherever PyTorch does."""
-        return None
+    settings = ReDOConfig
+    dataset_changes = DATASET_CHANGES
+    budget_changes = BUDGET_CHANGES
+    learner_class = ReDOLearner
 
     @classmethod
     def configure(cls, *, variant: str, preset: str, dataset: str, image_size: int) -> ReDOConfig:
         """The settings under the budget `preset`; ValueError with a sentence for an unknown name or size."""
-        for kind, name, known in (("variant", variant, cls.variants), ("preset", preset, BUDGET_CHANGES)):
-            if name not in known:
-                raise ValueError(f"ReDO has no {kind} {name!r}; it has {', '.join(known)}")
         doublings(image_size)
-        base = max((name for name in DATASET_CHANGES if dataset.startswith(name)), key=len, default="")
-        changes = DATASET_CHANGES.get(base, {}) | BUDGET_CHANGES[preset]
-        return replace(ReDOConfig(), image_size=image_size, **changes)
+        return super().configure(variant=variant, preset=preset, dataset=dataset, image_size=image_size)
+
+    @classmethod
+    def images_a_step(cls, config: ReDOConfig) -> int:
+        """Some are redrawn, and as many others are what they are compared with."""
+        return 2 * config.batch_size
 
     @property
     def restarts(self) -> int:
         """How often the training collapsed and was started anew."""
         return self.learner.restarts
 
-    def fit(
-        self,
-        images: np.ndarray,
-        *,
-        config: ReDOConfig,
-        seed: int,
-        device: str,
-        checkpoint_dir: Path,
-        progress: Callable[..., None],
-    ) -> None:
-        """Train on images (N, S, S, 3) uint8, at least two, going on from a checkpoint in `checkpoint_dir`."""
+    def fit(self, images: np.ndarray, **options: Any) -> None:
+        """As any trained baseline; ValueError for fewer than two images."""
         if len(images) < 2:
             raise ValueError("ReDO needs at least two images: some to redraw and some to compare them with")
-        self.config, self.learner = config, ReDOLearner(config, seed, device)
-        train(
-            self.learner,
-            images,
-            steps=config.train_steps,
-            batch_size=2 * config.batch_size,
-            seed=seed,
-            device=device,
-            folder=Path(checkpoint_dir),
-            progress=progress,
-            identity=asdict(config),
-        )
+        super().fit(images, **options)
 
     def segment(self, images: np.ndarray, *, progress: Callable[..., None] | None = None) -> np.ndarray:
         """The masks of both regions: (N, S, S, 3) uint8 -> (N, 2, S, S) float32."""
         network = self.learner.networks.masks
         with torch.no_grad():
-            parts = [network(batch).cpu().numpy() for batch in self.batches(images, progress)]
+            parts = [network(2 * batch - 1).cpu().numpy() for batch in self.batches(images, progress)]
         return np.concatenate(parts)
 
     def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -280,23 +252,8 @@ class ReDO:
         shown = []
         with torch.no_grad():
             for batch in self.batches(images):
-                painted = networks.paint(networks.masks(batch), networks.recover(batch)).sum(dim=1)
-                shown.append(
-                    ((painted + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
-                )
+                signed = 2 * batch - 1
+                painted = networks.paint(networks.masks(signed), networks.recover(signed)).sum(dim=1)
+                shown.append(to_pixels((painted + 1) / 2))
         networks.train()
-        return {"reconstruction": torch.cat(shown).cpu().numpy()}
-
-    def batches(self, images: np.ndarray, progress: Callable[..., None] | None = None) -> Iterator[Tensor]:
-        """(N, S, S, 3) uint8 -> (B, 3, S, S) in [-1, 1], a batch at a time; ValueError for another size."""
-        size, count = self.config.image_size, len(images)
-        if images.shape[1:3] != (size, size):
-            height, width = images.shape[1:3]
-            raise ValueError(
-                f"the images have {height}×{width} pixels and ReDO was trained on {size}×{size}: resize them first"
-            )
-        for start in range(0, count, SEGMENT_BATCH):
-            part = torch.from_numpy(np.array(images[start : start + SEGMENT_BATCH])).to(self.learner.device)
-            yield part.permute(0, 3, 1, 2).float() / 127.5 - 1
-            if progress is not None:
-                progress(min(start + SEGMENT_BATCH, count), count)
+        return {"reconstruction": np.concatenate(shown)}

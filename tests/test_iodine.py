@@ -306,10 +306,10 @@ def test_steps_lower_the_loss() -> None:
 
 
 def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
-    method, images = fit(TINY, tmp_path), pictures(iodine.SEGMENT_BATCH + 3, seed=2)
+    method, images = fit(TINY, tmp_path), pictures(IODINE.segment_batch + 3, seed=2)
     together = method.segment(images)
     assert together.shape == (len(images), 2, 16, 16)
-    for i in (0, iodine.SEGMENT_BATCH - 1, iodine.SEGMENT_BATCH + 2):
+    for i in (0, IODINE.segment_batch - 1, IODINE.segment_batch + 2):
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-4)
 
 

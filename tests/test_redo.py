@@ -15,7 +15,7 @@ from baselines import redo
 from baselines.redo import ReDO, ReDOConfig, ReDOLearner, ReDONetworks
 from baselines.redo_networks import MaskNetwork, RegionGenerator, SelfAttention, Trunk
 from baselines.training import DivergedError
-from benchmarks.textures import two_textures
+from benchmarks.toys import two_textures
 
 TINY = ReDO.configure(variant="full", preset="smoke", dataset="any", image_size=16)
 
@@ -275,9 +275,9 @@ def test_a_small_foreground_is_no_collapse() -> None:
 
 
 def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
-    method, images = fit(TINY, tmp_path), pictures(redo.SEGMENT_BATCH + 3, seed=2)
+    method, images = fit(TINY, tmp_path), pictures(ReDO.segment_batch + 3, seed=2)
     together = method.segment(images)
-    for i in (0, redo.SEGMENT_BATCH - 1, redo.SEGMENT_BATCH + 2):
+    for i in (0, ReDO.segment_batch - 1, ReDO.segment_batch + 2):
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-6)
 
 

@@ -1,0 +1,104 @@
+"""What the trained baselines have in common as methods of the benchmark: budgets, training, batches of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.training import Learner, train
+
+Changes = dict[str, dict[str, Any]]
+
+
+class TrainedMethod:
+    """A method whose regions come from a Learner; which of them is the foreground, it does not say."""
+
+    name: ClassVar[str]
+    needs_training = True
+    names_foreground = False
+    variants = ("full",)
+
+    settings: ClassVar[type]
+    """A frozen dataclass with, among others, image_size, train_steps and batch_size."""
+    dataset_changes: ClassVar[Changes]
+    """Beginning of a data set's name -> what the authors set otherwise there; the longest beginning counts."""
+    budget_changes: ClassVar[Changes]
+    """Budget -> how far the authors' settings are cut down."""
+    learner_class: ClassVar[type]
+    """A Learner, made from the settings, the seed and the device."""
+    segment_batch: ClassVar[int] = 64
+
+    config: Any
+    learner: Any
+
+    @classmethod
+    def skip(cls) -> str | None:
+        """It runs wherever PyTorch does."""
+        return None
+
+    @classmethod
+    def configure(cls, *, variant: str, preset: str, dataset: str, image_size: int) -> Any:
+        """The settings under the budget `preset`; ValueError with a sentence for an unknown name or size."""
+        for kind, name, known in (("variant", variant, cls.variants), ("preset", preset, cls.budget_changes)):
+            if name not in known:
+                raise ValueError(f"{cls.name} has no {kind} {name!r}; it has {', '.join(known)}")
+        base = max((name for name in cls.dataset_changes if dataset.startswith(name)), key=len, default="")
+        changes = cls.dataset_changes.get(base, {}) | cls.budget_changes[preset]
+        return replace(cls.settings(), image_size=image_size, **changes)
+
+    @classmethod
+    def images_a_step(cls, config: Any) -> int:
+        """How many images a step takes."""
+        return config.batch_size
+
+    def fit(
+        self,
+        images: np.ndarray,
+        *,
+        config: Any,
+        seed: int,
+        device: str,
+        checkpoint_dir: Path,
+        progress: Callable[..., None],
+    ) -> None:
+        """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`."""
+        self.config, self.learner = config, self.learner_class(config, seed, device)
+        learner: Learner = self.learner
+        train(
+            learner,
+            images,
+            steps=config.train_steps,
+            batch_size=self.images_a_step(config),
+            seed=seed,
+            device=device,
+            folder=Path(checkpoint_dir),
+            progress=progress,
+            identity=asdict(config),
+        )
+
+    def batches(self, images: np.ndarray, progress: Callable[..., None] | None = None) -> Iterator[Tensor]:
+        """(N, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], a batch at a time; ValueError for another size."""
+        size, count = self.config.image_size, len(images)
+        if images.shape[1:3] != (size, size):
+            height, width = images.shape[1:3]
+            raise ValueError(
+                f"the images have {height}×{width} pixels and {self.name} was trained on {size}×{size}: "
+                "resize them first"
+            )
+        for start in range(0, count, self.segment_batch):
+            part = torch.from_numpy(np.array(images[start : start + self.segment_batch]))
+            yield part.to(self.learner.device).permute(0, 3, 1, 2).float() / 255
+            if progress is not None:
+                progress(min(start + self.segment_batch, count), count)
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [0, 1], or a little beyond -> (B, H, W, 3) uint8."""
+    pixels = (images * 255).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
