@@ -82,6 +82,12 @@ def speed(session: nox.Session) -> None:
     run(session, "benchmarks", "speed")
 
 
+@nox.session(venv_backend="none", default=False)
+def validate(session: nox.Session) -> None:
+    """Each trained baseline on a toy that its authors show it solves (up to half an hour each on two cores)."""
+    run(session, "benchmarks", "validate")
+
+
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The test suite (under 10 minutes on two cores)."""

@@ -44,7 +44,8 @@ class IODINEConfig:
     z_dim: int = 64  # length of a slot's latent vector
     iterations: int = 5  # refinements of the posterior
     kernel: int = 3  # of all convolutions
-    width: int = 64  # channels of all convolutions
+    width: int = 64  # channels of the decoder's convolutions
+    refinement_width: int = 64  # channels of the refinement's convolutions
     decoder_layers: int = 4  # before the one that paints
     refinement_layers: int = 4  # each halves the resolution
     mlp_layers: int = 2  # after the refinement's convolutions; the last is linear
@@ -63,8 +64,8 @@ class IODINEConfig:
 DATASET_CHANGES: dict[str, dict[str, Any]] = {
     "clevr6": {"slots": 7},
     "tm-dsprites": {
-        "z_dim": 16, "kernel": 5, "width": 32, "refinement_layers": 3, "mlp_layers": 1, "hidden": 128,
-        "coordinates": "cosine", "batch_size": 128, "lr": 3e-4,
+        "z_dim": 16, "kernel": 5, "width": 32, "refinement_width": 32, "refinement_layers": 3, "mlp_layers": 1,
+        "hidden": 128, "coordinates": "cosine", "batch_size": 128, "lr": 3e-4,
     },
 }  # fmt: skip
 
@@ -74,12 +75,12 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
     "paper": {},
     "gpu": {"train_steps": 5_000, "batch_size": 16, "lr": 4e-4, "lr_decay_steps": 5_000},
     "quick": {
-        "z_dim": 16, "iterations": 3, "kernel": 3, "width": 16, "refinement_layers": 3, "mlp_layers": 1,
-        "hidden": 64, "train_steps": 3_200, "batch_size": 8, "lr": 1e-3, "lr_decay_steps": 6_400,
+        "z_dim": 16, "iterations": 3, "kernel": 3, "width": 16, "refinement_width": 32, "refinement_layers": 3,
+        "mlp_layers": 1, "hidden": 64, "train_steps": 3_200, "batch_size": 8, "lr": 1e-3, "lr_decay_steps": 6_400,
     },
     "smoke": {
-        "z_dim": 4, "iterations": 2, "kernel": 3, "width": 4, "decoder_layers": 2, "refinement_layers": 2,
-        "mlp_layers": 1, "hidden": 8, "train_steps": 4, "batch_size": 4,
+        "z_dim": 4, "iterations": 2, "kernel": 3, "width": 4, "decoder_layers": 2, "refinement_width": 4,
+        "refinement_layers": 2, "mlp_layers": 1, "hidden": 8, "train_steps": 4, "batch_size": 4,
     },
 }  # fmt: skip
 # For tables of many trainings: what changes is the length alone.
@@ -99,7 +100,13 @@ class IODINENetworks(nn.Module):
         self.register_buffer("coordinates", shown, persistent=False)
         self.decoder = Decoder(c.image_size, c.z_dim, c.width, c.kernel, c.decoder_layers)
         self.refinement = Refinement(
-            16 + len(shown), c.width, c.kernel, c.refinement_layers, c.mlp_layers, c.hidden, parameters
+            16 + len(shown),
+            c.refinement_width,
+            c.kernel,
+            c.refinement_layers,
+            c.mlp_layers,
+            c.hidden,
+            parameters,
         )
         channels = {
             "d_means": 3,

@@ -184,6 +184,39 @@ def speed(results: Path) -> None:
     click.echo(f"{describe(found)}\nWritten: {results / 'speed.json'}")
 
 
+@main.command()
+@click.option("--methods", default="", help="Comma-separated. Default: every trained baseline.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Checkpoints.")
+@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For validate.csv.")
+@plain_errors
+def validate(methods: str, seed: int, device: str, runs: Path, results: Path) -> None:
+    """Train each baseline on a toy of a kind that its authors show it solves, and print what it reaches.
+
+    \b
+    Examples:
+      python -m benchmarks validate
+      python -m benchmarks validate --methods Slot-Attention
+
+    Writes RESULTS/validate.csv and validate.json. Up to half an hour each on two CPU cores. A stopped
+    training goes on where it was; what is done is kept. Exit code 1 if a target is missed.
+    """
+    from benchmarks import validate as validation
+    from benchmarks.files import usable_folder
+
+    names = [choose("baseline", n, validation.TASKS) for n in split(methods)] or list(validation.TASKS)
+    choose("device", device, ("cpu", "cuda", "auto"))
+    usable_folder(results, "results")
+    usable_folder(runs, "checkpoints")
+    rows = [validation.validate(name, seed, runs, device) for name in names]
+    files = validation.write(rows, results)
+    click.echo(validation.as_text(rows))
+    click.echo(f"Written: {', '.join(str(file) for file in files)}")
+    if any(row["reached"] < row["target"] for row in rows):
+        raise SystemExit(1)
+
+
 @main.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--source", required=True, help="Whose rows they are, as tables will say.")

@@ -45,6 +45,10 @@ METHODS: dict[str, MethodSpec] = {
         annotation={"bbox": "annotated box"},
     ),
     "ReDO": MethodSpec("baselines.redo:ReDO", trained=True, variants=("full",), protocol="image-permutation"),
+    "IODINE": MethodSpec("baselines.iodine:IODINE", trained=True, variants=("full",), protocol="best-of-two"),
+    "Slot-Attention": MethodSpec(
+        "baselines.slot_attention:SlotAttention", trained=True, variants=("full",), protocol="best-of-two"
+    ),
     "DRC": MethodSpec(
         "drc.method:DRC",
         trained=True,

@@ -24,6 +24,7 @@ CENTRES = (0.35, 0.65)  # of the disc, as shares of the side
 RADII = (0.25, 0.38)  # of the disc, likewise
 
 SPRITES = 3
+BACKGROUND = 0.25  # grey
 SIDES = (0.22, 0.32)  # of a sprite, square root of its area as a share of the image's side
 PAINTS = np.array([c for c in product((0.0, 0.5, 1.0), repeat=3) if len(set(c)) > 1])  # 24, none of them grey
 VISIBLE = 0.75  # least share of a sprite that others leave uncovered
@@ -48,7 +49,7 @@ def two_textures(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarr
 def coloured_sprites(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (count, size, size, 3) uint8 and objects (count, size, size) uint8: 0 background, k the k-th sprite.
 
-    Squares, ellipses and hearts of different colours on a uniform grey.
+    Squares, ellipses and hearts of different colours on one uniform grey.
     """
     rng = np.random.default_rng(seed)
     scenes = [sprite_scene(rng, size) for _ in range(count)]
@@ -58,7 +59,7 @@ def coloured_sprites(count: int, size: int, seed: int) -> tuple[np.ndarray, np.n
 def sprite_scene(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One image and its objects; drawn anew until enough of every sprite can be seen."""
     while True:
-        image = np.full((size, size, 3), rng.uniform(0.1, 0.9))
+        image = np.full((size, size, 3), BACKGROUND)
         objects = np.zeros((size, size), np.uint8)
         areas = []
         for k, paint in enumerate(PAINTS[rng.choice(len(PAINTS), SPRITES, replace=False)], start=1):

@@ -1,0 +1,178 @@
+"""Signs of a valid re-implementation: each trained baseline on a toy of a kind that its authors show it solves.
+
+A training is kept below ``RUNS/validate``, with checkpoints, and goes on where it was stopped. Its settings are those
+of the budget `quick` with the changes that stand here.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.matching import STRATEGIES
+from benchmarks import provenance
+from benchmarks.cells import settings_key
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import write_atomic, write_json
+from benchmarks.locks import claim
+from benchmarks.metrics import foreground_ari, iou
+from benchmarks.progress import FitProgress, GentleStop, segment_progress
+from benchmarks.registry import METHODS
+from benchmarks.toys import coloured_sprites, two_textures
+
+SCORED = 320  # images, drawn apart from those of the training
+
+
+def region_score(masks: np.ndarray, truth: np.ndarray) -> float:
+    """Mean IoU by the protocol of two regions: for each image, the region that overlaps the object better."""
+    return float(iou(STRATEGIES["image-permutation"](masks, truth), truth).mean())
+
+
+def slot_score(masks: np.ndarray, objects: np.ndarray) -> float:
+    """Mean foreground ARI of the slots: no matching is needed."""
+    return float(np.nanmean(foreground_ari(masks.argmax(axis=1), objects)))
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Images with their truth, and how masks are scored against it."""
+
+    about: str
+    figure: str
+    draw: Callable[[int, int, int], tuple[np.ndarray, np.ndarray]]
+    """(count, size, seed) -> images and truth."""
+    score: Callable[[np.ndarray, np.ndarray], float]
+
+
+TOYS = {
+    "two-textures": Toy("one striped disc on stripes", "IoU, better region", two_textures, region_score),
+    "coloured-sprites": Toy("three plain sprites on grey", "fg-ARI", coloured_sprites, slot_score),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method must reach, and with which settings."""
+
+    toy: str
+    target: float
+    image_size: int
+    train_images: int
+    changes: dict[str, Any]
+    """To the method's budget `quick`."""
+
+
+TASKS: dict[str, Task] = {
+    "ReDO": Task(
+        "two-textures", 0.70, 16, 1_000, {"width": 16, "z_dim": 8, "train_steps": 6_000, "collapse_until": 6_000}
+    ),
+    "IODINE": Task(
+        "coloured-sprites", 0.80, 16, 10_000, {"slots": 4, "z_dim": 8, "batch_size": 8, "train_steps": 12_000}
+    ),
+    "Slot-Attention": Task("coloured-sprites", 0.90, 32, 10_000, {"slots": 4, "train_steps": 12_000}),
+}  # fmt: skip
+
+
+def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
+    """Train and score one method, or read what was found before: a flat row.
+
+    Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
+    """
+    task, toy = TASKS[name], TOYS[TASKS[name].toy]
+    cls = METHODS[name].load()
+    config = dataclasses.replace(
+        cls.configure(variant="full", preset="quick", dataset=task.toy, image_size=task.image_size),
+        **task.changes,
+    )
+    settings = {
+        "method": name,
+        "toy": task.toy,
+        "train_images": task.train_images,
+        "seed": seed,
+        "config": dataclasses.asdict(config),
+    }
+    folder = runs / "validate" / f"{name}-{settings_key(settings)}"
+    found = folder / "row.json"
+    if found.exists():
+        return json.loads(found.read_text(encoding="utf-8"))
+    device = provenance.resolve_device(device)
+    images, _ = toy.draw(task.train_images, task.image_size, 2 * seed)
+    unseen, truth = toy.draw(SCORED, task.image_size, 2 * seed + 1)
+    method = cls()
+    with claim(folder), GentleStop() as stop:
+        write_json(folder / "config.json", settings)
+        progress = FitProgress(folder, f"{name} trains on {task.toy}", stop, live=lambda: None)
+        try:
+            method.fit(
+                images,
+                config=config,
+                seed=seed,
+                device=device,
+                checkpoint_dir=folder / "checkpoints",
+                progress=progress,
+            )
+        finally:
+            progress.close()
+        stop.check()
+        with segment_progress(f"{name} segments {task.toy}") as shown:
+            score = toy.score(method.segment(unseen, progress=shown), truth)
+        row = {
+            "method": name,
+            "toy": f"{toy.about}, {task.image_size} px",
+            "figure": toy.figure,
+            "reached": round(score, 4),
+            "target": task.target,
+            "images": SCORED,
+            "train_steps": progress.steps,
+            "train_seconds": round(progress.seconds, 1),
+            "restarts": getattr(method, "restarts", 0),
+            "seed": seed,
+            "device": provenance.device_text(device),
+            "command": f"python -m benchmarks validate --methods {name} --seed {seed}",
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+        }
+        write_json(found, row)
+    return row
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """One line a row; the versions in one field."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        versions = " ".join(f"{name} {version}" for name, version in row["versions"].items())
+        writer.writerow(row | {"versions": versions})
+    return out.getvalue()
+
+
+def as_text(rows: list[dict[str, Any]]) -> str:
+    """For a terminal: what was reached, against what was asked."""
+    lines = [f"{'':15} {'figure':20} reached  target  steps  minutes  restarts"]
+    for row in rows:
+        lines.append(
+            f"{row['method']:15} {row['figure']:20} {row['reached']:7.3f} {row['target']:7.2f} {row['train_steps']:6}"
+            f" {row['train_seconds'] / 60:8.1f} {row['restarts']:9}"
+            f"{'' if row['reached'] >= row['target'] else '   missed'}"
+        )
+    return "\n".join(lines)
+
+
+def write(rows: list[dict[str, Any]], results: Path) -> list[Path]:
+    """validate.csv and validate.json in the results folder."""
+    files = [results / "validate.csv", results / "validate.json"]
+    try:
+        write_atomic(files[0], as_csv(rows))
+        write_json(files[1], rows)
+    except OSError as error:
+        raise BenchmarkError(f"cannot write {results}: {error.strerror}; choose another folder") from error
+    return files

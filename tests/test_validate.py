@@ -1,0 +1,124 @@
+"""The validation tasks: their toys, and what the command keeps, writes and says."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import validate
+from benchmarks.__main__ import main
+from benchmarks.registry import METHODS
+from benchmarks.toys import PAINTS, coloured_sprites
+
+TINY: dict[str, dict[str, Any]] = {
+    "ReDO": {"width": 4, "mask_width": 8, "residual_blocks": 1, "train_steps": 3, "batch_size": 4},
+    "IODINE": {"width": 4, "hidden": 8, "train_steps": 3, "batch_size": 2},
+    "Slot-Attention": {"slots": 4, "width": 8, "slot_size": 8, "train_steps": 3, "batch_size": 2},
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real tasks with networks of a few channels, a handful of images, and targets that all reach."""
+    for name, task in validate.TASKS.items():
+        small = dataclasses.replace(task, image_size=16, train_images=12, target=-1.0, changes=TINY[name])
+        monkeypatch.setitem(validate.TASKS, name, small)
+    monkeypatch.setattr(validate, "SCORED", 6)
+
+
+def call(folder: Path, *arguments: str) -> Any:
+    where = ["--runs", str(folder / "runs"), "--results", str(folder / "results")]
+    return CliRunner().invoke(main, ["validate", *where, "--device", "cpu", *arguments])
+
+
+def test_every_trained_baseline_has_a_task() -> None:
+    assert set(validate.TASKS) == {name for name, spec in METHODS.items() if spec.trained} - {"DRC"}
+
+
+def test_the_changes_are_settings_of_the_method() -> None:
+    for name, task in validate.TASKS.items():
+        config = (
+            METHODS[name]
+            .load()
+            .configure(variant="full", preset="quick", dataset=task.toy, image_size=task.image_size)
+        )
+        assert set(task.changes) <= {field.name for field in dataclasses.fields(config)}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_each_is_trained_scored_and_written(tmp_path: Path) -> None:
+    done = call(tmp_path)
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "results" / "validate.json").read_text())
+    assert [row["method"] for row in rows] == list(validate.TASKS)
+    for row in rows:
+        assert -1 <= row["reached"] <= 1
+        assert row["train_steps"] == 3
+        assert row["command"].endswith(f"--methods {row['method']} --seed 0")
+    with (tmp_path / "results" / "validate.csv").open() as file:
+        assert [float(row["reached"]) for row in csv.DictReader(file)] == [row["reached"] for row in rows]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_is_done_is_kept_and_another_seed_is_another_training(tmp_path: Path) -> None:
+    first = call(tmp_path, "--methods", "ReDO")
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row.json")}
+    assert call(tmp_path, "--methods", "ReDO").stdout == first.stdout
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row.json")} == stamps
+    call(tmp_path, "--methods", "ReDO", "--seed", "1")
+    assert len(list((tmp_path / "runs").rglob("row.json"))) == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_missed_target_is_said_and_is_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hard = dataclasses.replace(validate.TASKS["IODINE"], target=1.1)
+    monkeypatch.setitem(validate.TASKS, "IODINE", hard)
+    done = call(tmp_path, "--methods", "IODINE")
+    assert done.exit_code == 1
+    assert "missed" in done.output
+
+
+def test_an_unknown_baseline_is_refused_by_name(tmp_path: Path) -> None:
+    done = call(tmp_path, "--methods", "DRC")
+    assert done.exit_code == 2
+    assert "DRC" in done.output
+
+
+# --- the toy of sprites ------------------------------------------------------------------------------------
+
+
+def test_each_image_has_three_sprites_of_different_colours_on_one_grey() -> None:
+    images, objects = coloured_sprites(40, 32, 0)
+    assert (images.shape, images.dtype, objects.shape) == ((40, 32, 32, 3), np.uint8, (40, 32, 32))
+    grey = images[objects == 0]
+    assert np.median(grey) == 64
+    paints = {tuple(paint) for paint in np.round(255 * PAINTS).astype(int)}
+    for image, mask in zip(images, objects, strict=True):
+        assert set(np.unique(mask)) == {0, 1, 2, 3}
+        colours = [tuple(np.median(image[mask == k], axis=0).round().astype(int)) for k in (1, 2, 3)]
+        assert len(set(colours)) == 3
+        assert set(colours) <= paints
+
+
+def test_the_sprites_are_fixed_by_their_seed() -> None:
+    np.testing.assert_array_equal(coloured_sprites(4, 16, 3)[0], coloured_sprites(4, 16, 3)[0])
+    assert not np.array_equal(coloured_sprites(4, 16, 3)[0], coloured_sprites(4, 16, 4)[0])
+
+
+def test_the_figure_of_slots_is_1_for_the_truth_and_about_0_for_one_slot() -> None:
+    _, objects = coloured_sprites(10, 16, 0)
+    perfect = (objects[:, None] == np.arange(4)[None, :, None, None]).astype(np.float32)
+    assert validate.slot_score(perfect, objects) == pytest.approx(1)
+    assert (
+        abs(validate.slot_score(np.roll(np.eye(4)[np.zeros_like(objects)], 0).transpose(0, 3, 1, 2), objects))
+        < 0.05
+    )
