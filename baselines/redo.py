@@ -216,6 +216,7 @@ class ReDO(TrainedMethod):
     dataset_changes = DATASET_CHANGES
     budget_changes = BUDGET_CHANGES
     learner_class = ReDOLearner
+    least_images = 2  # some to redraw and some to compare them with
 
     @classmethod
     def configure(cls, *, variant: str, preset: str, dataset: str, image_size: int) -> ReDOConfig:
@@ -232,12 +233,6 @@ class ReDO(TrainedMethod):
     def restarts(self) -> int:
         """How often the training collapsed and was started anew."""
         return self.learner.restarts
-
-    def fit(self, images: np.ndarray, **options: Any) -> None:
-        """As any trained baseline; ValueError for fewer than two images."""
-        if len(images) < 2:
-            raise ValueError("ReDO needs at least two images: some to redraw and some to compare them with")
-        super().fit(images, **options)
 
     def segment(self, images: np.ndarray, *, progress: Callable[..., None] | None = None) -> np.ndarray:
         """The masks of both regions: (N, S, S, 3) uint8 -> (N, 2, S, S) float32."""

@@ -32,6 +32,7 @@ class TrainedMethod:
     """Budget -> how far the authors' settings are cut down."""
     learner_class: ClassVar[type]
     """A Learner, made from the settings, the seed and the device."""
+    least_images: ClassVar[int] = 1
     segment_batch: ClassVar[int] = 64
 
     config: Any
@@ -67,7 +68,12 @@ class TrainedMethod:
         checkpoint_dir: Path,
         progress: Callable[..., None],
     ) -> None:
-        """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`."""
+        """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`.
+
+        ValueError for fewer than `least_images` images.
+        """
+        if len(images) < self.least_images:
+            raise ValueError(f"{self.name} needs at least {self.least_images} images, not {len(images)}")
         self.config, self.learner = config, self.learner_class(config, seed, device)
         learner: Learner = self.learner
         train(

@@ -282,7 +282,7 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
 
 
 def test_one_image_is_too_few_to_redraw_and_to_compare_with(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="two images"):
+    with pytest.raises(ValueError, match="at least 2 images, not 1"):
         ReDO().fit(
             pictures(1),
             config=TINY,
