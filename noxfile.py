@@ -109,6 +109,14 @@ def typecheck(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """The documentation as a site of its own in site/, which needs no network to be read (a minute)."""
+    groups = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+    session.install("-c", "constraints.txt", *groups["docs"])
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "true"})
+
+
+@nox.session(default=False)
 def maskrcnn(session: nox.Session) -> None:
     """The real Mask R-CNN, random weights, three images down to a data set (a 6 GB environment; 4 minutes)."""
     session.install("torch==2.14.1", "torchvision==0.29.1")
