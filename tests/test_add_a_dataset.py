@@ -1,0 +1,76 @@
+"""The example of docs/add_a_dataset.md, taken from the page itself, becomes a data set like any other."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from benchmarks.__main__ import main as benchmarks
+from benchmarks.registry import DATASETS, DatasetSpec, Subset
+from data_prep.__main__ import main as data_prep
+from data_prep.store import open_dataset
+
+PAGE = (Path(__file__).parents[1] / "docs" / "add_a_dataset.md").read_text(encoding="utf-8")
+FENCES = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+PREPARE, SWEEP, NAMED = (block.splitlines() for language, block in FENCES if not language)
+(ENTRY,) = (block for language, block in FENCES if language == "python")
+
+
+def call(line: str) -> Result:
+    """Run a line of the page in this process."""
+    python, m, program, *words = shlex.split(line)
+    assert (python, m) == ("python", "-m")
+    done = CliRunner().invoke({"benchmarks": benchmarks, "data_prep": data_prep}[program], words)
+    assert done.exit_code == 0, done.output
+    return done
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Twenty photos with masks in an empty working folder: a bright square on dark noise."""
+    rng = np.random.default_rng(0)
+    for name in ("photos", "masks"):
+        (tmp_path / name).mkdir()
+    for i in range(20):
+        image, mask = rng.integers(0, 60, (80, 80, 3), np.uint8), np.zeros((80, 80), np.uint8)
+        x, y = rng.integers(10, 40, 2)
+        image[y : y + 30, x : x + 30] = 255, 200, 0
+        mask[y : y + 30, x : x + 30] = 255
+        Image.fromarray(image).save(tmp_path / "photos" / f"{i}.jpg")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    before = dict(DATASETS)
+    yield tmp_path
+    DATASETS.clear()  # what was registered meanwhile is forgotten
+    DATASETS.update(before)
+
+
+def test_the_pages_commands_prepare_it_and_score_it_by_its_path(photos: Path) -> None:
+    for line in PREPARE:
+        call(line)
+    prepared = open_dataset(photos / "data" / "mine")
+    assert prepared.images.shape == (20, 128, 128, 3)
+    assert [len(prepared.rows(split)) for split in ("train", "val", "test")] == [12, 4, 4]
+    assert (photos / "mine.png").stat().st_size
+    (sweep,) = SWEEP
+    assert "4 computed" in call(sweep).output
+    scores = pd.read_csv(photos / "results" / "mine.csv").groupby("method")["iou"].mean()
+    assert scores["GrabCut"] > 90
+    assert scores["all-foreground"] == pytest.approx(100 * 30**2 / 80**2, abs=1.5)
+
+
+def test_the_pages_entry_gives_it_a_name(photos: Path) -> None:
+    DATASETS.update(eval(f"{{{ENTRY}}}", {"DatasetSpec": DatasetSpec, "Subset": Subset}))
+    (sweep,) = NAMED
+    missing = call(sweep).output
+    assert f"not prepared: {PREPARE[0]}" in " ".join(missing.split())
+    call(PREPARE[0])
+    assert "1 computed" in call(sweep).output
