@@ -57,6 +57,24 @@ def negative_elbo(
     return (kl_to_standard_normal(mean, log_variance) - likelihood).mean() / images[0].numel()
 
 
+def objective(
+    model: AmortisedModel,
+    regions: Regions,
+    images: Tensor,
+    mean: Tensor,
+    log_variance: Tensor,
+    config: DRCConfig,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What is minimised, the negative ELBO and the regularisers that remain -> their weighted sum, and each."""
+    terms = {
+        "negative_elbo": negative_elbo(regions, images, mean, log_variance, config),
+        "tv": total_variation(regions.content_bg),
+        "ortho": orthogonality(model.fg, model.bg),
+    }
+    weighted = config.tv_weight * terms["tv"] + config.ortho_weight * terms["ortho"]
+    return terms["negative_elbo"] + weighted, terms
+
+
 class AmortisedTrainer(Trainer):
     """Trains an AmortisedModel; its "chains" are the last samples of q for each image, kept for pictures alone."""
 
@@ -72,24 +90,18 @@ class AmortisedTrainer(Trainer):
         return {"generators": self.config.lr_generators}
 
     def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
-        """One step down the negative ELBO and the regularisers that remain -> the terms, as numbers."""
-        c = self.config
+        """One step down the objective -> its terms, as numbers."""
         mean, log_variance = self.model.encode(images)
         z = mean + (0.5 * log_variance).exp() * self.noise(rng.POSTERIOR, rows, visit, 1)[0]
         regions = self.render(z)
-        elbo = negative_elbo(regions, images, mean, log_variance, c)
-        tv = total_variation(regions.content_bg)
-        ortho = orthogonality(self.model.fg, self.model.bg)
-        values = {
-            "negative_elbo": elbo.item(),
+        total, terms = objective(self.model, regions, images, mean, log_variance, self.config)
+        values = {name: term.item() for name, term in terms.items()} | {
             "kl": kl_to_standard_normal(mean, log_variance).mean().item(),
-            "tv": tv.item(),
-            "ortho": ortho.item(),
             "reconstruction": (regions.image - images).abs().mean().item(),
             "foreground": regions.pi[:, 0].mean().item(),
             "z_norm": z.square().mean().sqrt().item(),
         }
         self.check_finite(values)
-        self.descend("generators", elbo + c.tv_weight * tv + c.ortho_weight * ortho)
+        self.descend("generators", total)
         self.posterior_chains[rows] = z.detach().cpu()
         return values

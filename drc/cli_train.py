@@ -63,8 +63,6 @@ def train(
     try:
         config = configure(variant=variant, preset=preset, dataset=found.name, image_size=found.image_size)
         config = change_settings(config, changes)
-        if dry_run and config.amortised:
-            raise click.UsageError("--dry-run works out what the sampler costs, which this variant lacks")
         if dry_run:
             show_cost(found.images, config, seed, resolve_device(device))
             return

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from drc import fast
+from drc.amortised import AmortisedModel, objective
+from drc.build import build_model, build_trainer
 from drc.config import DRCConfig
 from drc.model import DRCModel
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
-from drc.trainer import Trainer
 
 STEPS = 10  # of training are measured, of a whole batch where their arithmetic stays below this:
 MEASURED_FLOPS = {"cpu": 3e12, "cuda": 1e15}
@@ -43,23 +44,13 @@ def estimate(config: DRCConfig, count: int) -> Cost:
     """The cost of training on `count` images, worked out without computing anything."""
     c = replace(config, batch_size=min(config.batch_size, count))
     with torch.device("meta"):
-        model = DRCModel(c, seed=None)
-        z = torch.zeros(c.batch_size, model.z_dim)
+        model = build_model(c, seed=None)
         images = torch.zeros(c.batch_size, 3, c.image_size, c.image_size)
-        render = partial(fast.render, model)
-
-        def learn() -> Tensor:
-            terms = generator_terms(model, render(z), model.lebm(z), images, c)
-            return terms.total(c) + lebm_loss(model, z, z)
-
+        learn = partial(loss, model, images, c)
         activations = saved_bytes(model, learn)
         m_step = flops(lambda: learn().backward())
         model.requires_grad_(False)
-        start = z.clone().requires_grad_(True)
-        posterior = flops(
-            lambda: posterior_potential(model, render, start, images=images, config=c).sum().backward()
-        )
-        prior = flops(lambda: prior_potential(model, start).sum().backward())
+        posterior, prior, inference = sampling(model, images, c)
     step = c.posterior_steps * posterior + c.prior_steps * prior + m_step
     networks = {name: parameter_count(network) for name, network in model.named_children()}
     return Cost(
@@ -69,11 +60,35 @@ def estimate(config: DRCConfig, count: int) -> Cost:
         m_step=m_step,
         step=step,
         run=step * c.train_steps,
-        inference=posterior * c.inference_steps // c.batch_size,
+        inference=inference,
         weights=4 * 4 * sum(networks.values()),
         chains=4 * 2 * model.z_dim * min(count, c.train_images or count),
         activations=activations,
     )
+
+
+def loss(model: DRCModel, images: Tensor, config: DRCConfig) -> Tensor:
+    """What the M-step, or the VAE of amortised inference, takes a gradient of."""
+    if isinstance(model, AmortisedModel):
+        mean, log_variance = model.encode(images)
+        regions = fast.render(model, mean + log_variance)
+        return objective(model, regions, images, mean, log_variance, config)[0]
+    z = torch.zeros(len(images), model.z_dim, device=images.device)
+    terms = generator_terms(model, fast.render(model, z), model.lebm(z), images, config)
+    return terms.total(config) + lebm_loss(model, z, z)
+
+
+def sampling(model: DRCModel, images: Tensor, config: DRCConfig) -> tuple[int, int, int]:
+    """Arithmetic of a posterior step and of a prior step of a batch, and of segmenting one image."""
+    if isinstance(model, AmortisedModel):
+        return 0, 0, flops(lambda: fast.render(model, model.encode(images)[0])) // len(images)
+    render = partial(fast.render, model)
+    z = torch.zeros(len(images), model.z_dim, device=images.device).requires_grad_(True)
+    posterior = flops(
+        lambda: posterior_potential(model, render, z, images=images, config=config).sum().backward()
+    )
+    prior = flops(lambda: prior_potential(model, z).sum().backward())
+    return posterior, prior, posterior * config.inference_steps // len(images)
 
 
 def parameter_count(network: torch.nn.Module) -> int:
@@ -127,7 +142,7 @@ def measure(
     allowed = MEASURED_FLOPS[torch.device(device).type]
     few = int(np.clip(allowed / (STEPS * per_image), 1, batch))
     steps = int(np.clip(allowed / (few * per_image), 1, STEPS))
-    trainer = Trainer(images[:few], replace(config, batch_size=few), seed, device)
+    trainer = build_trainer(images[:few], replace(config, batch_size=few), seed, device)
     seconds = []
     for done in range(steps):
         began = time.monotonic()
@@ -142,6 +157,15 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
     c = config
     total = sum(cost.parameters.values())
     memory = cost.weights + cost.chains + cost.activations
+    if c.amortised:
+        parts, segmenting = "", "one pass"
+    else:
+        parts = (
+            f" = {c.posterior_steps} posterior steps of {in_units(cost.posterior_step, 'FLOP')}"
+            f" + {c.prior_steps} prior steps of {in_units(cost.prior_step, 'FLOP')}"
+            f" + M-step {in_units(cost.m_step, 'FLOP')}"
+        )
+        segmenting = f"{c.inference_steps:,} steps"
     sample = f"{plural(measured.steps, 'step')} of {plural(measured.images, 'image')}, {measured.seconds:.3g} s each"
     return [
         "settings",
@@ -150,11 +174,9 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
         *(f"  {name}: {count:,}" for name, count in cost.parameters.items()),
         f"  in all: {total:,}",
         "arithmetic (convolutions and matrix products, forward and backward)",
-        f"  a training step: {in_units(cost.step, 'FLOP')} = {c.posterior_steps} posterior steps of "
-        f"{in_units(cost.posterior_step, 'FLOP')} + {c.prior_steps} prior steps of "
-        f"{in_units(cost.prior_step, 'FLOP')} + M-step {in_units(cost.m_step, 'FLOP')}",
+        f"  a training step: {in_units(cost.step, 'FLOP')}{parts}",
         f"  the run, {c.train_steps:,} steps: {in_units(cost.run, 'FLOP')}",
-        f"  segmenting an image, {c.inference_steps:,} steps: {in_units(cost.inference, 'FLOP')}",
+        f"  segmenting an image, {segmenting}: {in_units(cost.inference, 'FLOP')}",
         "memory (estimated, beside what PyTorch itself takes)",
         f"  weights, gradients and Adam: {in_units(cost.weights, 'B')}; chains: {in_units(cost.chains, 'B')}; "
         f"activations: {in_units(cost.activations, 'B')}; in all {in_units(memory, 'B')}",

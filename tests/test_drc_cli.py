@@ -21,7 +21,7 @@ from PIL import Image
 
 from drc import DRC
 from drc.checkpoint import CheckpointError, load_newest
-from drc.config import configure
+from drc.config import VARIANT_CHANGES, configure
 from drc.curves import draw_curves, running_mean
 from drc.dry_run import estimate, flops
 from drc.model import DRCModel
@@ -177,6 +177,22 @@ def test_a_dry_run_says_all_and_writes_nothing(data: Path, tmp_path: Path) -> No
     assert f"in all: {sum(p.numel() for p in model.parameters()):,}\n" in result.output
     assert "the run, 4 steps:" in result.output
     assert "10 steps of 8 images" in result.output
+
+
+@pytest.mark.parametrize("variant", VARIANT_CHANGES)
+def test_every_variant_has_an_estimate(variant: str, data: Path, tmp_path: Path) -> None:
+    cost = estimate(configure(variant=variant, preset="smoke", dataset="any", image_size=16), count=24)
+    assert cost.step >= cost.m_step > 0
+    assert cost.inference > 0
+    assert (cost.posterior_step == 0) == (variant == "amortised-inference")
+
+
+def test_without_a_sampler_a_dry_run_speaks_of_none(data: Path, tmp_path: Path) -> None:
+    words = ["--preset", "smoke", "--variant", "amortised-inference", "--dry-run", "--device", "cpu"]
+    result = call("train", "--data", data, "--out", tmp_path / "run", *words)
+    assert result.exit_code == 0
+    assert "posterior step" not in result.output
+    assert "one pass" in result.output
 
 
 def test_estimates_follow_the_settings() -> None:
