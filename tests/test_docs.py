@@ -15,8 +15,10 @@ import click
 import pytest
 
 from benchmarks.__main__ import main as benchmarks_main
+from benchmarks.registry import METHODS, PRESETS
 from data_prep.__main__ import main as data_prep_main
 from drc.__main__ import main as drc_main
+from drc.config import configure
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -116,6 +118,21 @@ def test_the_pages_are_read_for_commands() -> None:
 def test_every_session_is_on_the_page_of_sessions() -> None:
     for name in sessions():
         assert f"`nox -s {name}`" in TEXTS["reproduce.md"], f"docs/reproduce.md lacks the session {name}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "reproduce.md"])
+def test_the_budgets_are_as_the_page_says(page: str) -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| (\d+)×\d+ \| (?:([\d,]+) steps)?", TEXTS[page], re.MULTILINE)
+    assert len([steps for _, _, steps in rows if steps]) == 4
+    for preset, size, steps in rows:
+        assert int(size) == PRESETS[preset].image_size
+        config = configure(variant="full", preset=preset, dataset="", image_size=int(size))
+        assert not steps or int(steps.replace(",", "")) == config.train_steps, f"{preset} on {page}"
+
+
+def test_the_method_page_names_every_variant() -> None:
+    for variant in METHODS["DRC"].variants[1:]:
+        assert f"`{variant}`" in TEXTS["method.md"]
 
 
 def named(dotted: str) -> Any:
