@@ -62,7 +62,7 @@ def source_page(path: str) -> str:
     text, language = (ROOT / path).read_text(encoding="utf-8"), {".py": "python", ".tex": "latex"}
     fence = "`" * 8
     kind = language.get(Path(path).suffix, "text")
-    return f'---\nsearch:\n  exclude: true\n---\n# {path}\n\n{fence}{kind} linenums="1"\n{text}{fence}\n'
+    return f'---\nsearch:\n  exclude: true\nhide: [toc]\n---\n# {path}\n\n{fence}{kind} linenums="1"\n{text}{fence}\n'
 
 
 def foreign(text: str, css: bool = False) -> list[str]:

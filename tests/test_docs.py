@@ -158,7 +158,7 @@ def test_every_name_on_a_page_exists(page: str) -> None:
 
 def test_the_method_page_covers_every_equation_and_leads_to_the_lines() -> None:
     text = TEXTS["method.md"]
-    assert [int(n) for n in re.findall(r"  \((\d+)\)$", text, re.MULTILINE)] == list(range(1, 14))
+    assert [int(n) for n in re.findall(r"&emsp;\((\d+)\)$", text, re.MULTILINE)] == list(range(1, 14))
     links = re.findall(r"\[`(drc\.[\w.]+)`\]\(\.\./([^)]+)\)", text)
     assert len(links) > 25
     for name, path in links:
