@@ -58,7 +58,7 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
     "paper": {},
     "gpu": {"train_steps": 8_000, "lr_mask": 2e-5, "lr": 2e-4, "collapse_until": 4_000},
     "quick": {
-        "width": 8, "mask_width": 32, "z_dim": 16, "attention": False, "train_steps": 2_700, "batch_size": 16,
+        "width": 8, "mask_width": 32, "z_dim": 16, "attention": False, "train_steps": 1_750, "batch_size": 16,
         "lr_mask": 3e-4, "lr": 1e-3, "collapse_every": 200, "collapse_until": 1_200,
     },
     "smoke": {
@@ -67,7 +67,7 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 # For tables of many trainings: what changes is the length alone.
-BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 570}
+BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 790}
 
 
 class ReDONetworks(nn.Module):

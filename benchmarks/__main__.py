@@ -132,6 +132,25 @@ def sweep(
 
 
 @main.command()
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints.")
+@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For report.html.")
+@plain_errors
+def report(runs: Path, results: Path) -> None:
+    """Write RESULTS/report.html and RESULTS/figures from what was measured; every table does so at its end.
+
+    One file with all tables, charts and pictures, and where each figure comes from. Nothing is computed.
+    """
+    from benchmarks.collect import read_runs
+    from benchmarks.files import usable_folder
+    from benchmarks.page import write_page
+
+    usable_folder(results, "the report")
+    shown = [name for name in PRESETS if name != "smoke"]
+    for path in write_page(read_runs(runs, results / "rows"), runs, results, shown):
+        click.echo(f"Written: {path}")
+
+
+@main.command()
 @click.argument("tables", nargs=-1)
 @preset_option(None, " Default: each table's own.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds that are planned.")

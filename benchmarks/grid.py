@@ -88,7 +88,7 @@ def lay_out(table: Table, preset: str, printed: list[Printed], style: Style | No
         grids.append(arrange(f"{block}. {title}" if block else title, table, inside, best))
     others = [p for p in printed if p.entry.dataset not in measured]
     grids.append(arrange("Published only, in percent", table, others, best))
-    grids.append(_strategies(table, printed))
+    grids.append(strategies_grid(table, printed))
     full = tuple(grid for grid in grids if grid.lines)
     return Layout(table.name, table.heading, full, tuple(notes_of(table, preset, printed)))
 
@@ -188,7 +188,7 @@ def ends(printed: Printed, metric: str) -> str:
     return "" if found is None else f"{found[0]:.1f} to {found[1]:.1f}"
 
 
-def _strategies(table: Table, printed: list[Printed]) -> Grid:
+def strategies_grid(table: Table, printed: list[Printed]) -> Grid:
     """What the same masks score by every strategy: the declared one first, then the others."""
     matched = [p for p in printed if p.rows and all(row.alternatives for row in p.rows)]
     cells: dict[tuple[str, str], dict[str, dict[str, float]]] = {}

@@ -16,6 +16,8 @@ SAID = {
     "image-permutation": "image-permutation, an oracle: for each image, the better of its two regions",
     "best-of-two": "best-of-two, an oracle: the best slot, or all but the background's slot, chosen by the truth",
 }
+EQUAL = 1.25
+"""Times are called about equal if the longest is at most so many times the shortest."""
 NEAR_FLOOR = 1.0
 """A method within so many points of a floor has not shown that it looks at the image."""
 
@@ -115,7 +117,7 @@ def _costs(printed: list[Printed]) -> list[str]:
                 said["images"][f"{row.train_images} images of {row.train_dataset}"] = None
                 if row.restarts:
                     said["restarts"][f"{row.restarts} (seed {row.seed})"] = None
-    notes = []
+    notes = _equal_seconds(printed)
     for (name, device), seconds in trainings.items():
         images, restarts = about[name, device]["images"], about[name, device]["restarts"]
         low, high = min(seconds.values()), max(seconds.values())
@@ -126,6 +128,23 @@ def _costs(printed: list[Printed]) -> list[str]:
             f"{name}: {each} training seconds{count}, without labels, on {_named(images)}; {device}{again}."
         )
     return notes
+
+
+def _equal_seconds(printed: list[Printed]) -> list[str]:
+    """Whether methods were given the same training time; nothing where only one was trained."""
+    seconds: dict[str, list[float]] = {}
+    for p in printed:
+        for row in p.rows:
+            if row.train_dataset and p.entry.variant == headline(p.entry.method):
+                seconds.setdefault(p.entry.method, []).append(row.train_seconds)
+    if len(seconds) < 2:
+        return []
+    means = {name: sum(values) / len(values) for name, values in seconds.items()}
+    low, high = min(means.values()), max(means.values())
+    if high <= EQUAL * low:
+        return [f"The trained methods had about equal training time: {low:.0f} to {high:.0f} seconds."]
+    said = ", ".join(f"{name} {value:.0f}" for name, value in means.items())
+    return [f"The trained methods had unequal training time, in seconds: {said}."]
 
 
 def _uncertainty(printed: list[Printed]) -> list[str]:

@@ -71,7 +71,7 @@ def _references(group: list[Printed]) -> list[Printed]:
 
 
 def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:
-    a, b = _scores(one, runs), _scores(other, runs)
+    a, b = scores_of(one, runs), scores_of(other, runs)
     if a is None or b is None or a[0] != b[0] or one.rows[0].data_sha256 != other.rows[0].data_sha256:
         return {}
     return {
@@ -79,7 +79,7 @@ def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:
     }
 
 
-def _scores(printed: Printed, runs: Path) -> tuple[list[str], np.ndarray] | None:
+def scores_of(printed: Printed, runs: Path) -> tuple[list[str], np.ndarray] | None:
     """Images' ids and their IoU and Dice, (2, N), each the mean over seeds; None if a file is not there."""
     ids, scores = [], []
     for row in printed.rows:

@@ -24,6 +24,8 @@ ROWS = {
 }
 """The paper's order, top to bottom, and how each row is called."""
 
+PANELS, EXAMPLES = "panels.npz", "examples.npz"
+"""What a cell keeps: its first images with all rows, and its worst, median and best ones."""
 Panels = dict[str, np.ndarray]
 """Name (a key of ROWS) -> (N, H, W, 3) uint8."""
 
@@ -40,6 +42,14 @@ def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foregr
     panels = {"input": images, "foreground": cut, **generated}
     panels |= {"true_mask": _as_picture(truth), "inferred_mask": _as_picture(foreground)}
     return {name: panels[name] for name in ROWS if name in panels}
+
+
+def extremes(values: np.ndarray, each: int) -> np.ndarray:
+    """Places of the lowest, the middle and the highest of values (N,), `each` of them, or fewer where N is small."""
+    order = np.argsort(values, kind="stable")
+    each = min(each, len(order) // 3)
+    middle = (len(order) - each) // 2
+    return np.concatenate([order[:each], order[middle : middle + each], order[len(order) - each :]])
 
 
 def save_panels(path: Path, panels: Panels) -> None:

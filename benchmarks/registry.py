@@ -169,7 +169,7 @@ PRESETS: dict[str, Budget] = {
         "a few steps, to see that everything runs; its figures mean nothing",
         keeps_rows=False,
     ),
-    "quick": Budget(32, 256, 512, 1000, "minutes on 2 CPU cores"),
+    "quick": Budget(32, 192, 512, 1000, "minutes on 2 CPU cores"),
     "gpu": Budget(128, 1000, 20000, 1000, "about 20 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
     "quick-ablation": Budget(

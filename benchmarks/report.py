@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.collect import Printed, print_cells, read_runs
+from benchmarks.collect import Printed, print_cells
 from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, write_atomic
@@ -15,8 +15,9 @@ from benchmarks.grid import Style, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.notes import place_of
 from benchmarks.paired import difference_grid, differences
-from benchmarks.pictures import Panels, draw_panels, load_panels
+from benchmarks.pictures import PANELS, Panels, draw_panels, load_panels
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
+from benchmarks.rows import Stored
 from benchmarks.tables import Entry, Table, headline
 
 log = logging.getLogger(__name__)
@@ -40,17 +41,18 @@ def write_report(
     table: Table,
     preset: str,
     seeds: list[int],
+    stored: Stored,
     runs: Path,
     results: Path,
     why_missing: Callable[[Entry], str],
     style: Style | None = None,
 ) -> Report:
-    """Collect the rows of these seeds and write every format to the results folder.
+    """Write every format of a table, from the stored rows of these seeds, to the results folder.
 
     `why_missing` says in a sentence why a cell has no row. Raises BenchmarkError if a file cannot be written;
     each file is either the new one or the earlier one.
     """
-    printed = print_cells(table, preset, seeds, read_runs(runs, results / "rows"), why_missing)
+    printed = print_cells(table, preset, seeds, stored, why_missing)
     pairs = differences(printed, runs)
     layout = lay_out(table, preset, printed, style)
     if pairs:
@@ -97,7 +99,7 @@ def figure3_blocks(printed: list[Printed], runs: Path) -> dict[str, Panels]:
     }
     blocks = {}
     for p in last.values():
-        path = runs / "cells" / p.rows[0].key / "panels.npz"
+        path = runs / "cells" / p.rows[0].key / PANELS
         if not path.exists():  # a row of others, or kept from another folder
             continue
         try:

@@ -1,6 +1,7 @@
 """One cell: fit -> segment -> score, in a folder named by the hash of its settings.
 
-``RUNS/cells/<key>`` holds config.json, scores.csv (one line per image), panels.npz, row.json and ``done``;
+``RUNS/cells/<key>`` holds config.json, scores.csv (one line per image), panels.npz, examples.npz, row.json and
+``done``;
 ``RUNS/fits/<key>`` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and
 ``done``. A failure leaves error.txt and no ``done``, and is tried again on request. A finished cell is kept.
 """
@@ -27,7 +28,7 @@ from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.files import is_refusal, last_line, reason, write_atomic, write_json
 from benchmarks.jobs import Job, row_command
 from benchmarks.locks import claim, holder
-from benchmarks.pictures import draw_panels, make_panels, save_panels
+from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
 from benchmarks.progress import FitProgress, GentleStop, segment_progress
 from benchmarks.registry import METHODS
 from benchmarks.scoring import Scores, score
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 
 PICTURES = 8
 """Images in a live picture and in a cell's panels."""
+EXAMPLES_EACH = 3
+"""Of the worst images, of the median ones and of the best."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,10 @@ class Runner:
         some = slice(0, PICTURES)
         generated = method.panels(data.images[some])
         panels = make_panels(data.images[some], generated, data.truth[some], scores.foreground[some])
-        save_panels(folder / "panels.npz", panels)
+        save_panels(folder / PANELS, panels)
+        few = extremes(scores.table["iou"].to_numpy(), EXAMPLES_EACH)
+        kept = make_panels(data.images[few], {}, data.truth[few], scores.foreground[few])
+        save_panels(folder / EXAMPLES, kept)
         fit |= {"restarts": getattr(method, "restarts", 0)}
         row = self._row(job, scores, device, fit, segment_seconds)
         write_json(folder / "row.json", row.to_json())

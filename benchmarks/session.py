@@ -7,18 +7,20 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
 
 from benchmarks.cells import Cell
+from benchmarks.collect import read_runs
 from benchmarks.data import Library
 from benchmarks.files import usable_folder
 from benchmarks.grid import Style
 from benchmarks.jobs import Job
 from benchmarks.launch import Launch, count_gpus, group_cells, group_command, run_locally, submit
+from benchmarks.page import write_page
 from benchmarks.provenance import resolve_device
 from benchmarks.registry import DATASETS, METHODS, PRESETS
 from benchmarks.report import Report, write_report
@@ -131,9 +133,12 @@ class Session:
                     return reasons[cell]
             return self._why_not_run(entry)
 
-        return write_report(
-            self.table, self.preset, self.seeds, self.runs, self.results, why_missing, self.style
+        stored = read_runs(self.runs, self.results / "rows")
+        report = write_report(
+            self.table, self.preset, self.seeds, stored, self.runs, self.results, why_missing, self.style
         )
+        shown = [self.preset] if self.preset == "smoke" else [name for name in PRESETS if name != "smoke"]
+        return replace(report, files=(*report.files, *write_page(stored, self.runs, self.results, shown)))
 
     def dry_run(self) -> Iterator[str]:
         """What would be run, line by line, with every setting; nothing is computed or written."""

@@ -72,13 +72,15 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "ReDO": Task(
-        "two-textures", 0.70, 16, 1_000, {"width": 16, "z_dim": 8, "train_steps": 6_000, "collapse_until": 6_000}
+        "two-textures",
+        0.70,
+        16,
+        1_000,
+        {"width": 16, "z_dim": 8, "train_steps": 6_000, "collapse_until": 6_000},
     ),
-    "IODINE": Task(
-        "coloured-sprites", 0.80, 16, 10_000, {"slots": 4, "z_dim": 8, "batch_size": 8, "train_steps": 12_000}
-    ),
-    "Slot-Attention": Task("coloured-sprites", 0.90, 32, 10_000, {"slots": 4, "train_steps": 12_000}),
-}  # fmt: skip
+    "IODINE": Task("coloured-sprites", 0.80, 16, 5_000, {"slots": 4, "train_steps": 20_000}),
+    "Slot-Attention": Task("coloured-sprites", 0.90, 32, 5_000, {"slots": 4, "train_steps": 10_000}),
+}
 
 
 def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:

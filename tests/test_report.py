@@ -202,10 +202,14 @@ def test_a_report_is_written_in_every_format_and_only_a_smoke_run_is_named_so(
     runs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "results").mkdir()
-    report = write_report(TABLE, "quick", [0], runs, tmp_path / "results", why)
+    report = write_report(
+        TABLE, "quick", [0], read_runs(runs, tmp_path / "results" / "rows"), runs, tmp_path / "results", why
+    )
     assert {f.name for f in report.files} == {f"table1.{s}" for s in ENDINGS}
     before = {f: f.read_bytes() for f in report.files}
-    smoke = write_report(TABLE, "smoke", [0], runs, tmp_path / "results", why)
+    smoke = write_report(
+        TABLE, "smoke", [0], read_runs(runs, tmp_path / "results" / "rows"), runs, tmp_path / "results", why
+    )
     assert {f.name for f in smoke.files} == {f"table1-smoke.{s}" for s in ENDINGS}
     assert before == {f: f.read_bytes() for f in report.files}
 
@@ -214,7 +218,7 @@ def test_figure_3_is_drawn_from_the_stored_panels(runs: Path, tmp_path: Path) ->
     images, mask = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), bool)
     for folder in (runs / "cells").iterdir():
         save_panels(folder / "panels.npz", make_panels(images, {"reconstruction": images}, mask, mask))
-    report = write_report(TABLE, "quick", [0], runs, tmp_path, why)
+    report = write_report(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
     assert "figure3.png" in {f.name for f in report.files}
     assert Image.open(tmp_path / "figure3.png").size[1] > 5 * 100  # five rows
 

@@ -49,6 +49,7 @@ def test_a_cell_leaves_what_the_design_names(
         "scores.csv",
         "row.json",
         "panels.npz",
+        "examples.npz",
         "done",
     }
     row, scores = read_row(folder / "row.json"), pd.read_csv(folder / "scores.csv")

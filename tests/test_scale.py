@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.cells import make_cell
+from benchmarks.collect import read_runs
 from benchmarks.report import write_report
 from benchmarks.status import describe, survey
 from benchmarks.tables import Column, Entry, Line, Table
@@ -59,7 +60,9 @@ def test_every_output(runs: Path, tmp_path: Path) -> None:
     )
     table = Table("large", "Large", lines, tuple(columns.values()), entries)
     began = time.monotonic()
-    report = write_report(table, "quick", [0], runs, tmp_path, lambda entry: "not run")
+    report = write_report(
+        table, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, lambda entry: "not run"
+    )
     assert time.monotonic() - began < 40
     assert len(list((tmp_path / "rows").iterdir())) == ROWS
     assert (tmp_path / "large.csv").read_text().count("measured") == ROWS

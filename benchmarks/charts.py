@@ -1,0 +1,208 @@
+"""The report's charts: matplotlib figures from printed cells and from what lies in a runs folder."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.collect import Printed
+from benchmarks.notes import floor_names, name_of, place_of
+from benchmarks.paired import scores_of
+from benchmarks.registry import DATASETS
+
+PDF_METADATA = {"CreationDate": None, "ModDate": None}
+DPI = 130
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart: its file name without ending, what it shows in a sentence, and both formats."""
+
+    name: str
+    title: str
+    about: str
+    png: bytes
+    pdf: bytes
+
+
+def drawn(name: str, title: str, about: str, figure: Any) -> Chart:
+    """The figure as PNG and as PDF, the same bytes each time."""
+    files = []
+    for kind, metadata in (("png", {"Software": None}), ("pdf", PDF_METADATA)):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+        figure.set_layout_engine("none")  # it is laid out now
+        files.append(buffer.getvalue())
+    return Chart(name, title, about, *files)
+
+
+def blank(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6)) -> tuple[Any, Any]:
+    """An empty figure and its axes, always as an array (rows, columns)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def distributions(printed: list[Printed], runs: Path, stem: str, budget: str) -> list[Chart]:
+    """For each set of scored images: per-image IoU of each method, as the share of images above a value."""
+    places: dict[tuple[str, str], list[tuple[Printed, np.ndarray]]] = {}
+    for p in printed:
+        if p.rows and p.entry.method not in floor_names() and (found := scores_of(p, runs)) is not None:
+            places.setdefault((p.entry.dataset, p.entry.split), []).append((p, found[1][0]))
+    charts = []
+    for (dataset, split), methods in places.items():
+        figure, axes = blank()
+        for p, iou in methods:
+            at = np.sort(iou)
+            share = 100 * (1 - np.arange(len(at)) / len(at))
+            axes[0, 0].step(100 * at, share, where="post", label=f"{name_of(p)} (mean {p.iou:.1f})")
+        axes[0, 0].set(
+            xlim=(0, 100), ylim=(0, 101), xlabel="IoU, percent", ylabel="images at or above, percent"
+        )
+        axes[0, 0].legend(fontsize=7, frameon=False)
+        place = place_of(methods[0][0].entry)
+        charts.append(
+            drawn(
+                f"{stem}-iou-{dataset}-{split}",
+                f"IoU of single images: {place}",
+                f"How many images reach at least an IoU, by method, on {place}; {budget}.",
+                figure,
+            )
+        )
+    return charts
+
+
+def training_curves(printed: list[Printed], runs: Path, stem: str, budget: str) -> list[Chart]:
+    """One axis a method: what its training minimises, or the first value it keeps, against seconds."""
+    methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for p in printed:
+        for row in p.rows:
+            if row.train_dataset and (lines := training_of(runs, row.key)):
+                label = f"{row.train_dataset}, seed {row.seed}"
+                name = p.entry.method if p.entry.variant == "full" else f"{p.entry.method} {p.entry.variant}"
+                methods.setdefault(name, {})[label] = lines
+    if not methods:
+        return []
+    figure, axes = blank(-(-len(methods) // 2), 2, (8.4, 2.5 * -(-len(methods) // 2)))
+    for axis, (name, trainings) in zip(axes.flat, methods.items(), strict=False):
+        for label, lines in trainings.items():
+            key = curve_key(lines[0])
+            x = [line["seconds"] for line in lines]
+            y = [np.nan if line.get(key) is None else line[key] for line in lines]
+            axis.plot(x, y, label=label, lw=1)
+            axis.set_ylabel(key.replace("_", " "), fontsize=8)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("training seconds", fontsize=8)
+        axis.tick_params(labelsize=7)
+        if len(trainings) > 1:
+            axis.legend(fontsize=6, frameon=False)
+    for axis in axes.flat[len(methods) :]:
+        axis.set_visible(False)
+    about = f"A quantity of each training against its seconds, a line a training; {budget}. Scales differ."
+    return [drawn(f"{stem}-training", "Training curves", about, figure)]
+
+
+def curve_key(line: dict[str, Any]) -> str:
+    """The value to draw: the reconstruction if the method has one, else its first."""
+    values = [name for name in line if name not in ("step", "total", "seconds")]
+    return "reconstruction" if "reconstruction" in values else values[0]
+
+
+def training_of(runs: Path, key: str) -> list[dict[str, Any]]:
+    """The lines that the training of a cell kept; none where they are not in this runs folder."""
+    try:
+        config = json.loads((runs / "cells" / key / "config.json").read_text(encoding="utf-8"))
+        text = (runs / "fits" / config["fit_key"] / "progress.jsonl").read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines()]
+        return [line for line in lines if len(line) > 3]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> list[Chart]:
+    """For each set of scored images: IoU of each method against its training seconds."""
+    places: dict[tuple[str, str], list[Printed]] = {}
+    for p in printed:
+        if p.rows and p.entry.train_dataset in ("", p.entry.dataset):
+            places.setdefault((p.entry.dataset, p.entry.split), []).append(p)
+    charts = []
+    for (dataset, split), group in places.items():
+        if not any(p.entry.train_dataset for p in group):
+            continue
+        figure, axes = blank()
+        for p in group:
+            x = float(np.mean([row.train_seconds for row in p.rows]))
+            axes[0, 0].errorbar(x, p.iou, yerr=p.iou_std, fmt="o", capsize=3)
+            axes[0, 0].annotate(name_of(p), (x, p.iou), (5, 4), textcoords="offset points", fontsize=7)
+        axes[0, 0].set(xlabel="training seconds", ylabel="IoU, percent", ylim=(0, 100))
+        axes[0, 0].margins(x=0.2)
+        place = place_of(group[0].entry)
+        about = f"IoU on {place} against training time; bars are the deviation over seeds; {budget}."
+        charts.append(
+            drawn(f"{stem}-time-{dataset}-{split}", f"IoU against training time: {place}", about, figure)
+        )
+    return charts
+
+
+def cross_category(printed: list[Printed], stem: str, budget: str) -> list[Chart]:
+    """A heat map a method: IoU on each test set after training on each training set."""
+    methods: dict[tuple[str, str], dict[tuple[str, str], Printed]] = {}
+    for p in printed:
+        if p.rows and p.entry.train_dataset:
+            methods.setdefault((p.entry.method, p.entry.variant), {})[
+                p.entry.train_dataset, p.entry.dataset
+            ] = p
+    maps = {
+        names: cells
+        for names, cells in methods.items()
+        if len({train for train, _ in cells}) > 1 and len({test for _, test in cells}) > 1
+    }
+    if not maps:
+        return []
+    figure, axes = blank(1, len(maps), (3.6 * len(maps) + 0.6, 3.4))
+    for axis, ((method, _), cells) in zip(axes.flat, maps.items(), strict=True):
+        trained, tested = (list(dict.fromkeys(pair[i] for pair in cells)) for i in (0, 1))
+        values = [[_value(cells.get((a, b))) for b in tested] for a in trained]
+        shown = axis.imshow(values, vmin=0, vmax=100, cmap="viridis")
+        for i, line in enumerate(values):
+            for j, value in enumerate(line):
+                colour = "white" if value < 60 else "black"
+                axis.text(
+                    j, i, "–" if np.isnan(value) else f"{value:.1f}", ha="center", va="center", color=colour
+                )
+        axis.set_title(method, fontsize=9)
+        axis.set_xticks(range(len(tested)), [_short(n) for n in tested], fontsize=7)
+        axis.set_yticks(range(len(trained)), [_short(n) for n in trained], fontsize=7)
+        axis.set(xlabel="tested on", ylabel="trained on")
+        figure.colorbar(shown, ax=axis, shrink=0.8, label="IoU, percent")
+    about = f"IoU on held-out images of each category, after training on each; {budget}."
+    return [drawn(f"{stem}-cross-category", "Across categories", about, figure)]
+
+
+def _value(printed: Printed | None) -> float:
+    return float("nan") if printed is None or printed.iou is None else printed.iou
+
+
+def _short(name: str) -> str:
+    """The last word of a data set's label."""
+    return DATASETS[name].label.removesuffix(" (split)").split()[-1]
+
+
+def charts_of(printed: list[Printed], runs: Path, stem: str, budget: str) -> Iterable[Chart]:
+    """Every chart that these cells give."""
+    yield from accuracy_against_time(printed, stem, budget)
+    yield from cross_category(printed, stem, budget)
+    yield from distributions(printed, runs, stem, budget)
+    yield from training_curves(printed, runs, stem, budget)

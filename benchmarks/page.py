@@ -1,0 +1,332 @@
+"""results/report.html: tables, charts and pictures in one file that needs no network. Never trains."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.cells import Row
+from benchmarks.charts import Chart, charts_of
+from benchmarks.collect import Printed, print_cells
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import reason, usable_folder, write_atomic
+from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategies_grid
+from benchmarks.notes import name_of, notes_of, place_of
+from benchmarks.paired import difference_grid, differences
+from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
+from benchmarks.registry import DATASETS, PRESETS, TABLES
+from benchmarks.rows import Stored
+from benchmarks.tables import Entry, Table, headline, load_table
+
+TITLE = "Deep Region Competition, measured"
+ABOUT = (
+    "What this suite measured, beside what the paper printed; IoU and Dice in percent. The published figures are at "
+    "128×128 pixels and the authors' budget; a budget's name, such as quick, stands with each measured one. "
+    "Head buttons sort; the last column opens the command, commit and device of each figure."
+)
+SHOWN = 6
+"""Panels of so many methods and data sets are shown in a section; of more, the first."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page."""
+
+    title: str
+    about: str
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass
+class Section:
+    """A table under one budget, with all that belongs to it."""
+
+    id: str
+    heading: str
+    blocks: list[dict[str, Any]]
+    plain: list[dict[str, Any]]
+    notes: list[str]
+    charts: list[Picture] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
+def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]) -> list[Path]:
+    """Write report.html and the folder figures; those of `smoke` have a name of their own.
+
+    Tables without a measured row are left out. Raises BenchmarkError if the folder refuses.
+    """
+    presets = list(presets)
+    mark = "-smoke" if presets == ["smoke"] else ""
+    folder = usable_folder(results / f"figures{mark}", "figures")
+    sections: list[Section] = []
+    files: dict[str, bytes] = {}
+    for name in TABLES:
+        table = load_table(name)
+        for preset in presets:
+            seeds = sorted({cell.seed for cell in stored.rows if cell.preset == preset})
+            why = functools.partial(why_not_measured, table)
+            printed = print_cells(table, preset, seeds, stored, why) if seeds else []
+            own = preset == table.preset or any(r.table == table.number for p in printed for r in p.rows)
+            if own and any(p.rows for p in printed):
+                section, made = make_section(table, preset, printed, runs)
+                sections.append(section)
+                files |= made
+    page = results / f"report{mark}.html"
+    try:
+        for file, content in files.items():
+            write_atomic(folder / file, content)
+        write_atomic(page, template().render(title=TITLE, about=ABOUT, sections=sections))
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write the report to {results}: {reason(error)}; choose another folder"
+        ) from error
+    return [page, folder]
+
+
+def why_not_measured(table: Table, entry: Entry) -> str:
+    """In a sentence, with the command that changes it."""
+    if entry.cell("quick", 0) is None:
+        return "no implementation of it here"
+    for name in (entry.dataset, entry.train_dataset):
+        if name and not DATASETS[name].generated:
+            return f"not prepared: {DATASETS[name].prepare.format(out=f'data/{name}', size=128, count='', heldout='')}"
+    return f"not run yet: python -m benchmarks table {table.number} --methods {entry.method}"
+
+
+@functools.cache
+def template() -> Any:
+    """The page's template; everything that is filled in is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    place = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=place, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return environment.get_template("page.html.jinja")
+
+
+def make_section(
+    table: Table, preset: str, printed: list[Printed], runs: Path
+) -> tuple[Section, dict[str, bytes]]:
+    """All of one table under one budget, and the files of its figures."""
+    stem = f"{table.name}-{preset}"
+    budget = f"budget {preset}, {PRESETS[preset].image_size}×{PRESETS[preset].image_size} pixels"
+    section = Section(
+        stem,
+        f"{table.heading} ({preset})",
+        measured_blocks(table, preset, printed),
+        [],
+        notes_of(table, preset, printed),
+    )
+    pairs = differences(printed, runs)
+    grids = [strategies_grid(table, printed), *([difference_grid(pairs)] if pairs else [])]
+    section.plain = [plain_table(grid) for grid in grids if grid.lines]
+    files: dict[str, bytes] = {}
+    for chart in charts_of(printed, runs, stem, budget):
+        files |= {f"{chart.name}.png": chart.png, f"{chart.name}.pdf": chart.pdf}
+        section.charts.append(of_chart(chart))
+    absent = set()
+    for p in first_of_each(printed):
+        for kind, made in ((PANELS, figure3(p, runs, budget)), (EXAMPLES, examples(p, runs, budget))):
+            if made is None:
+                absent.add(f"{name_of(p)} on {place_of(p.entry)}")
+                continue
+            title, about, png = made
+            name = f"{stem}-{Path(kind).stem}-{p.entry.method}-{p.entry.variant}-{p.entry.dataset}-{p.entry.split}"
+            files |= {f"{name}.png": png, f"{name}.pdf": as_pdf(png)}
+            if len(section.pictures) < 2 * SHOWN:
+                section.pictures.append(embedded(title, about, png))
+    if absent:
+        section.missing.append(
+            f"No pictures of {', '.join(sorted(absent))}: they lie in the runs folder of the machine that measured it."
+        )
+    return section, files
+
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+
+def measured_blocks(table: Table, preset: str, printed: list[Printed]) -> list[dict[str, Any]]:
+    """A sortable table for each block of what was measured, and one of what the paper alone has."""
+    best = best_figures(table, printed)
+    blocks = []
+    for block in dict.fromkeys(p.entry.block for p in printed):
+        inside = [p for p in printed if p.entry.block == block and p.rows]
+        if inside:
+            about = f". {block}" if block else ""
+            blocks.append(
+                {"caption": f"Measured here under {preset}{about}; in percent", **cells_table(inside, best)}
+            )
+    theirs = [p for p in printed if not p.rows and p.published_iou is not None]
+    if theirs:
+        blocks.append(
+            {"caption": "Published only, not measured here; in percent", **cells_table(theirs, best)}
+        )
+    return blocks
+
+
+def cells_table(printed: list[Printed], best: set[tuple[str, str, str]]) -> dict[str, Any]:
+    """Heads and lines, each figure with the value it is sorted by."""
+    published, measured = any(p.published_iou is not None for p in printed), any(p.rows for p in printed)
+    heads = [{"text": text, "number": False} for text in ("method", "trained on", "scored on")]
+    for metric in ("IoU", "Dice"):
+        names = [metric, f"{metric}, 95 %"] if measured else []
+        names += [f"{metric} published"] if published else []
+        names += ["measured − published"] if measured and published else []
+        heads += [{"text": name, "number": True} for name in names]
+    heads += [{"text": "training s", "number": True}] if measured else []
+    lines = []
+    for p in printed:
+        cells = [
+            word(DATASETS[p.entry.train_dataset].label if p.entry.train_dataset else "–"),
+            word(place_of(p.entry)),
+        ]
+        for metric in METRICS:
+            value, theirs = getattr(p, metric), getattr(p, f"published_{metric}")
+            if measured:
+                text = number(value, getattr(p, f"{metric}_std"))
+                cells.append(figure(value, text, (p.entry.line, p.entry.column, metric) in best))
+                cells.append(figure(None, ends(p, metric)))
+            if published:
+                cells.append(figure(theirs, number(theirs)))
+            if measured and published:
+                away = None if value is None or theirs is None else value - theirs
+                cells.append(figure(away, "" if away is None else f"{away:+.1f}"))
+        if measured:
+            seconds = sum(row.train_seconds for row in p.rows) / len(p.rows)
+            cells.append(figure(seconds, f"{seconds:.0f}"))
+        lines.append({"name": label_of(p), "cells": cells, "rows": [provenance(row) for row in p.rows]})
+    return {"heads": heads, "lines": lines, "measured": measured}
+
+
+def label_of(printed: Printed) -> str:
+    """The method, with its variant unless that is the headline."""
+    e = printed.entry
+    return e.method if e.variant in ("", headline(e.method)) else f"{e.method} {e.variant}"
+
+
+def word(text: str) -> dict[str, Any]:
+    """A cell of text."""
+    return {"text": text, "number": False, "value": None, "best": False}
+
+
+def figure(value: float | None, text: str, best: bool = False) -> dict[str, Any]:
+    """A cell of a number."""
+    return {"text": text, "number": True, "value": None if value is None else round(value, 3), "best": best}
+
+
+def provenance(row: Row) -> dict[str, Any]:
+    """What a reader needs to measure a figure again."""
+    facts = {
+        "command": row.command,
+        "budget": f"{row.preset}, {row.image_size}×{row.image_size} pixels",
+        "seed": row.seed,
+        "protocol": row.protocol,
+        "images scored": f"{row.n_images}, of which {row.failures} failed" if row.failures else row.n_images,
+        "training": f"{row.train_steps or '?'} steps in {row.train_seconds:.0f} s on {row.train_images} images"
+        + (f", {row.restarts} restarts" if row.restarts else ""),
+        "device": row.device,
+        "peak memory": f"{row.peak_memory_mb:.0f} MiB",
+        "commit": row.commit,
+        "versions": ", ".join(f"{name} {version}" for name, version in row.versions.items()),
+        "data": row.data_sha256,
+        "finished": row.finished,
+        "measured by": row.source or "this runs folder",
+        "key": row.key,
+    }
+    if not row.train_dataset:
+        del facts["training"]
+    return {"seed": row.seed, "trained": bool(row.train_dataset), "facts": list(facts.items())}
+
+
+def plain_table(grid: Grid) -> dict[str, Any]:
+    """A laid-out grid without provenance."""
+    words = len(grid.lines[0].words)
+    heads = list(grid.heads)
+    for i, span in enumerate(grid.spans):
+        for k in (0, 1):
+            heads[words + 2 * i + k] = f"{span} {heads[words + 2 * i + k]}"
+    lines = [[line.words[0] + line.marks, *line.words[1:], *map(str, line.texts)] for line in grid.lines]
+    return {"caption": grid.title, "heads": [h or "line" for h in heads], "words": words, "lines": lines}
+
+
+# --- pictures ----------------------------------------------------------------------------------------------
+
+
+def first_of_each(printed: list[Printed]) -> list[Printed]:
+    """One cell for each method, variant and data set, of those scored where they were trained: the last split."""
+    found = {
+        (p.entry.method, p.entry.variant, p.entry.dataset): p
+        for p in printed
+        if p.rows
+        and p.rows[0].train_dataset in ("", p.entry.dataset)
+        and not p.entry.method.startswith(("all-", "centred-"))
+    }
+    return list(found.values())
+
+
+def figure3(p: Printed, runs: Path, budget: str) -> tuple[str, str, bytes] | None:
+    """The rows of the paper's Figure 3 for the first images."""
+    panels = panels_of(p, runs, PANELS)
+    if panels is None:
+        return None
+    title = f"{label_of(p)}: {place_of(p.entry)}"
+    about = f"The first {len(panels['input'])} images, with the rows of the paper's Figure 3; {budget}"
+    return title, f"{about}, seed {p.rows[0].seed}.", draw_panels({title: panels})
+
+
+def examples(p: Printed, runs: Path, budget: str) -> tuple[str, str, bytes] | None:
+    """The worst, middle and best images."""
+    panels = panels_of(p, runs, EXAMPLES)
+    if panels is None:
+        return None
+    third = len(panels["input"]) // 3
+    parts = {
+        f"{label}": {name: pictures[i * third : (i + 1) * third] for name, pictures in panels.items()}
+        for i, label in enumerate(("worst IoU", "median", "best"))
+    }
+    title = f"{label_of(p)}, worst, median and best: {place_of(p.entry)}"
+    return (
+        title,
+        f"Images of the lowest, middle and highest IoU; {budget}, seed {p.rows[0].seed}.",
+        draw_panels(parts),
+    )
+
+
+def panels_of(p: Printed, runs: Path, kind: str) -> Panels | None:
+    """Stored pictures of a cell; None where they are not here or cannot be read."""
+    try:
+        return load_panels(runs / "cells" / p.rows[0].key / kind)
+    except BenchmarkError:
+        return None
+
+
+def of_chart(chart: Chart) -> Picture:
+    """A chart as an image of the page."""
+    return embedded(chart.title, chart.about, chart.png)
+
+
+def embedded(title: str, about: str, png: bytes) -> Picture:
+    """A picture inside the page, in a palette, which halves its size."""
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = image.size
+        buffer = io.BytesIO()
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Picture(title, about, uri, width, height)
+
+
+def as_pdf(png: bytes) -> bytes:
+    """A page that holds the picture, the same bytes each time."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(buffer, "PDF", resolution=150, creationDate=None, modDate=None)
+    return buffer.getvalue()
