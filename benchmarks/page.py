@@ -28,8 +28,9 @@ from benchmarks.tables import Entry, Table, headline, load_table
 TITLE = "Deep Region Competition, measured"
 ABOUT = (
     "What this suite measured, beside what the paper printed; IoU and Dice in percent. The published figures are at "
-    "128×128 pixels and the authors' budget; a budget's name, such as quick, stands with each measured one. "
-    "Head buttons sort; the last column opens the command, commit and device of each figure."
+    "128×128 pixels and the authors' budget; a budget's name, such as quick, stands with each measured one. A "
+    "difference is measured minus published. Below a figure stands its bootstrap 95 % interval over images; ± is the "
+    "deviation over seeds. The heads sort; the last column opens the command, commit and device of each figure."
 )
 SHOWN = 6
 """Panels of so many methods and data sets are shown in a section; of more, the first."""
@@ -174,27 +175,32 @@ def measured_blocks(table: Table, preset: str, printed: list[Printed]) -> list[d
 
 
 def cells_table(printed: list[Printed], best: set[tuple[str, str, str]]) -> dict[str, Any]:
-    """Heads and lines, each figure with the value it is sorted by."""
+    """Heads and lines, each figure with the value it is sorted by; the interval over images below it."""
     published, measured = any(p.published_iou is not None for p in printed), any(p.rows for p in printed)
-    heads = [{"text": text, "number": False} for text in ("method", "trained on", "scored on")]
+    crossed = any(p.entry.train_dataset not in ("", p.entry.dataset) for p in printed)
+    heads = [
+        {"text": text, "number": False}
+        for text in ("method", "scored on", *(["trained on"] if crossed else []))
+    ]
     for metric in ("IoU", "Dice"):
-        names = [metric, f"{metric}, 95 %"] if measured else []
+        names = [metric] if measured else []
         names += [f"{metric} published"] if published else []
-        names += ["measured − published"] if measured and published else []
+        names += ["difference"] if measured and published else []
         heads += [{"text": name, "number": True} for name in names]
-    heads += [{"text": "training s", "number": True}] if measured else []
+    heads += [{"text": "training seconds", "number": True}] if measured else []
     lines = []
     for p in printed:
-        cells = [
-            word(DATASETS[p.entry.train_dataset].label if p.entry.train_dataset else "–"),
-            word(place_of(p.entry)),
-        ]
+        cells = [word(place_of(p.entry))]
+        if crossed:
+            cells.append(word(DATASETS[p.entry.train_dataset].label if p.entry.train_dataset else "–"))
         for metric in METRICS:
             value, theirs = getattr(p, metric), getattr(p, f"published_{metric}")
             if measured:
-                text = number(value, getattr(p, f"{metric}_std"))
-                cells.append(figure(value, text, (p.entry.line, p.entry.column, metric) in best))
-                cells.append(figure(None, ends(p, metric)))
+                text, top = (
+                    number(value, getattr(p, f"{metric}_std")),
+                    (p.entry.line, p.entry.column, metric) in best,
+                )
+                cells.append(figure(value, text, below=ends(p, metric), best=top))
             if published:
                 cells.append(figure(theirs, number(theirs)))
             if measured and published:
@@ -215,12 +221,13 @@ def label_of(printed: Printed) -> str:
 
 def word(text: str) -> dict[str, Any]:
     """A cell of text."""
-    return {"text": text, "number": False, "value": None, "best": False}
+    return {"text": text, "number": False, "value": None, "below": "", "best": False}
 
 
-def figure(value: float | None, text: str, best: bool = False) -> dict[str, Any]:
-    """A cell of a number."""
-    return {"text": text, "number": True, "value": None if value is None else round(value, 3), "best": best}
+def figure(value: float | None, text: str, *, below: str = "", best: bool = False) -> dict[str, Any]:
+    """A cell of a number, sorted by its value."""
+    shown = None if value is None else round(value, 3)
+    return {"text": text, "number": True, "value": shown, "below": below, "best": best}
 
 
 def provenance(row: Row) -> dict[str, Any]:

@@ -1,0 +1,248 @@
+"""The report: what stands in it, that nothing in it is loaded or runs amok, and how a real browser shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.__main__ import main
+from benchmarks.collect import read_runs
+from benchmarks.errors import BenchmarkError
+from benchmarks.page import write_page
+from benchmarks.pictures import EXAMPLES, PANELS, extremes, make_panels, save_panels
+from benchmarks.rows import Stored
+
+ROWS = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
+]
+HOSTILE = '<script>alert("x")</script>&"\''
+
+
+def put(runs: Path, row: dict[str, Any], *, pictures: bool = True) -> Path:
+    """A cell as a run leaves it, with its training where it has one."""
+    folder, fit = runs / "cells" / row["key"], runs / "fits" / row["key"]
+    folder.mkdir(parents=True)
+    (folder / "row.json").write_text(json.dumps(row))
+    (folder / "config.json").write_text(json.dumps({"fit_key": row["key"]}))
+    rng = np.random.default_rng(int(row["key"], 16) % 1000)
+    lines = [f"image-{i},{x:.4f},{2 * x / (1 + x):.4f},0" for i, x in enumerate(rng.random(12))]
+    (folder / "scores.csv").write_text("\n".join(["id,iou,dice,fg_ari", *lines]))
+    (folder / "done").touch()
+    if row["train_dataset"]:
+        fit.mkdir(parents=True)
+        steps = [
+            {"step": s, "total": 9, "seconds": 2.0 * s, "loss": 1 / s, "reconstruction": None}
+            for s in range(1, 9)
+        ]
+        (fit / "progress.jsonl").write_text("\n".join(map(json.dumps, steps)))
+    if pictures:
+        images = rng.integers(0, 256, (9, 16, 16, 3)).astype(np.uint8)
+        panels = make_panels(images, {}, images[..., 0] > 99, images[..., 1] > 99)
+        save_panels(folder / PANELS, panels)
+        save_panels(folder / EXAMPLES, panels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with the report of the miniature rows, one of them by somebody of a hostile name."""
+    where = tmp_path_factory.mktemp("report")
+    for row in ROWS:
+        put(where / "runs", row)
+    stored = read_runs(where / "runs")
+    cell, row = next((c, r) for c, r in stored.rows.items() if c.method == "DRC")
+    stored.rows[cell] = replace(row, source=HOSTILE)
+    write_page(stored, where / "runs", where, ["quick"])
+    return where
+
+
+class Outline(HTMLParser):
+    """Tags as they open and close, and every attribute."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_every_tag_is_closed_and_every_table_is_captioned_and_headed(written: Path) -> None:
+    page = Outline((written / "report.html").read_text())
+    assert page.open == []
+    assert page.tags.count("caption") == page.tags.count("table") > 1
+    assert {("th", "scope", "col"), ("th", "scope", "row")} <= set(page.attributes)
+    assert all(value for tag, name, value in page.attributes if (tag, name) == ("img", "alt"))
+    identifiers = [value for _, name, value in page.attributes if name == "id"]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_nothing_is_loaded_from_anywhere(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    for tag, name, value in Outline(text).attributes:
+        if name in ("src", "href", "action", "data", "poster"):
+            assert value.startswith(("data:", "#")), (tag, value[:80])
+    assert "url(" not in text
+    assert "@import" not in text
+    assert len(text) < 5_000_000
+
+
+def test_words_of_others_are_shown_and_not_obeyed(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    assert HOSTILE not in text
+    assert "&lt;script&gt;alert" in text
+    assert Outline(text).tags.count("script") == 1
+
+
+def test_each_figure_says_where_it_comes_from(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    for row in ROWS:
+        if row["preset"] != "quick":
+            continue
+        assert f"<dd>{row['key']}</dd>" in text
+        assert f"<dd>{row['commit']}</dd>" in text
+        assert f"<dd>{row['data_sha256']}</dd>" in text
+    assert "(quick)" in text
+
+
+def test_measured_minus_published_is_shown(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    differences = [float(v) for v in re.findall(r'data-v="([-\d.]+)">[+-][\d.]+</td>', text)]
+    assert differences
+    assert all(-100 <= value <= 100 for value in differences)
+
+
+def test_figures_are_files_too_the_same_each_time(written: Path, tmp_path: Path) -> None:
+    names = {path.name for path in (written / "figures").iterdir()}
+    assert {Path(name).stem for name in names if name.endswith("png")} == {
+        Path(name).stem for name in names if name.endswith("pdf")
+    }
+    kinds = ("-iou-", "-time-", "-training", "-panels-", "-examples-")
+    assert all(any(kind in name for name in names) for kind in kinds)
+    stored = read_runs(written / "runs")
+    write_page(stored, written / "runs", tmp_path, ["quick"])
+    for name in names:
+        assert (tmp_path / "figures" / name).read_bytes() == (written / "figures" / name).read_bytes()
+
+
+def test_without_any_row_it_says_what_to_do(tmp_path: Path) -> None:
+    write_page(Stored(), tmp_path / "runs", tmp_path, ["quick"])
+    assert "nox -s table1" in (tmp_path / "report.html").read_text()
+
+
+def test_rows_whose_pictures_are_elsewhere_are_named(tmp_path: Path) -> None:
+    for row in ROWS:
+        put(tmp_path / "runs", row, pictures=False)
+    write_page(read_runs(tmp_path / "runs"), tmp_path / "runs", tmp_path, ["quick"])
+    assert "No pictures of" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_writes_it_and_names_a_folder_that_refuses(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        main, ["report", "--runs", str(tmp_path), "--results", str(tmp_path / "results")]
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "results" / "report.html").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchmarkError, match="file"):
+        write_page(Stored(), tmp_path, tmp_path / "file", ["quick"])
+
+
+def test_extremes_are_the_worst_the_middle_and_the_best() -> None:
+    assert extremes(np.array([5.0, 1, 9, 3, 7, 2, 8, 4, 6]), 3).tolist() == [1, 5, 3, 7, 0, 8, 4, 6, 2]
+    assert extremes(np.array([0.5, 0.1]), 3).tolist() == []
+    assert len(set(extremes(np.zeros(100), 3).tolist())) == 9
+
+
+# --- in a real browser -------------------------------------------------------------------------------------
+
+PROBE = """
+<script>
+const said = {width: innerWidth, page: document.documentElement.scrollWidth,
+  loaded: performance.getEntriesByType("resource").map(e => e.name)};
+const table = document.querySelector("table"), button = table.querySelectorAll("thead button")[2];
+const column = () => [...table.tBodies[0].rows].map(row => parseFloat(row.cells[2].dataset.v)).filter(v => !isNaN(v));
+button.focus(); said.focused = document.activeElement === button;
+button.click(); said.up = column(); said.sort = button.closest("th").getAttribute("aria-sort");
+button.click(); said.down = column();
+const details = document.querySelector("details"); details.querySelector("summary").click(); said.open = details.open;
+said.dark = getComputedStyle(document.body).backgroundColor;
+said.broken = [...document.images].filter(image => !image.complete || !image.naturalWidth).length;
+document.title = "PROBE" + JSON.stringify(said) + "PROBE";
+</script>
+"""
+
+
+def look(page: Path, folder: Path, width: int, *flags: str) -> tuple[dict[str, Any], str]:
+    """What the page says of itself in Chromium, and Chromium's own log."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    probed = folder / "probed.html"
+    probed.write_text(page.read_text().replace("</body>", f"{PROBE}</body>"))
+    quiet = ("quic", "background-networking", "component-update", "sync", "gpu")
+    words = [
+        "--headless",
+        "--no-sandbox",
+        "--no-first-run",
+        "--enable-logging=stderr",
+        "--virtual-time-budget=4000",
+    ]
+    words += [f"--disable-{name}" for name in quiet] + [f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run(
+        [browser, *words, *flags, f"--window-size={width},900", "--dump-dom", probed.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = re.search(r"PROBE(\{.*\})PROBE</title>", done.stdout)
+    assert found, done.stderr[-2000:]
+    return json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")), done.stderr
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_a_browser_shows_it_without_errors_loads_nothing_and_sorts(
+    written: Path, tmp_path: Path, width: int
+) -> None:
+    said, log = look(written / "report.html", tmp_path, width)
+    assert "CONSOLE" not in log
+    assert said["loaded"] == []
+    assert said["broken"] == 0
+    assert said["page"] <= said["width"]
+    assert said["focused"]
+    assert said["open"]
+    assert said["sort"] == "ascending"
+    assert said["up"] == sorted(said["up"])
+    assert said["down"] == said["up"][::-1]
+
+
+def test_it_is_dark_where_that_is_preferred(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "dark").mkdir()
+    dark, _ = look(
+        written / "report.html", tmp_path / "dark", 1400, "--blink-settings=preferredColorScheme=0"
+    )
+    light, _ = look(written / "report.html", tmp_path, 1400)
+    assert light["dark"] == "rgb(255, 255, 255)"
+    assert dark["dark"] != light["dark"]
