@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from benchmarks.cells import make_cell
 from benchmarks.jobs import row_command
 from benchmarks.launch import ClusterJob, Launch, group_cells, group_command, submit
 from benchmarks.locks import claim
+from benchmarks.own import resolve_test
 from benchmarks.registry import DATASETS
 from benchmarks.status import describe, survey
 from data_prep.store import DatasetWriter
@@ -54,6 +56,15 @@ def own(tmp_path: Path) -> Path:
             image = rng.integers(0, 255, (20, 20, 3)).astype(np.uint8)
             writer.add(image, mask, id=str(number), split=("train", "test")[number % 2], source="-")
     return tmp_path / "my own"
+
+
+def test_the_folder_of_a_registered_data_set_is_that_data_set(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "mine", replace(DATASETS["birds"], folder=own.name))
+    before = set(DATASETS)
+    assert resolve_test(f"{own}:test", own.parent) == "mine:test"
+    assert set(DATASETS) == before
 
 
 def invoke(tmp_path: Path, *words: str, data: Path | None = None) -> Result:
