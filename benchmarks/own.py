@@ -21,7 +21,9 @@ def resolve_dataset(text: str, data: Path) -> str:
         return text
     for path in (Path(text), data / text):
         if (path / MANIFEST).is_file():
-            known = (name for name, spec in DATASETS.items() if (data / spec.folder).resolve() == path.resolve())
+            known = (
+                name for name, spec in DATASETS.items() if (data / spec.folder).resolve() == path.resolve()
+            )
             return next(known, "") or _register(path.resolve())
     if "/" in text:
         raise BenchmarkError(

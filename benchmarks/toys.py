@@ -27,7 +27,7 @@ SPRITES = 3
 BACKGROUND = 0.25  # grey
 SIDES = (0.28, 0.4)  # of a sprite, square root of its area as a share of the image's side
 PAINTS = np.array([c for c in product((0.0, 1.0), repeat=3) if len(set(c)) > 1])  # neither black nor white
-VISIBLE = 0.8  # least share of a sprite that others leave uncovered
+VISIBLE = 0.9  # least share of a sprite that others leave uncovered
 
 
 def two_textures(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

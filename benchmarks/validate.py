@@ -78,8 +78,16 @@ TASKS: dict[str, Task] = {
         1_000,
         {"width": 16, "z_dim": 8, "train_steps": 6_000, "collapse_until": 6_000},
     ),
-    "IODINE": Task("coloured-sprites", 0.80, 16, 5_000, {"slots": 4, "train_steps": 20_000}),
-    "Slot-Attention": Task("coloured-sprites", 0.90, 32, 5_000, {"slots": 4, "train_steps": 10_000}),
+    "IODINE": Task(
+        "coloured-sprites",
+        0.80,
+        16,
+        5_000,
+        {"slots": 4, "iterations": 4, "lr": 1e-3, "lr_decay_steps": 12_000, "train_steps": 14_000},
+    ),
+    "Slot-Attention": Task(
+        "coloured-sprites", 0.90, 32, 5_000, {"slots": 4, "decay_steps": 4_000, "train_steps": 16_000}
+    ),
 }
 
 
