@@ -18,6 +18,8 @@ from benchmarks.registry import DATASETS
 
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
 DPI = 130
+CURVES = 5
+"""Trainings of one figure whose curves are drawn; more could not be told apart."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def training_curves(printed: list[Printed], runs: Path, stem: str, budget: str) 
     """One axis a method: what its training minimises, or the first value it keeps, against seconds."""
     methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for p in printed:
-        for row in p.rows:
+        for row in p.rows[:CURVES]:
             if row.train_dataset and (lines := training_of(runs, row.key)):
                 label = f"{row.train_dataset}, seed {row.seed}"
                 name = p.entry.method if p.entry.variant == "full" else f"{p.entry.method} {p.entry.variant}"
@@ -110,7 +112,7 @@ def training_curves(printed: list[Printed], runs: Path, stem: str, budget: str) 
             axis.legend(fontsize=6, frameon=False)
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
-    about = f"A quantity of each training against its seconds, a line a training; {budget}. Scales differ."
+    about = f"A quantity of each training against its seconds, at most {CURVES} seeds a figure; {budget}. Scales differ."
     return [drawn(f"{stem}-training", "Training curves", about, figure)]
 
 

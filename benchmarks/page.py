@@ -32,6 +32,8 @@ ABOUT = (
     "difference is measured minus published. Below a figure stands its bootstrap 95 % interval over images; ± is the "
     "deviation over seeds. The heads sort; the last column opens the command, commit and device of each figure."
 )
+ROWS = 10
+"""So many rows of a figure are shown with all that is known of them; of more, the number is said."""
 SHOWN = 6
 """Panels of so many methods and data sets are shown in a section; of more, the first."""
 
@@ -209,7 +211,14 @@ def cells_table(printed: list[Printed], best: set[tuple[str, str, str]]) -> dict
         if measured:
             seconds = sum(row.train_seconds for row in p.rows) / len(p.rows)
             cells.append(figure(seconds, f"{seconds:.0f}"))
-        lines.append({"name": label_of(p), "cells": cells, "rows": [provenance(row) for row in p.rows]})
+        lines.append(
+            {
+                "name": label_of(p),
+                "cells": cells,
+                "rows": [provenance(row) for row in p.rows[:ROWS]],
+                "more": max(0, len(p.rows) - ROWS),
+            }
+        )
     return {"heads": heads, "lines": lines, "measured": measured}
 
 

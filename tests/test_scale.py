@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.cells import make_cell
 from benchmarks.collect import read_runs
+from benchmarks.page import write_page
 from benchmarks.report import write_report
 from benchmarks.status import describe, survey
 from benchmarks.tables import Column, Entry, Line, Table
@@ -74,3 +75,13 @@ class Seeded(Entry):
 
     def cell(self, preset: str, seed: int) -> Any:
         return super().cell(preset, int(self.line.split()[1]))
+
+
+def test_the_report(runs: Path, tmp_path: Path) -> None:
+    """Five thousand seeds of two cells; the rows themselves are read once for table and report together."""
+    stored = read_runs(runs)
+    began = time.monotonic()
+    page, _ = write_page(stored, runs, tmp_path, ["quick"])
+    assert time.monotonic() - began < 20
+    assert f"and {ROWS // 2 - 10} more, in results/rows" in page.read_text()
+    assert page.stat().st_size < 5_000_000
