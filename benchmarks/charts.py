@@ -112,7 +112,7 @@ def training_curves(printed: list[Printed], runs: Path, stem: str, budget: str) 
             axis.legend(fontsize=6, frameon=False)
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
-    about = f"A quantity of each training against its seconds, at most {CURVES} seeds a figure; {budget}. Scales differ."
+    about = f"A quantity of each training against its seconds, at most {CURVES} seeds each; {budget}. Scales differ."
     return [drawn(f"{stem}-training", "Training curves", about, figure)]
 
 
