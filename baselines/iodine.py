@@ -29,7 +29,7 @@ from baselines.iodine_networks import (
     log_mixture_without,
     sample,
 )
-from baselines.trained import TrainedMethod, to_pixels
+from baselines.trained import SingleLearner, TrainedMethod, to_pixels
 from baselines.training import keyed_generator
 
 SEGMENTING = 1 << 21  # keys the noise of inference, apart from what the steps of training key
@@ -200,16 +200,14 @@ def iteration_weights(iterations: int) -> list[float]:
     return [t / iterations for t in range(iterations + 1)]
 
 
-class IODINELearner:
+class IODINELearner(SingleLearner):
     """Networks and optimiser of one training."""
 
-    def __init__(self, config: IODINEConfig, seed: int, device: str) -> None:
-        self.config, self.seed, self.device = config, seed, torch.device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed_generator(seed).initial_seed())
-            self.networks = IODINENetworks(config)
-        self.networks.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.Adam(self.networks.parameters(), config.lr, (0.95, 0.999))
+    networks_class = IODINENetworks
+    betas = (0.95, 0.999)
+
+    config: IODINEConfig
+    networks: IODINENetworks
 
     def noise(self, generator: torch.Generator, count: int) -> Tensor:
         """Standard normal numbers for each decoding of `count` images: (T + 1, count, K, z_dim)."""
@@ -237,15 +235,6 @@ class IODINELearner:
         nn.utils.clip_grad_norm_(self.networks.parameters(), c.clip)
         self.optimiser.step()
         return {"loss": loss.item()} | terms
-
-    def state(self) -> dict[str, Any]:
-        """All that a training needs to go on."""
-        return {"networks": self.networks.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up where `state` was saved."""
-        self.networks.load_state_dict(state["networks"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 class IODINE(TrainedMethod):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.slot_attention_networks import Decoder, Encoder, SlotAttentionModule
-from baselines.trained import TrainedMethod, to_pixels
+from baselines.trained import SingleLearner, TrainedMethod, to_pixels
 from baselines.training import keyed_generator
 
 SEGMENTING = 1 << 21  # keys the noise of inference, apart from what the steps of training key
@@ -94,16 +94,13 @@ def learning_rate(config: SlotAttentionConfig, step: int) -> float:
     return config.lr * rise * 0.5 ** (step / config.decay_steps)
 
 
-class SlotAttentionLearner:
+class SlotAttentionLearner(SingleLearner):
     """Networks and optimiser of one training."""
 
-    def __init__(self, config: SlotAttentionConfig, seed: int, device: str) -> None:
-        self.config, self.seed, self.device = config, seed, torch.device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed_generator(seed).initial_seed())
-            self.networks = SlotAttentionNetworks(config)
-        self.networks.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.Adam(self.networks.parameters(), config.lr)
+    networks_class = SlotAttentionNetworks
+
+    config: SlotAttentionConfig
+    networks: SlotAttentionNetworks
 
     def noise(self, generator: torch.Generator, count: int) -> Tensor:
         """Standard normal numbers for the first slots of `count` images: (count, K, slot_size)."""
@@ -121,15 +118,6 @@ class SlotAttentionLearner:
         loss.backward()
         self.optimiser.step()
         return {"reconstruction": loss.item()}
-
-    def state(self) -> dict[str, Any]:
-        """All that a training needs to go on."""
-        return {"networks": self.networks.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take up where `state` was saved."""
-        self.networks.load_state_dict(state["networks"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 class SlotAttention(TrainedMethod):

@@ -9,11 +9,39 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from baselines.training import Learner, train
+from baselines.training import Learner, keyed_generator, train
 
 Changes = dict[str, dict[str, Any]]
+
+
+class SingleLearner:
+    """What a Learner of one set of networks and one optimiser is made of, but for its step."""
+
+    networks_class: ClassVar[type[nn.Module]]
+    """Made from the settings."""
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    """Of Adam."""
+
+    networks: Any
+
+    def __init__(self, config: Any, seed: int, device: str) -> None:
+        self.config, self.seed, self.device = config, seed, torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed_generator(seed).initial_seed())
+            self.networks = self.networks_class(config)
+        self.networks.to(self.device, memory_format=torch.channels_last)
+        self.optimiser = torch.optim.Adam(self.networks.parameters(), config.lr, self.betas)
+
+    def state(self) -> dict[str, Any]:
+        """All that a training needs to go on."""
+        return {"networks": self.networks.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take up where `state` was saved."""
+        self.networks.load_state_dict(state["networks"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
 
 class TrainedMethod:
