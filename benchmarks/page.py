@@ -22,6 +22,7 @@ from benchmarks.notes import name_of, notes_of, place_of
 from benchmarks.paired import difference_grid, differences
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
 from benchmarks.registry import DATASETS, PRESETS, TABLES
+from benchmarks.reproducing import to_markdown
 from benchmarks.rows import Stored
 from benchmarks.tables import Entry, Table, headline, load_table
 
@@ -64,7 +65,7 @@ class Section:
 
 
 def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]) -> list[Path]:
-    """Write report.html and the folder figures; those of `smoke` have a name of their own.
+    """Write report.html, REPRODUCING.md and the folder figures; those of `smoke` have a name of their own.
 
     Tables without a measured row are left out. Raises BenchmarkError if the folder refuses.
     """
@@ -84,16 +85,17 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]
                 section, made = make_section(table, preset, printed, runs)
                 sections.append(section)
                 files |= made
-    page = results / f"report{mark}.html"
+    page, commands = results / f"report{mark}.html", results / f"REPRODUCING{mark}.md"
     try:
         for file, content in files.items():
             write_atomic(folder / file, content)
         write_atomic(page, template().render(title=TITLE, about=ABOUT, sections=sections))
+        write_atomic(commands, to_markdown(row for row in stored.rows.values() if row.preset in presets))
     except OSError as error:
         raise BenchmarkError(
             f"cannot write the report to {results}: {reason(error)}; choose another folder"
         ) from error
-    return [page, folder]
+    return [page, commands, folder]
 
 
 def why_not_measured(table: Table, entry: Entry) -> str:

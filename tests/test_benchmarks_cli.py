@@ -80,6 +80,7 @@ def test_from_nothing_to_the_table(random_walk: type[RandomWalk], tmp_path: Path
         "table1-smoke-strategies.csv",
         "figure3-smoke.png",
         "report-smoke.html",
+        "REPRODUCING-smoke.md",
     }
     found = lines(tmp_path)
     for split in ("eval", "test"):

@@ -147,6 +147,15 @@ def test_figures_are_files_too_the_same_each_time(written: Path, tmp_path: Path)
         assert (tmp_path / "figures" / name).read_bytes() == (written / "figures" / name).read_bytes()
 
 
+def test_every_row_has_the_command_that_measures_it_again(written: Path) -> None:
+    text = (written / "REPRODUCING.md").read_text()
+    for row in ROWS:
+        if row["preset"] == "quick":
+            assert f"| `{row['command']}` | {100 * row['iou']:.1f} |" in text
+    widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| ")}
+    assert widths == {7}
+
+
 def test_without_any_row_it_says_what_to_do(tmp_path: Path) -> None:
     write_page(Stored(), tmp_path / "runs", tmp_path, ["quick"])
     assert "nox -s table1" in (tmp_path / "report.html").read_text()

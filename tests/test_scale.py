@@ -81,7 +81,7 @@ def test_the_report(runs: Path, tmp_path: Path) -> None:
     """Five thousand seeds of two cells; the rows themselves are read once for table and report together."""
     stored = read_runs(runs)
     began = time.monotonic()
-    page, _ = write_page(stored, runs, tmp_path, ["quick"])
+    page, *_ = write_page(stored, runs, tmp_path, ["quick"])
     assert time.monotonic() - began < 20
     assert f"and {ROWS // 2 - 10} more, in results/rows" in page.read_text()
     assert page.stat().st_size < 5_000_000
