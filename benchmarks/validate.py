@@ -83,7 +83,7 @@ TASKS: dict[str, Task] = {
         0.80,
         16,
         5_000,
-        {"slots": 4, "iterations": 4, "lr": 1e-3, "lr_decay_steps": 12_000, "train_steps": 14_000},
+        {"slots": 4, "iterations": 5, "lr": 1e-3, "lr_decay_steps": 16_000, "train_steps": 16_000},
     ),
     "Slot-Attention": Task(
         "coloured-sprites", 0.90, 32, 5_000, {"slots": 4, "decay_steps": 4_000, "train_steps": 16_000}
