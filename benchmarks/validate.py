@@ -86,7 +86,11 @@ TASKS: dict[str, Task] = {
         {"slots": 4, "iterations": 5, "lr": 1e-3, "lr_decay_steps": 16_000, "train_steps": 16_000},
     ),
     "Slot-Attention": Task(
-        "coloured-sprites", 0.90, 32, 5_000, {"slots": 4, "decay_steps": 4_000, "train_steps": 16_000}
+        "coloured-sprites",
+        0.90,
+        32,
+        5_000,
+        {"slots": 4, "lr": 6e-4, "warmup_steps": 500, "decay_steps": 8_000, "train_steps": 24_000},
     ),
 }
 
