@@ -16,6 +16,11 @@ from baselines.training import Learner, keyed_generator, train
 Changes = dict[str, dict[str, Any]]
 
 
+def training_settings(config: Any) -> dict[str, Any]:
+    """The settings that a training depends on: all but those named inference_..., used when it segments."""
+    return {name: value for name, value in asdict(config).items() if not name.startswith("inference_")}
+
+
 class SingleLearner:
     """What a Learner of one set of networks and one optimiser is made of, but for its step."""
 
@@ -113,7 +118,7 @@ class TrainedMethod:
             device=device,
             folder=Path(checkpoint_dir),
             progress=progress,
-            identity=asdict(config),
+            identity=training_settings(config),
         )
 
     def batches(self, images: np.ndarray, progress: Callable[..., None] | None = None) -> Iterator[Tensor]:

@@ -22,6 +22,7 @@ from benchmarks import provenance
 from benchmarks.cells import settings_key
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_atomic, write_json
+from benchmarks.jobs import fit_config
 from benchmarks.locks import claim
 from benchmarks.metrics import foreground_ari, iou
 from benchmarks.progress import FitProgress, GentleStop, segment_progress
@@ -111,10 +112,10 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
         "toy": task.toy,
         "train_images": task.train_images,
         "seed": seed,
-        "config": dataclasses.asdict(config),
+        "config": fit_config(config),
     }
     folder = runs / "validate" / f"{name}-{settings_key(settings)}"
-    found = folder / "row.json"
+    found = folder / f"row-{settings_key(dataclasses.asdict(config))}.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8"))
     device = provenance.resolve_device(device)

@@ -313,6 +313,29 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-4)
 
 
+def test_how_it_segments_is_no_part_of_its_training(tmp_path: Path) -> None:
+    few, many = replace(TINY, inference_iterations=1), replace(TINY, inference_iterations=6)
+    steps: list[int] = []
+    masks = [
+        fit(config, tmp_path, progress=lambda step, total, **values: steps.append(step)).segment(pictures(2))
+        for config in (few, many)
+    ]
+    assert steps == [1, 2, 3, 4]  # the second found the training done
+    assert np.abs(masks[0] - masks[1]).max() > 1e-4
+
+
+def test_with_means_only_the_first_draw_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def masks(samples: bool, later: float) -> np.ndarray:
+        method = fit(replace(TINY, inference_samples=samples), tmp_path)
+        draws = noise(replace(TINY, iterations=TINY.inference_iterations), 1)
+        draws[1:] += later
+        monkeypatch.setattr(method.learner, "noise", lambda *_: draws)
+        return method.segment(pictures(2))
+
+    np.testing.assert_array_equal(masks(False, 0.0), masks(False, 3.0))
+    assert np.abs(masks(True, 0.0) - masks(True, 3.0)).max() > 1e-4
+
+
 def test_slots_start_apart(tmp_path: Path) -> None:
     """All share one first guess; only the noise tells them apart."""
     masks = fit(TINY, tmp_path).segment(pictures(2))

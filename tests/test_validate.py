@@ -69,11 +69,11 @@ def test_each_is_trained_scored_and_written(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_what_is_done_is_kept_and_another_seed_is_another_training(tmp_path: Path) -> None:
     first = call(tmp_path, "--methods", "ReDO")
-    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row.json")}
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row-*.json")}
     assert call(tmp_path, "--methods", "ReDO").stdout == first.stdout
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row.json")} == stamps
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row-*.json")} == stamps
     call(tmp_path, "--methods", "ReDO", "--seed", "1")
-    assert len(list((tmp_path / "runs").rglob("row.json"))) == 2
+    assert len(list((tmp_path / "runs").rglob("row-*.json"))) == 2
 
 
 @pytest.mark.usefixtures("tiny")
