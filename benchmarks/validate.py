@@ -84,7 +84,7 @@ TASKS: dict[str, Task] = {
         0.80,
         16,
         5_000,
-        {"slots": 4, "iterations": 5, "lr": 1e-3, "lr_decay_steps": 16_000, "train_steps": 16_000},
+        {"slots": 4, "iterations": 5, "lr": 1e-3, "lr_decay_steps": 16_000, "train_steps": 20_000},
     ),
     "Slot-Attention": Task(
         "coloured-sprites",
