@@ -14,12 +14,17 @@ from pathlib import Path
 from benchmarks.errors import BenchmarkError
 
 ROOT = Path(__file__).resolve().parents[1]
+WRITTEN = (":(exclude,glob)results/*", ":(exclude)results/rows", ":(exclude)results/figures")
+"""Pathspecs of what tables and the report write."""
 PACKAGES = ("numpy", "torch", "opencv-python-headless")
 
 
 @functools.cache
 def commit() -> str:
-    """The repository's commit, ``-dirty`` added if tracked files differ; ``unknown`` outside of git."""
+    """The repository's commit, ``-dirty`` added if tracked files differ; ``unknown`` outside of git.
+
+    What this program itself writes to results/ makes no difference.
+    """
 
     def git(*arguments: str) -> str:
         done = subprocess.run(
@@ -28,7 +33,9 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "-uno", "--", ".", *WRITTEN) else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 

@@ -1,0 +1,49 @@
+"""The commit that a row names: clean after a table was rendered, dirty after the code was changed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import provenance
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small repository with code, the paper's figures, a rendered table and a row."""
+    for name in ("drc/model.py", "results/published/table1.csv", "results/table1.csv", "results/rows/a.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "all"]):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def commit() -> Callable[[], str]:
+    return provenance.commit.__wrapped__
+
+
+@pytest.mark.parametrize("name", ["results/table1.csv", "results/rows/a.json"])
+def test_rendering_leaves_the_commit_clean(checkout: Path, commit: Callable[[], str], name: str) -> None:
+    (checkout / name).write_text("2")
+    assert len(commit()) == 40
+
+
+@pytest.mark.parametrize("name", ["drc/model.py", "results/published/table1.csv"])
+def test_a_changed_input_is_told(checkout: Path, commit: Callable[[], str], name: str) -> None:
+    (checkout / name).write_text("2")
+    assert commit().endswith("-dirty")
+
+
+def test_outside_of_git_it_is_unknown(
+    tmp_path: Path, commit: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit() == "unknown"
