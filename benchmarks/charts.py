@@ -146,10 +146,9 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
         figure, axes = blank()
         for p in group:
             x = float(np.mean([row.train_seconds for row in p.rows]))
-            axes[0, 0].errorbar(x, p.iou, yerr=p.iou_std, fmt="o", capsize=3)
-            axes[0, 0].annotate(name_of(p), (x, p.iou), (5, 4), textcoords="offset points", fontsize=7)
+            axes[0, 0].errorbar(x, p.iou, yerr=p.iou_std, fmt="o", capsize=3, label=name_of(p))
         axes[0, 0].set(xlabel="training seconds", ylabel="IoU, percent", ylim=(0, 100))
-        axes[0, 0].margins(x=0.2)
+        axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         place = place_of(group[0].entry)
         about = f"IoU on {place} against training time; bars are the deviation over seeds; {budget}."
         charts.append(
