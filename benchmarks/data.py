@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from benchmarks.errors import BenchmarkError, NotPrepared
-from benchmarks.registry import DATASETS, PRESETS, Budget, dataset_path
+from benchmarks.registry import DATASETS, PRESETS, Budget, DatasetSpec, dataset_path
 from data_prep.store import PreparedDataset, open_dataset
 
 
@@ -111,9 +111,7 @@ class Library:
         )
 
     def _generate(self, name: str) -> PreparedDataset:
-        return generate_tm_dsprites(
-            self.path(name), self.budget, DATASETS[name].shapes, self.prepare_command(name)
-        )
+        return generate_tm_dsprites(self.path(name), self.budget, DATASETS[name], self.prepare_command(name))
 
     def _check_counts(self, name: str, dataset: PreparedDataset) -> None:
         spec = DATASETS[name]
@@ -128,14 +126,16 @@ class Library:
                 )
 
 
-def generate_tm_dsprites(
-    path: Path, budget: Budget, shapes: tuple[str, ...], command: str
-) -> PreparedDataset:
-    """Make TM-dSprites of some shapes at the budget's size, seed 0."""
+def generate_tm_dsprites(path: Path, budget: Budget, spec: DatasetSpec, command: str) -> PreparedDataset:
+    """Make the TM-dSprites that `spec` describes at the budget's size, seed 0."""
     from data_prep.tm_dsprites import TMDspritesConfig, generate
 
     config = TMDspritesConfig(
-        shapes=shapes, count=budget.train_images, heldout=budget.heldout_images, size=budget.image_size
+        variant=spec.variant,
+        shapes=spec.shapes,
+        count=budget.train_images,
+        heldout=budget.heldout_images,
+        size=budget.image_size,
     )
     return generate(path, config, command=command)
 

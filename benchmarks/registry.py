@@ -60,6 +60,7 @@ METHODS: dict[str, MethodSpec] = {
             "no-tv",
             "no-ortho",
             "short-run-chain",
+            "untuned",
         ),
     ),
     "all-foreground": MethodSpec(
@@ -97,6 +98,8 @@ class DatasetSpec:
     splits: dict[str, Subset]
     shapes: tuple[str, ...] = ()
     """Of a TM-dSprites that is made on the spot, at the budget's size, when it is not there; else empty."""
+    variant: str = ""
+    """Of that TM-dSprites: one of data_prep.tm_dsprites.VARIANTS."""
 
     @property
     def generated(self) -> bool:
@@ -107,17 +110,23 @@ class DatasetSpec:
 ALL = {"all": Subset(None, "all")}
 SPLIT = {"train": Subset("train", "training images"), "test": Subset("test", "held out")}
 TM_DSPRITES = "python -m data_prep tm-dsprites --out {out} --size {size} --count {count} --heldout {heldout}"
+SHAPES = ("square", "ellipse", "heart")
 
 
-def sprites(label: str, folder: str, *shapes: str) -> DatasetSpec:
+def sprites(
+    label: str, folder: str, shapes: tuple[str, ...] = SHAPES, variant: str = "tm-dsprites"
+) -> DatasetSpec:
     """TM-dSprites of some shapes: scored on images of the training set, as in the paper, and held out."""
+    options = "" if variant == "tm-dsprites" else f" --variant {variant}"
+    options += "" if shapes == SHAPES else f" --shapes {','.join(shapes)}"
     return DatasetSpec(
         label,
         f"{folder}-{{size}}",
-        TM_DSPRITES + ("" if len(shapes) == 3 else f" --shapes {','.join(shapes)}"),
+        TM_DSPRITES + options,
         train="train",
         splits={"eval": Subset("train", "training images", limit=1000), "test": Subset("test", "held out")},
         shapes=shapes,
+        variant=variant,
     )
 
 
@@ -137,10 +146,11 @@ DATASETS: dict[str, DatasetSpec] = {
         train="train",
         splits={"eval": Subset("train", "training images", limit=1000)},
     ),
-    "tm-dsprites": sprites("TM-dSprites (re-made)", "tm-dsprites", "square", "ellipse", "heart"),
-    "tm-dsprites-squares": sprites("TM-dSprites squares", "tm-dsprites-squares", "square"),
-    "tm-dsprites-ellipses": sprites("TM-dSprites ellipses", "tm-dsprites-ellipses", "ellipse"),
-    "tm-dsprites-hearts": sprites("TM-dSprites hearts", "tm-dsprites-hearts", "heart"),
+    "tm-dsprites": sprites("TM-dSprites (re-made)", "tm-dsprites"),
+    "tm-dsprites-grey": sprites("TM-dSprites grey", "tm-dsprites-grey", variant="tm-dsprites-grey"),
+    "tm-dsprites-squares": sprites("TM-dSprites squares", "tm-dsprites-squares", ("square",)),
+    "tm-dsprites-ellipses": sprites("TM-dSprites ellipses", "tm-dsprites-ellipses", ("ellipse",)),
+    "tm-dsprites-hearts": sprites("TM-dSprites hearts", "tm-dsprites-hearts", ("heart",)),
 }
 
 
@@ -170,6 +180,7 @@ PRESETS: dict[str, Budget] = {
         keeps_rows=False,
     ),
     "quick": Budget(32, 192, 512, 1000, "minutes on 2 CPU cores"),
+    "cpu-hour": Budget(64, 192, 2000, 1000, "an hour a training on 2 CPU cores"),
     "gpu": Budget(128, 1000, 20000, 1000, "about 20 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
     "quick-ablation": Budget(

@@ -54,6 +54,12 @@ class DRCConfig:
     inference_batch_size: int = 64
 
 
+# What the small budgets change beyond sizes and lengths, found by the trials of docs/quick_preset.md.
+TUNED = (
+    "posterior_step_size", "momentum", "temperature", "pixel_weight", "mask_bias", "lr_generators", "lr_decay",
+    "inference_step_size", "inference_last_step_size", "inference_momentum",
+)  # fmt: skip
+
 # A variant of Table 2 is the full model with these settings changed.
 VARIANT_CHANGES: dict[str, dict] = {
     "full": {},
@@ -63,6 +69,7 @@ VARIANT_CHANGES: dict[str, dict] = {
     "no-tv": {"tv_weight": 0.0},
     "no-ortho": {"ortho_weight": 0.0},
     "short-run-chain": {"restart": 1.0},
+    "untuned": {name: getattr(DRCConfig(), name) for name in TUNED},
 }
 VARIANTS = tuple(VARIANT_CHANGES)
 
@@ -83,7 +90,7 @@ BUDGET_CHANGES: dict[str, dict] = {
     "paper": {},
     "gpu": {"train_steps": 3_000, "inference_steps": 300, "sampler_precision": "bfloat16"},
     "quick": {
-        "start": 64, "width": 8, "z_fg": 64, "z_bg": 4, "z_reassign": 512,
+        "start": 64, "width": 8, "z_fg": 64, "z_reassign": 512,
         "posterior_steps": 16, "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05,
         "mask_bias": -3.0,
         "prior_steps": 20, "train_steps": 400, "train_images": 512, "batch_size": 32,
@@ -95,6 +102,10 @@ BUDGET_CHANGES: dict[str, dict] = {
         "posterior_steps": 2, "prior_steps": 2, "train_steps": 4, "batch_size": 8,
         "inference_steps": 4,
     },
+}  # fmt: skip
+# Four times the pixels, each with a quarter of the weight: the chains move as they do under `quick`.
+BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {
+    "pixel_weight": 0.25, "train_steps": 1_600, "train_images": 2_000,
 }  # fmt: skip
 # For tables of many trainings: what changes is the length alone.
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 180}
