@@ -88,6 +88,12 @@ def validate(session: nox.Session) -> None:
     run(session, "benchmarks", "validate")
 
 
+@nox.session(venv_backend="none", default=False)
+def trials(session: nox.Session) -> None:
+    """DRC's settings changed one at a time, and its quality against time (6 minutes each on two cores)."""
+    run(session, "benchmarks", "trials")
+
+
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The test suite (under 10 minutes on two cores)."""

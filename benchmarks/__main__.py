@@ -223,17 +223,59 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
     """
     from benchmarks import validate as validation
     from benchmarks.files import usable_folder
+    from benchmarks.flat import write_rows
 
     names = [choose("baseline", n, validation.TASKS) for n in split(methods)] or list(validation.TASKS)
     choose("device", device, ("cpu", "cuda", "auto"))
     usable_folder(results, "results")
     usable_folder(runs, "checkpoints")
     rows = [validation.validate(name, seed, runs, device) for name in names]
-    files = validation.write(rows, results)
+    files = write_rows(rows, results, "validate")
     click.echo(validation.as_text(rows))
     click.echo(f"Written: {', '.join(str(file) for file in files)}")
     if any(row["reached"] < row["target"] for row in rows):
         raise SystemExit(1)
+
+
+@main.command()
+@click.option(
+    "--only", default="", help="Comma-separated trials. Default: all; what was found before is shown too."
+)
+@preset_option("quick")
+@click.option("--seeds", default="0", show_default=True, help="Such as 0,1,2 or 0-4.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
+@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Checkpoints.")
+@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For trials.md.")
+@plain_errors
+def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Path, results: Path) -> None:
+    """Change one setting of DRC at a time and see what that does to its IoU, on images that no table scores.
+
+    \b
+    Examples:
+      python -m benchmarks trials
+      python -m benchmarks trials --only "as it is,no momentum" --seeds 0-2
+
+    Writes RESULTS/trials.csv, .json, .md and .png, with the curves of IoU against training time and against
+    steps of inference. About six minutes a training on two CPU cores. What is done is kept.
+    """
+    from benchmarks import trials as found
+    from benchmarks.files import usable_folder
+
+    every = found.trials_of(choose("preset", preset, PRESETS))
+    chosen = [choose("trial", name, every) for name in split(only)] or every
+    choose("device", device, ("cpu", "cuda", "auto"))
+    for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
+        usable_folder(folder, what)
+    rows = [
+        found.run_trial(name, preset, seed, data, runs, device, compute=name in chosen)
+        for seed in parse_seeds(seeds)
+        for name in every
+    ]
+    there = [row for row in rows if row is not None]
+    files = found.write(there, results)
+    click.echo(found.as_markdown(there))
+    click.echo(f"Written: {', '.join(str(file) for file in files)}")
 
 
 @main.command("import")

@@ -6,9 +6,7 @@ of the budget `quick` with the changes that stand here.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +18,13 @@ import numpy as np
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
-from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_atomic, write_json
+from benchmarks.files import write_json
 from benchmarks.jobs import fit_config
-from benchmarks.locks import claim
 from benchmarks.metrics import foreground_ari, iou
-from benchmarks.progress import FitProgress, GentleStop, segment_progress
+from benchmarks.progress import segment_progress
 from benchmarks.registry import METHODS
 from benchmarks.toys import coloured_sprites, two_textures
+from benchmarks.training import train
 
 SCORED = 320  # images, drawn apart from those of the training
 
@@ -91,7 +88,7 @@ TASKS: dict[str, Task] = {
         0.90,
         32,
         5_000,
-        {"slots": 4, "lr": 6e-4, "warmup_steps": 500, "decay_steps": 8_000, "train_steps": 24_000},
+        {"slots": 4, "lr": 1e-3, "decay_steps": 9_000, "train_steps": 28_000},
     ),
 }
 
@@ -121,53 +118,28 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
     device = provenance.resolve_device(device)
     images, _ = toy.draw(task.train_images, task.image_size, 2 * seed)
     unseen, truth = toy.draw(SCORED, task.image_size, 2 * seed + 1)
-    method = cls()
-    with claim(folder), GentleStop() as stop:
-        write_json(folder / "config.json", settings)
-        progress = FitProgress(folder, f"{name} trains on {task.toy}", stop, live=lambda: None)
-        try:
-            method.fit(
-                images,
-                config=config,
-                seed=seed,
-                device=device,
-                checkpoint_dir=folder / "checkpoints",
-                progress=progress,
-            )
-        finally:
-            progress.close()
-        stop.check()
-        with segment_progress(f"{name} segments {task.toy}") as shown:
-            score = toy.score(method.segment(unseen, progress=shown), truth)
-        row = {
-            "method": name,
-            "toy": f"{toy.about}, {task.image_size} px",
-            "figure": toy.figure,
-            "reached": round(score, 4),
-            "target": task.target,
-            "images": SCORED,
-            "train_steps": progress.steps,
-            "train_seconds": round(progress.seconds, 1),
-            "restarts": getattr(method, "restarts", 0),
-            "seed": seed,
-            "device": provenance.device_text(device),
-            "command": f"python -m benchmarks validate --methods {name} --seed {seed}",
-            "commit": provenance.commit(),
-            "versions": provenance.versions(),
-        }
-        write_json(found, row)
+    method, taken = train(
+        f"{name} trains on {task.toy}", name, images, config, seed, device, folder, settings
+    )
+    with segment_progress(f"{name} segments {task.toy}") as shown:
+        score = toy.score(method.segment(unseen, progress=shown), truth)
+    row = {
+        "method": name,
+        "toy": f"{toy.about}, {task.image_size} px",
+        "figure": toy.figure,
+        "reached": round(score, 4),
+        "target": task.target,
+        "images": SCORED,
+        **taken,
+        "restarts": getattr(method, "restarts", 0),
+        "seed": seed,
+        "device": provenance.device_text(device),
+        "command": f"python -m benchmarks validate --methods {name} --seed {seed}",
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+    }
+    write_json(found, row)
     return row
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One line a row; the versions in one field."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        versions = " ".join(f"{name} {version}" for name, version in row["versions"].items())
-        writer.writerow(row | {"versions": versions})
-    return out.getvalue()
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:
@@ -180,14 +152,3 @@ def as_text(rows: list[dict[str, Any]]) -> str:
             f"{'' if row['reached'] >= row['target'] else '   missed'}"
         )
     return "\n".join(lines)
-
-
-def write(rows: list[dict[str, Any]], results: Path) -> list[Path]:
-    """validate.csv and validate.json in the results folder."""
-    files = [results / "validate.csv", results / "validate.json"]
-    try:
-        write_atomic(files[0], as_csv(rows))
-        write_json(files[1], rows)
-    except OSError as error:
-        raise BenchmarkError(f"cannot write {results}: {error.strerror}; choose another folder") from error
-    return files

@@ -1,0 +1,213 @@
+"""Where DRC's quality comes from: one setting of a budget changed at a time, on images that no table scores.
+
+Each trial is the preset with the changes that stand in TRIALS. It is trained on TM-dSprites of another seed than the
+tables' and scored on held-out images of that set, so what is chosen by it has not seen what is reported. Trials that
+differ in how they infer share one training. Everything is kept below ``RUNS/trials`` and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.matching import unmatched
+from benchmarks import provenance
+from benchmarks.cells import settings_key
+from benchmarks.charts import DPI, blank
+from benchmarks.files import write_atomic, write_json
+from benchmarks.flat import write_rows
+from benchmarks.jobs import fit_config
+from benchmarks.metrics import iou
+from benchmarks.progress import segment_progress
+from benchmarks.registry import METHODS, PRESETS
+from benchmarks.training import train
+from benchmarks.uncertainty import bootstrap
+from data_prep.store import PreparedDataset, open_dataset
+from data_prep.tm_dsprites import TMDspritesConfig, generate
+
+SEED = 777  # of the trials' own images; the tables' have seed 0
+SCORED = 96
+LENGTHS = (50, 100, 200, 800)  # steps of training
+WAYS = (50, 100, 200, 400, 1200)  # steps of inference
+
+TRIALS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    **{f"{steps} training steps": {"train_steps": steps} for steps in LENGTHS},
+    **{f"{steps} inference steps": {"inference_steps": steps} for steps in WAYS},
+    "inference at one step size, no momentum": {
+        "inference_step_size": 0.05, "inference_last_step_size": 0.05, "inference_momentum": 0.0,
+    },
+    "masks start even": {"mask_bias": 0.0},
+    "posterior step size 0.1": {"posterior_step_size": 0.1},
+    "no momentum": {"momentum": 0.0},
+    "temperature 1": {"temperature": 1.0},
+    "8 posterior steps a visit": {"posterior_steps": 8},
+    "32 posterior steps a visit": {"posterior_steps": 32},
+    "learning rate 1e-4": {"lr_generators": 1e-4},
+    "learning rate 1e-3": {"lr_generators": 1e-3},
+    "learning rates that do not fall": {"lr_decay": 0.0},
+    "a tenth of the chains start anew at each visit": {"restart": 0.1},
+    "Gaussian likelihood": {"likelihood": "l2"},
+    "twice as many channels": {"width": 16, "start": 128},
+    "untuned": {},
+}  # fmt: skip
+
+
+def trial_settings(name: str, preset: str) -> Any:
+    """The DRCConfig of a trial under a preset."""
+    config = (
+        METHODS["DRC"]
+        .load()
+        .configure(
+            variant="untuned" if name == "untuned" else "full",
+            preset=preset,
+            dataset="tm-dsprites",
+            image_size=PRESETS[preset].image_size,
+        )
+    )
+    return dataclasses.replace(config, **TRIALS[name])
+
+
+def trials_of(preset: str) -> list[str]:
+    """The trials that change anything under a preset, what they change it from first."""
+    plain = trial_settings("as it is", preset)
+    return ["as it is", *[name for name in TRIALS if trial_settings(name, preset) != plain]]
+
+
+def trial_data(data: Path, preset: str) -> PreparedDataset:
+    """The trials' own images at the preset's size, made on the spot; StoreError if they are damaged."""
+    budget = PRESETS[preset]
+    folder = data / f"tm-dsprites-trials-{budget.image_size}"
+    if folder.exists():
+        return open_dataset(folder)
+    config = TMDspritesConfig(count=budget.train_images, heldout=SCORED, size=budget.image_size, seed=SEED)
+    command = (
+        f"python -m data_prep tm-dsprites --out {folder} --size {config.size} --count {config.count} "
+        f"--heldout {config.heldout} --seed {config.seed}"
+    )
+    return generate(folder, config, command=command)
+
+
+def run_trial(
+    name: str, preset: str, seed: int, data: Path, runs: Path, device: str, *, compute: bool = True
+) -> dict[str, Any] | None:
+    """Train and score one trial, or read what was found before: a flat row; None if there is none to read.
+
+    Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
+    """
+    config, dataset = trial_settings(name, preset), trial_data(data, preset)
+    settings = {
+        "method": "DRC",
+        "data": f"tm-dsprites of seed {SEED}",
+        "data_sha256": dataset.sha256,
+        "preset": preset,
+        "seed": seed,
+        "config": fit_config(config),
+    }
+    folder = runs / "trials" / settings_key(settings)
+    found = folder / f"row-{settings_key(dataclasses.asdict(config))}.json"
+    if found.exists():
+        return json.loads(found.read_text(encoding="utf-8")) | {"trial": name}
+    if not compute:
+        return None
+    device = provenance.resolve_device(device)
+    images = dataset.images[dataset.rows("train")[: config.train_images]]
+    method, taken = train(f"DRC trains: {name}", "DRC", images, config, seed, device, folder, settings)
+    method.config = config  # the training may have been made for a trial that infers otherwise
+    unseen, truth = dataset.images[dataset.rows("test")], dataset.masks[dataset.rows("test")] > 0
+    began = time.monotonic()
+    with segment_progress(f"DRC segments {len(unseen)} images: {name}") as progress:
+        masks = method.segment(unseen, progress=progress)
+    spent = time.monotonic() - began
+    score = bootstrap(iou(unmatched(masks, truth), truth))
+    row = {
+        "trial": name,
+        "preset": preset,
+        "iou": round(score.mean, 4),
+        "iou_low": round(score.low, 4),
+        "iou_high": round(score.high, 4),
+        "images": len(unseen),
+        **taken,
+        "inference_steps": config.inference_steps,
+        "segment_seconds": round(spent, 1),
+        "seed": seed,
+        "device": provenance.device_text(device),
+        "command": f'python -m benchmarks trials --only "{name}" --preset {preset} --seed {seed}',
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+    }
+    write_json(found, row)
+    return row
+
+
+def averaged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each trial: its IoUs over seeds and their mean, in percent, and the mean of what it took."""
+    found = {}
+    for name in dict.fromkeys(row["trial"] for row in rows):
+        mine = [row for row in rows if row["trial"] == name]
+        ious = [100 * row["iou"] for row in mine]
+        found[name] = {
+            "iou": float(np.mean(ious)),
+            "std": float(np.std(ious, ddof=1)) if len(ious) > 1 else None,
+            "seeds": len(ious),
+            "train_steps": mine[0]["train_steps"],
+            "inference_steps": mine[0]["inference_steps"],
+            "train_seconds": float(np.mean([row["train_seconds"] for row in mine])),
+            "segment_seconds": float(np.mean([row["segment_seconds"] for row in mine])),
+        }
+    return found
+
+
+def as_markdown(rows: list[dict[str, Any]]) -> str:
+    """A table: what was changed, IoU, and the seconds of training and of segmenting."""
+    first, lines = rows[0], []
+    for name, a in averaged(rows).items():
+        spread = "" if a["std"] is None else f" ± {a['std']:.1f}"
+        seconds = f"{a['train_seconds']:.0f} | {a['segment_seconds']:.0f}"
+        lines.append(f"| {name} | {a['iou']:.1f}{spread} | {a['seeds']} | {seconds} |")
+    return "\n".join(
+        [
+            f"DRC under `{first['preset']}` with one setting changed at a time: IoU in percent on {first['images']} "
+            f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds; "
+            f"{first['device']}.",
+            "",
+            "| changed | IoU | seeds | training seconds | segmenting seconds |",
+            "|---|---:|---:|---:|---:|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def as_png(rows: list[dict[str, Any]]) -> bytes:
+    """Two curves: IoU against the seconds of training and against the steps of inference."""
+    found = averaged(rows)
+    curves = [
+        ("train_seconds", "training, seconds", {n for n in found if n.endswith("training steps")}),
+        ("inference_steps", "steps of inference", {n for n in found if n.endswith("inference steps")}),
+    ]
+    figure, axes = blank(1, len(curves), (8.0, 3.2))
+    for axis, (what, label, names) in zip(axes.flat, curves, strict=True):
+        points = sorted(
+            (a[what], a["iou"], a["std"] or 0.0) for n, a in found.items() if n in names | {"as it is"}
+        )
+        x, y, spread = zip(*points, strict=True) if points else ((), (), ())
+        axis.errorbar(x, y, yerr=spread, marker="o", capsize=3)
+        axis.set(xscale="log", xlabel=label, ylabel="IoU, percent", ylim=(0, None))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def write(rows: list[dict[str, Any]], results: Path) -> list[Path]:
+    """trials.csv, .json, .md and .png in the results folder; BenchmarkError where it cannot be written."""
+    files = write_rows(rows, results, "trials")
+    write_atomic(results / "trials.md", as_markdown(rows))
+    write_atomic(results / "trials.png", as_png(rows))
+    return [*files, results / "trials.md", results / "trials.png"]

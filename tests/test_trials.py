@@ -1,0 +1,77 @@
+"""Trials of DRC's settings: what they change, which images they see, what is kept and written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import trials
+from benchmarks.__main__ import main
+from benchmarks.data import Library
+
+
+def call(folder: Path, *arguments: str) -> Any:
+    where = [word for name in ("data", "runs", "results") for word in (f"--{name}", str(folder / name))]
+    return CliRunner().invoke(main, ["trials", *where, "--device", "cpu", "--preset", "smoke", *arguments])
+
+
+def test_each_trial_is_another_setting_of_the_preset() -> None:
+    configs = {name: trials.trial_settings(name, "quick") for name in trials.TRIALS}
+    assert len(set(configs.values())) == len(configs)
+    for name, changes in trials.TRIALS.items():
+        differ = {
+            key
+            for key, value in dataclasses.asdict(configs[name]).items()
+            if value != dataclasses.asdict(configs["as it is"])[key]
+        }
+        assert differ == set(changes) or name == "untuned"
+
+
+def test_no_trial_sees_an_image_of_the_tables(tmp_path: Path) -> None:
+    own, tables = trials.trial_data(tmp_path, "smoke"), Library(tmp_path, "smoke").dataset("tm-dsprites")
+    assert not set(map(bytes, np.asarray(own.images))) & set(map(bytes, np.asarray(tables.images)))
+
+
+def test_trials_are_run_written_and_kept(tmp_path: Path) -> None:
+    done = call(tmp_path, "--only", "as it is,100 inference steps,50 training steps")
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "results" / "trials.json").read_text())
+    assert [row["trial"] for row in rows] == ["as it is", "50 training steps", "100 inference steps"]
+    assert [row["train_steps"] for row in rows] == [4, 50, 4]
+    assert len(list((tmp_path / "runs" / "trials").iterdir())) == 2, "inference alone trains nothing"
+    assert all(0 <= row["iou_low"] <= row["iou"] <= row["iou_high"] <= 1 for row in rows)
+    assert (tmp_path / "results" / "trials.png").read_bytes().startswith(b"\x89PNG")
+    again = call(tmp_path, "--only", "as it is")
+    assert again.exit_code == 0
+    assert json.loads((tmp_path / "results" / "trials.json").read_text()) == rows
+    assert "| 50 training steps |" in (tmp_path / "results" / "trials.md").read_text()
+
+
+def test_seeds_are_averaged(tmp_path: Path) -> None:
+    done = call(tmp_path, "--only", "as it is", "--seeds", "0-1")
+    assert done.exit_code == 0, done.output
+    (found,) = trials.averaged(json.loads((tmp_path / "results" / "trials.json").read_text())).values()
+    assert found["seeds"] == 2
+    assert found["std"] is not None
+    assert "±" in (tmp_path / "results" / "trials.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--only", "no momentun"), "no momentum"),
+        (("--preset", "quik"), "quick"),
+        (("--seeds", "x"), "--seeds"),
+    ],
+)
+def test_a_wrong_word_is_named(tmp_path: Path, arguments: tuple[str, str], said: str) -> None:
+    done = call(tmp_path, *arguments)
+    assert done.exit_code != 0
+    assert said in done.output
+    assert "Traceback" not in done.output
