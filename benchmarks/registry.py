@@ -130,6 +130,17 @@ def sprites(
     )
 
 
+def photos(label: str, name: str, source: str) -> DatasetSpec:
+    """Photographs with human masks: the middle square of each, four fifths of them to train on, the others scored."""
+    return DatasetSpec(
+        label,
+        name,
+        f"python -m data_prep folder --name {name} {source} --crop centre --ratios 80,0,20 --out {{out}}",
+        train="train",
+        splits={"test": Subset("test", "held out")},
+    )
+
+
 DATASETS: dict[str, DatasetSpec] = {
     "birds": DatasetSpec("Birds", "birds", CATALOGUE["birds"].command, train=None, splits=ALL),
     "birds-split": DatasetSpec(
@@ -145,6 +156,17 @@ DATASETS: dict[str, DatasetSpec] = {
         CATALOGUE["clevr6"].command,
         train="train",
         splits={"eval": Subset("train", "training images", limit=1000)},
+    ),
+    "clevr6-rendered": DatasetSpec(
+        "CLEVR6 rendered anew",
+        "clevr6-rendered",
+        "python -m data_prep clevr6 --tfrecords FILE --out {out}",
+        train="train",
+        splits={"eval": Subset("train", "training images", limit=1000)},
+    ),
+    "ecssd": photos("ECSSD", "ecssd", "--masks ECSSD/ground_truth_mask --images ECSSD/images"),
+    "pets": photos(
+        "Oxford pets", "pets", "--masks annotations/trimaps --mask-kind labels --foreground 1 --images images"
     ),
     "tm-dsprites": sprites("TM-dSprites (re-made)", "tm-dsprites"),
     "tm-dsprites-grey": sprites("TM-dSprites grey", "tm-dsprites-grey", variant="tm-dsprites-grey"),
@@ -194,4 +216,7 @@ def dataset_path(data: Path, name: str, preset: str) -> Path:
     return data / DATASETS[name].folder.format(size=PRESETS[preset].image_size)
 
 
-TABLES: dict[str, str] = {number: f"benchmarks.tables.table{number}" for number in "1234"}
+TABLES: dict[str, str] = {number: f"benchmarks.tables.table{number}" for number in "1234"} | {
+    "grey": "benchmarks.tables.grey",
+    "photos": "benchmarks.tables.photos",
+}

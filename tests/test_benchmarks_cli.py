@@ -205,7 +205,7 @@ def test_a_stop_leaves_with_130_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--preset", "qiuck"), ("'qiuck'", "did you mean quick?", "smoke, quick, gpu, paper")),
+        (("--preset", "qiuck"), ("'qiuck'", "did you mean quick?", "smoke, quick, cpu-hour, gpu, paper")),
         (("--methods", "GrabCut,GrabCat"), ("'GrabCat'", "did you mean GrabCut?", "all-foreground")),
         (("--datasets", "brids"), ("'brids'", "did you mean birds?", "clevr6")),
         (("--device", "tpu"), ("'tpu'", "cpu, cuda, auto")),

@@ -1,0 +1,40 @@
+"""Grey sprites on grey gratings: colour tells nothing of where a sprite is. The paper has no such table."""
+
+from __future__ import annotations
+
+from benchmarks.tables import Column, Entry, Line, Table, headline
+
+LINES = (
+    Line("GrabCut"),
+    Line("ReDO"),
+    Line("IODINE"),
+    Line("Slot-Attention"),
+    Line("DRC"),
+    Line("DRC w/o pixel re-assignment", section="appendix"),
+    Line("all-foreground", section="floors"),
+    Line("centred-ellipse", section="floors"),
+)
+VARIANTS = {"DRC w/o pixel re-assignment": ("DRC", "no-pixel-reassignment")}
+COLUMNS = {
+    "eval": Column("Grey sprites", "Grey sprites: scored on images of the training set."),
+    "test": Column("Grey sprites held out", "Held out: scored on images that no method was trained on."),
+}
+
+TABLE = Table(
+    number="grey",
+    title="Grey sprites on grey gratings",
+    lines=LINES,
+    columns=tuple(COLUMNS.values()),
+    entries=tuple(
+        Entry(
+            line.label,
+            column.label,
+            *VARIANTS.get(line.label, (line.label, headline(line.label))),
+            train_dataset="tm-dsprites-grey",
+            dataset="tm-dsprites-grey",
+            split=split,
+        )
+        for line in LINES
+        for split, column in COLUMNS.items()
+    ),
+)
