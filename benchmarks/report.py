@@ -66,12 +66,13 @@ def write_report(
         "-strategies.csv": strategies_csv(printed),
         "-paired.csv": paired_csv(pairs),
     }
-    name = stem(table.name, preset)
+    mark = "" if preset == table.preset else f"-{preset}"  # no budget's figures replace another's
+    name = f"{table.name}{mark}"
     files = {results / f"{name}{ending}": content for ending, content in contents.items() if content}
     outdated = [results / f"{name}{ending}" for ending, content in contents.items() if not content]
     if blocks := figure3_blocks(printed, runs):
         picture = PICTURES.get(table.name, f"{table.name}-pictures")
-        files[results / f"{stem(picture, preset)}.png"] = draw_panels(blocks)
+        files[results / f"{picture}{mark}.png"] = draw_panels(blocks)
     try:
         for file, content in files.items():
             write_atomic(file, content)
@@ -82,11 +83,6 @@ def write_report(
             f"cannot write the table to {results}: {reason(error)}; choose another folder"
         ) from error
     return Report(to_text(layout), tuple(files), tuple(printed))
-
-
-def stem(name: str, preset: str) -> str:
-    """The name of an output: that of a smoke run says so, and so never replaces a real one."""
-    return f"{name}-smoke" if preset == "smoke" else name
 
 
 def figure3_blocks(printed: list[Printed], runs: Path) -> dict[str, Panels]:

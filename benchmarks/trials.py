@@ -173,6 +173,8 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {name} | {a['iou']:.1f}{spread} | {a['seeds']} | {seconds} |")
     return "\n".join(
         [
+            "## Trials of DRC's settings",
+            "",
             f"DRC under `{first['preset']}` with one setting changed at a time: IoU in percent on {first['images']} "
             f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds; "
             f"{first['device']}.",

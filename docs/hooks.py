@@ -16,6 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)\)")
+SHOWN = ("table1", "table1-cpu-hour", "table2", "table2-quick", "table3", "table4", "grey", "photos", "trials")
 TABLES = "<!-- the tables of results/ -->"
 PICTURES = {".png", ".svg", ".jpg"}
 LOADING = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}
@@ -100,8 +101,10 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn links into the repository to the pages made of its files, and put the tables in."""
     if TABLES in markdown:
-        tables = sorted((ROOT / "results").glob("table?.md"))
-        markdown = markdown.replace(TABLES, "\n".join(table.read_text(encoding="utf-8") for table in tables))
+        tables = [ROOT / "results" / f"{name}.md" for name in SHOWN]
+        markdown = markdown.replace(
+            TABLES, "\n".join(table.read_text(encoding="utf-8") for table in tables if table.exists())
+        )
     folder = posixpath.dirname(page.file.src_uri)
     return LINK.sub(
         lambda link: f"[{link[1]}]({posixpath.relpath(target(link[1], link[2]), folder or '.')})", markdown

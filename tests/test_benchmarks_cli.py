@@ -310,3 +310,20 @@ def test_seeds() -> None:
 
 def test_names_are_found_whatever_their_case() -> None:
     assert choose("method", "drc", registry.METHODS) == "DRC"
+
+
+def test_another_budget_leaves_the_table_of_the_first(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    for preset in ("quick", "gpu"):
+        where = [
+            "--data",
+            str(tmp_path / "data"),
+            "--runs",
+            str(tmp_path / "runs"),
+            "--results",
+            str(results),
+        ]
+        done = CliRunner().invoke(main, ["table", "1", *where, "--preset", preset, "--collect-only"])
+        assert done.exit_code == 0, done.output
+    assert "Budget quick" in (results / "table1.md").read_text()
+    assert "Budget gpu" in (results / "table1-gpu.md").read_text()
