@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ class Job:
         }
         self.settings: dict[str, Any] = {
             **self.fit_settings,
-            "config": asdict(self.config),
+            "config": settings_of(self.config),
             "test_dataset": cell.test_dataset,
             "split": cell.split,
             "n_images": len(library.evaluation_rows(cell.test_dataset, cell.split)),
@@ -56,9 +56,21 @@ class Job:
         return rows[: getattr(self.config, "train_images", None)]
 
 
+def settings_of(config: Any) -> dict[str, Any]:
+    """All settings of a method by name, to be told apart by.
+
+    One that a later version has added (metadata `added`) is left out at its default: what was measured before keeps
+    its key.
+    """
+    unused = {
+        f.name for f in fields(config) if f.metadata.get("added") and getattr(config, f.name) == f.default
+    }
+    return {name: value for name, value in asdict(config).items() if name not in unused}
+
+
 def fit_config(config: Any) -> dict[str, Any]:
     """The settings that a training depends on: all but those named inference_..., used when it segments."""
-    return {name: value for name, value in asdict(config).items() if not name.startswith("inference_")}
+    return {name: value for name, value in settings_of(config).items() if not name.startswith("inference_")}
 
 
 def row_command(cell: Cell) -> str:

@@ -22,7 +22,7 @@ from benchmarks.cells import settings_key
 from benchmarks.charts import DPI, blank
 from benchmarks.files import write_atomic, write_json
 from benchmarks.flat import write_rows
-from benchmarks.jobs import fit_config
+from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import iou
 from benchmarks.progress import segment_progress
 from benchmarks.registry import METHODS, PRESETS
@@ -53,6 +53,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "learning rate 1e-3": {"lr_generators": 1e-3},
     "learning rates that do not fall": {"lr_decay": 0.0},
     "a tenth of the chains start anew at each visit": {"restart": 0.1},
+    "images mirrored at random": {"flips": True},
     "Gaussian likelihood": {"likelihood": "l2"},
     "twice as many channels": {"width": 16, "start": 128},
     "untuned": {},
@@ -111,7 +112,7 @@ def run_trial(
         "config": fit_config(config),
     }
     folder = runs / "trials" / settings_key(settings)
-    found = folder / f"row-{settings_key(dataclasses.asdict(config))}.json"
+    found = folder / f"row-{settings_key(settings_of(config))}.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8")) | {"trial": name}
     if not compute:

@@ -19,7 +19,7 @@ from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
 from benchmarks.files import write_json
-from benchmarks.jobs import fit_config
+from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import foreground_ari, iou
 from benchmarks.progress import segment_progress
 from benchmarks.registry import METHODS
@@ -112,7 +112,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
         "config": fit_config(config),
     }
     folder = runs / "validate" / f"{name}-{settings_key(settings)}"
-    found = folder / f"row-{settings_key(dataclasses.asdict(config))}.json"
+    found = folder / f"row-{settings_key(settings_of(config))}.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8"))
     device = provenance.resolve_device(device)

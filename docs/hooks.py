@@ -16,7 +16,17 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)\)")
-SHOWN = ("table1", "table1-cpu-hour", "table2", "table2-quick", "table3", "table4", "grey", "photos", "trials")
+SHOWN = (
+    "table1",
+    "table1-cpu-hour",
+    "table2",
+    "table2-quick",
+    "table3",
+    "table4",
+    "grey",
+    "photos",
+    "trials",
+)
 TABLES = "<!-- the tables of results/ -->"
 PICTURES = {".png", ".svg", ".jpg"}
 LOADING = {"link": "href", "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src"}

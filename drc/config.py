@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+ADDED = {
+    "added": True
+}  # of a setting that earlier versions lacked: at its default, what they made keeps its keys
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class DRCConfig:
     temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
     sampler_precision: str = "float32"  # of the sampler's convolutions; "bfloat16" is faster where supported
     pixel_weight: float = 1.0  # on the pixels' part of the potential, to make up for small images
+    flips: bool = field(default=False, metadata=ADDED)  # mirror images at random; their chains are not told
     restart: float = 0.0  # share of visits at which a chain starts anew (Table 2: "short-run chain" is 1)
 
     # The M-step (lines 5 and 6)

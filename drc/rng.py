@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-INITIAL, POSTERIOR, PRIOR, ORDER, RESTART = range(5)  # what a stream of numbers is for
+INITIAL, POSTERIOR, PRIOR, ORDER, RESTART, FLIP = range(6)  # what a stream of numbers is for
 
 
 def keyed_generator(*key: int) -> torch.Generator:
@@ -28,9 +28,9 @@ def chain_noise(seed: int, stream: int, images: Iterable[int], visit: int, shape
     )
 
 
-def restarts(seed: int, images: Iterable[int], visit: int, share: float) -> Tensor:
-    """Which of the images' chains start anew on this visit, each with probability `share`: (images,) bool."""
-    draws = [torch.rand((), generator=keyed_generator(seed, RESTART, i, visit)) for i in images]
+def chosen(seed: int, stream: int, images: Iterable[int], visit: int, share: float) -> Tensor:
+    """Which of the images something is done to on this visit, each with probability `share`: (images,) bool."""
+    draws = [torch.rand((), generator=keyed_generator(seed, stream, i, visit)) for i in images]
     return torch.stack(draws) < share
 
 

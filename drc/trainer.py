@@ -125,6 +125,14 @@ class Trainer:
         order = rng.epoch_order(self.seed, epoch, self.count)
         return order[position * self.batch_size :][: self.batch_size].tolist(), epoch
 
+    def pixels(self, rows: list[int], visit: int) -> Tensor:
+        """The images of `rows` as this visit shows them: (B, 3, H, W) in [-1, 1]."""
+        images = to_signed(self.images[rows], self.device)
+        if not self.config.flips:
+            return images
+        mirrored = rng.chosen(self.seed, rng.FLIP, rows, visit, 0.5).to(self.device)
+        return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
     def noise(self, stream: int, rows: list[int], visit: int, steps: int) -> Tensor:
         """What the chains of `rows` are shaken with on this visit: (steps, B, d)."""
         noise = rng.chain_noise(self.seed, stream, rows, visit, (steps, self.model.z_dim))
@@ -135,7 +143,7 @@ class Trainer:
         posterior, prior = self.posterior_chains[rows], self.prior_chains[rows]
         if not self.config.restart:
             return posterior, prior
-        anew = rng.restarts(self.seed, rows, visit, self.config.restart).unsqueeze(1)
+        anew = rng.chosen(self.seed, rng.RESTART, rows, visit, self.config.restart).unsqueeze(1)
         start = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, (2, self.model.z_dim))
         return torch.where(anew, start[:, 0], posterior), torch.where(anew, start[:, 1], prior)
 
@@ -211,7 +219,7 @@ class Trainer:
         mine = rows[distributed.rank() :: distributed.processes()]
         self.share = len(mine) / len(rows)
         self.set_learning_rates()
-        values = self.update(mine, visit, to_signed(self.images[mine], self.device))
+        values = self.update(mine, visit, self.pixels(mine, visit))
         self.exchange_chains(rows, mine)
         self.step += 1
         return self.over_processes(values)
@@ -255,7 +263,8 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up where `state` was saved; CheckpointError if that was under other settings, seed or images."""
-        theirs = (training_settings(state["config"]), state["seed"], len(state["posterior_chains"]))
+        config = asdict(DRCConfig(**state["config"]))  # with what a later version added
+        theirs = (training_settings(config), state["seed"], len(state["posterior_chains"]))
         if theirs != (training_settings(asdict(self.config)), self.seed, self.count):
             raise CheckpointError(
                 "the checkpoint was made with other settings, another seed or another number of images; "

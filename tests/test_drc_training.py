@@ -54,6 +54,28 @@ def test_one_m_step_lowers_the_loss_on_a_fixed_batch() -> None:
     assert after["likelihood"] < before["likelihood"]
 
 
+def test_flips_mirror_some_images_anew_at_each_visit() -> None:
+    images, rows = pictures(), list(range(16))
+    plain = to_signed(images, "cpu")
+    assert torch.equal(Trainer(images, SMOKE, seed=0).pixels(rows, 3), plain)
+    trainer = Trainer(images, replace(SMOKE, flips=True), seed=0)
+    shown = trainer.pixels(rows, 3)
+    assert torch.equal(shown, trainer.pixels(rows, 3))
+    assert not torch.equal(shown, trainer.pixels(rows, 4))
+    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(shown, plain, strict=True)]
+    assert mirrored == [not torch.equal(a, b) for a, b in zip(shown, plain, strict=True)]
+    assert 0 < sum(mirrored) < 16
+
+
+def test_a_checkpoint_from_before_a_setting_was_added_goes_on() -> None:
+    trainer = Trainer(pictures(), SMOKE, seed=0)
+    state = trainer.state()
+    del state["config"]["flips"]
+    Trainer(pictures(), SMOKE, seed=0).load_state(state)
+    with pytest.raises(CheckpointError):
+        Trainer(pictures(), replace(SMOKE, flips=True), seed=0).load_state(state)
+
+
 def test_training_lowers_the_reconstruction_error(tmp_path: Path) -> None:
     errors = []
     config = replace(SMOKE, train_steps=40, lr_generators=2e-3, posterior_steps=4, start=16, width=8)

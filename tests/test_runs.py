@@ -14,9 +14,10 @@ from fake_methods import RandomWalk, WalkConfig
 from baselines.grabcut import GrabCut
 from benchmarks.cells import make_cell, read_row, settings_key
 from benchmarks.data import Library
-from benchmarks.jobs import Job
+from benchmarks.jobs import Job, settings_of
 from benchmarks.pictures import load_panels
 from benchmarks.runs import Outcome, Runner
+from drc.config import DRCConfig
 
 # keys
 
@@ -193,3 +194,9 @@ def test_failures_of_opencv_are_in_the_row_and_in_the_mean(
     row, scores = read_row(folder / "row.json"), pd.read_csv(folder / "scores.csv")
     assert (row.failures, row.n_images, len(scores)) == (8, 16, 16)
     assert (scores["iou"][::2] == 0).all()
+
+
+def test_a_setting_that_was_added_changes_no_key_at_its_default() -> None:
+    config = DRCConfig()
+    assert "flips" not in settings_of(config)
+    assert settings_of(replace(config, flips=True)) == settings_of(config) | {"flips": True}
