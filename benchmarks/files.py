@@ -40,7 +40,7 @@ def usable_folder(path: Path, purpose: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_atomic(path / ".probe", b"\0" * 4096)
-        (path / ".probe").unlink()
+        (path / ".probe").unlink(missing_ok=True)  # another process may be trying the same
     except OSError as error:
         raise BenchmarkError(
             f"cannot write {purpose} to {path}: {reason(error)}; choose another folder"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from cell_helpers import cell, folder_of, result, runner
 from fake_methods import RandomWalk
 
 from benchmarks.errors import BenchmarkError, Busy
-from benchmarks.files import write_atomic
+from benchmarks.files import usable_folder, write_atomic
 from benchmarks.locks import claim, holder
 from benchmarks.runs import Outcome
 
@@ -221,3 +222,10 @@ def test_the_lock_of_another_machine_holds_while_it_is_touched(
     else:
         with claim(tmp_path):
             pass
+
+
+def test_many_commands_may_try_one_folder_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        tried = list(pool.map(lambda _: usable_folder(tmp_path / "results", "tables"), range(400)))
+    assert set(tried) == {tmp_path / "results"}
+    assert not list((tmp_path / "results").iterdir())
