@@ -218,7 +218,7 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
       python -m benchmarks validate
       python -m benchmarks validate --methods Slot-Attention
 
-    Writes RESULTS/validate.csv and validate.json. Up to half an hour each on two CPU cores. A stopped
+    Writes RESULTS/validate.csv and validate.json. About half an hour each on two CPU cores. A stopped
     training goes on where it was; what is done is kept. Exit code 1 if a target is missed.
     """
     from benchmarks import validate as validation
