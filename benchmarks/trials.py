@@ -34,12 +34,14 @@ from data_prep.tm_dsprites import TMDspritesConfig, generate
 SEED = 777  # of the trials' own images; the tables' have seed 0
 SCORED = 96
 LENGTHS = (50, 100, 200, 800)  # steps of training
-WAYS = (50, 100, 200, 400, 1200)  # steps of inference
+WAYS = (50, 100, 200, 600)  # steps of inference
+CHAINS = (1, 2, 8)  # averaged
 
 TRIALS: dict[str, dict[str, Any]] = {
     "as it is": {},
     **{f"{steps} training steps": {"train_steps": steps} for steps in LENGTHS},
     **{f"{steps} inference steps": {"inference_steps": steps} for steps in WAYS},
+    **{f"chains averaged: {chains}": {"inference_chains": chains} for chains in CHAINS},
     "inference at one step size, no momentum": {
         "inference_step_size": 0.05, "inference_last_step_size": 0.05, "inference_momentum": 0.0,
     },
@@ -136,6 +138,7 @@ def run_trial(
         "images": len(unseen),
         **taken,
         "inference_steps": config.inference_steps,
+        "inference_chains": config.inference_chains,
         "segment_seconds": round(spent, 1),
         "seed": seed,
         "device": provenance.device_text(device),
@@ -159,6 +162,7 @@ def averaged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "seeds": len(ious),
             "train_steps": mine[0]["train_steps"],
             "inference_steps": mine[0]["inference_steps"],
+            "inference_chains": mine[0]["inference_chains"],
             "train_seconds": float(np.mean([row["train_seconds"] for row in mine])),
             "segment_seconds": float(np.mean([row["segment_seconds"] for row in mine])),
         }
@@ -189,20 +193,23 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def as_png(rows: list[dict[str, Any]]) -> bytes:
-    """Two curves: IoU against the seconds of training and against the steps of inference."""
+    """Three curves: IoU against the seconds of training, the steps of inference and the number of chains."""
     found = averaged(rows)
     curves = [
         ("train_seconds", "training, seconds", {n for n in found if n.endswith("training steps")}),
         ("inference_steps", "steps of inference", {n for n in found if n.endswith("inference steps")}),
+        ("inference_chains", "chains averaged", {n for n in found if n.startswith("chains averaged")}),
     ]
-    figure, axes = blank(1, len(curves), (8.0, 3.2))
+    figure, axes = blank(1, len(curves), (10.0, 3.2))
     for axis, (what, label, names) in zip(axes.flat, curves, strict=True):
         points = sorted(
             (a[what], a["iou"], a["std"] or 0.0) for n, a in found.items() if n in names | {"as it is"}
         )
         x, y, spread = zip(*points, strict=True) if points else ((), (), ())
         axis.errorbar(x, y, yerr=spread, marker="o", capsize=3)
-        axis.set(xscale="log", xlabel=label, ylabel="IoU, percent", ylim=(0, None))
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter("{x:.0f}")
+        axis.set(xlabel=label, ylabel="IoU, percent", ylim=(0, None))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

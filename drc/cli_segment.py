@@ -20,6 +20,12 @@ SOME_REFUSED = 1
 @click.option(
     "--steps", type=click.IntRange(1), default=None, help="Langevin steps; the run's setting if not given."
 )
+@click.option(
+    "--chains",
+    type=click.IntRange(1),
+    default=None,
+    help="Chains a picture, averaged; the run's if not given.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sampler's noise.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Pictures at a time.")
 @device_option
@@ -28,6 +34,7 @@ def segment(
     checkpoint: Path,
     out: Path,
     steps: int | None,
+    chains: int | None,
     seed: int,
     batch_size: int | None,
     device: str,
@@ -37,7 +44,7 @@ def segment(
     \b
     Examples:
       python -m drc segment photos --checkpoint runs/birds --out cut
-      python -m drc segment a.jpg b.png --checkpoint runs/birds --out cut --steps 500
+      python -m drc segment a.jpg b.png --checkpoint runs/birds --out cut --steps 500 --chains 8
 
     --out gets masks (PNG, at each picture's own size), overlays, panels and contact sheets (the rows of the paper's
     Figure 3), areas.csv and refused.csv. The model sees each picture squeezed to its own square. A mask depends on
@@ -56,6 +63,7 @@ def segment(
     method.config = replace(
         method.config,
         inference_steps=steps or method.config.inference_steps,
+        inference_chains=chains or method.config.inference_chains,
         inference_batch_size=batch_size or method.config.inference_batch_size,
     )
     sources = find_sources(pictures, out, earlier_names(out))

@@ -88,7 +88,7 @@ def sampling(model: DRCModel, images: Tensor, config: DRCConfig) -> tuple[int, i
         lambda: posterior_potential(model, render, z, images=images, config=config).sum().backward()
     )
     prior = flops(lambda: prior_potential(model, z).sum().backward())
-    return posterior, prior, posterior * config.inference_steps // len(images)
+    return posterior, prior, posterior * config.inference_steps * config.inference_chains // len(images)
 
 
 def parameter_count(network: torch.nn.Module) -> int:
@@ -165,7 +165,7 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
             f" + {c.prior_steps} prior steps of {in_units(cost.prior_step, 'FLOP')}"
             f" + M-step {in_units(cost.m_step, 'FLOP')}"
         )
-        segmenting = f"{c.inference_steps:,} steps"
+        segmenting = f"{plural(c.inference_chains, 'chain')} of {c.inference_steps:,} steps"
     sample = f"{plural(measured.steps, 'step')} of {plural(measured.images, 'image')}, {measured.seconds:.3g} s each"
     return [
         "settings",

@@ -13,10 +13,11 @@ from drc import fast, rng
 from drc.amortised import AmortisedModel
 from drc.config import DRCConfig
 from drc.langevin import falling, langevin
-from drc.model import DRCModel, Regions
+from drc.model import EPSILON, DRCModel, Regions
 from drc.objectives import posterior_potential
 from drc.trainer import frozen, to_signed
 
+CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
 FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`
 
 
@@ -66,31 +67,52 @@ def infer_regions(
     progress: Callable[..., None] | None = None,
     keys: Sequence[int] | None = None,
 ) -> Iterator[Regions]:
-    """Regions of images (N, H, W, 3) uint8, a batch at a time, in order.
+    """Regions of images (N, H, W, 3) uint8, a batch at a time, in order, each the average of `inference_chains` chains.
 
-    `progress(step, total)` counts the sampler's steps over all batches; `keys` are what the images' noise is keyed
-    by, their rows where there are none. Matrix products of one to three rows round otherwise than larger ones, and a
-    chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on a CPU a
-    mask does not depend on its batch by a single bit. Raises ValueError for images of another size
-    than the model's.
+    `progress(step, total)` counts the sampler's steps over all chains and batches; `keys` are what the images' noise
+    is keyed by, their rows where there are none. Matrix products of one to three rows round otherwise than larger
+    ones, and a chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on
+    a CPU a mask does not depend on its batch by a single bit. Raises ValueError for images of another size than the
+    model's.
     """
     if images.shape[1:3] != (config.image_size, config.image_size):
         height, width, size = *images.shape[1:3], config.image_size
         raise ValueError(
             f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
         )
-    starts = range(0, len(images), config.inference_batch_size)
-    total = len(starts) * config.inference_steps
+    starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
+    total = len(starts) * len(chains) * config.inference_steps
     for batch, first in enumerate(starts):
         count = min(config.inference_batch_size, len(images) - first)
         rows = list(range(first, first + count)) + [first + count - 1] * (-count % FILL)
+        inputs, found = to_signed(images[rows], device), []
+        for chain in chains:
 
-        def taken(steps: int, before: int = batch * config.inference_steps) -> None:
-            if progress is not None:
-                progress(before + steps, total)
+            def taken(
+                steps: int, before: int = (batch * len(chains) + chain) * config.inference_steps
+            ) -> None:
+                if progress is not None:
+                    progress(before + steps, total)
 
-        batch_keys = rows if keys is None else [keys[row] for row in rows]
-        z = infer(model, to_signed(images[rows], device), batch_keys, config, seed, taken)
-        with torch.no_grad():
-            regions = fast.render(model, z)
+            own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
+            z = infer(model, inputs, own_keys, config, seed, taken)
+            with torch.no_grad():
+                found.append(fast.render(model, z))
+        regions = averaged(found)
         yield Regions._make(None if part is None else part[:count] for part in regions)
+
+
+def averaged(found: Sequence[Regions]) -> Regions:
+    """The posterior means that chains of the same images estimate: of π, and of each region's part of the picture.
+
+    What only one chain saw, and the others did not, is so left out. The background before re-assignment, the logits
+    and the grid are the first chain's.
+    """
+    if len(found) == 1:
+        return found[0]
+    pi = torch.stack([regions.pi for regions in found]).mean(dim=0)
+    fg = torch.stack([regions.pi[:, :1] * regions.content_fg for regions in found]).mean(dim=0)
+    bg = torch.stack([regions.pi[:, 1:] * regions.content_bg for regions in found]).mean(dim=0)
+    return found[0]._replace(
+        pi=pi, content_fg=fg / (pi[:, :1] + EPSILON), content_bg=bg / (pi[:, 1:] + EPSILON)
+    )

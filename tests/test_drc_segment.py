@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from drc_helpers import call, make_data, make_run
 from PIL import Image
 
 from drc import DRC
 from drc.extraction import OutputError, extract, segment_into
 from drc.pictures import PictureError, find_sources, open_picture, read_picture
+from drc.segment import CHAIN
 
 
 @pytest.fixture(scope="module")
@@ -221,13 +223,31 @@ def test_the_mask_is_where_the_model_puts_the_foreground(run: Path, method: DRC,
     assert np.array_equal(by_name, found.mask())
 
 
+def test_several_chains_are_averaged(method: DRC) -> None:
+    images = np.random.default_rng(5).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    single = [
+        next(method.regions(images, keys=[chain * CHAIN + row for row in range(3)])) for chain in range(4)
+    ]
+    method.config = replace(method.config, inference_chains=4)
+    told: list[tuple[int, int]] = []
+    (together,) = method.regions(images, progress=lambda step, total: told.append((step, total)))
+    assert not torch.equal(single[0].pi, single[1].pi)
+    torch.testing.assert_close(together.pi, torch.stack([r.pi for r in single]).mean(dim=0))
+    torch.testing.assert_close(
+        together.image, torch.stack([r.image for r in single]).mean(dim=0), rtol=0, atol=1e-5
+    )
+    steps = [step for step, _ in told]
+    assert steps == sorted(set(steps))
+    assert told[-1] == (4 * method.config.inference_steps,) * 2
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])
 def test_a_mask_depends_on_seed_and_picture_not_on_its_company(
     method: DRC, tmp_path: Path, batch_size: int
 ) -> None:
     folder = write_pictures(tmp_path / "photos", 6)
     pictures = [open_picture(file, 16) for file in sorted(folder.iterdir())]
-    method.config = replace(method.config, inference_steps=30)
+    method.config = replace(method.config, inference_steps=30, inference_chains=2)
     together = [found.pi_fg for found in extract(method, pictures)]
     method.config = replace(method.config, inference_batch_size=batch_size)
     apart = [found.pi_fg for found in extract(method, pictures[:3:-1])]
@@ -289,7 +309,7 @@ def test_results_of_other_settings_are_not_mixed(run: Path, method: DRC, tmp_pat
     command = ["segment", folder, "--checkpoint", run, "--out", out]
     assert call(*command, "--batch-size", 2).exit_code == 0
     assert call(*command, "--batch-size", 3).exit_code == 0
-    for option in ("--seed=1", "--steps=2"):
+    for option in ("--seed=1", "--steps=2", "--chains=2"):
         result = call(*command, option)
         assert result.exit_code == 2
         assert "another folder" in result.output
