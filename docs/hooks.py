@@ -18,13 +18,12 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)\)")
 SHOWN = (
     "table1",
-    "table1-cpu-hour",
     "table2",
-    "table2-quick",
     "table3",
     "table4",
     "grey",
     "photos",
+    "photos-quick",
     "trials",
 )
 TABLES = "<!-- the tables of results/ -->"

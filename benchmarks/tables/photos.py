@@ -33,5 +33,6 @@ TABLE = Table(
     ),
     footnotes={"†": "Not trained: it stands once for each test set."},
     keys=("train_dataset",),
+    preset="quick-ablation",
     rivals="columns",
 )
