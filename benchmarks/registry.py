@@ -206,7 +206,7 @@ PRESETS: dict[str, Budget] = {
     "gpu": Budget(128, 1000, 20000, 1000, "about 20 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
     "quick-ablation": Budget(
-        32, 96, 512, 1000, "quick with about half of the training, for tables of many trainings"
+        32, 96, 512, 1000, "quick with about half of the training and inference, for tables of many trainings"
     ),
 }
 
