@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from benchmarks.jobs import Job, row_command
 from benchmarks.registry import DATASETS, METHODS
 from benchmarks.rows import AGREE, read_kept
 from benchmarks.runs import Runner
+from benchmarks.validate import TASKS
 
-ROWS, FAULTS = read_kept(Path(__file__).parents[1] / "results" / "rows")
+RESULTS = Path(__file__).parents[1] / "results"
+ROWS, FAULTS = read_kept(RESULTS / "rows")
 QUICK = [row for row in ROWS if not METHODS[row.method].trained and DATASETS[row.test_dataset].generated]
 
 
@@ -59,3 +62,13 @@ def test_what_needs_no_training_gives_the_same_figure(
     again = read_row(tmp_path / "cells" / row.key / "row.json")
     assert again.iou == pytest.approx(row.iou, abs=AGREE)
     assert again.dice == pytest.approx(row.dice, abs=AGREE)
+
+
+def test_the_validation_was_of_these_tasks_reached_them_and_is_in_the_docs() -> None:
+    found = json.loads((RESULTS / "validate.json").read_text(encoding="utf-8"))
+    page = (RESULTS.parent / "docs" / "protocols.md").read_text(encoding="utf-8")
+    assert {row["method"]: row["target"] for row in found} == {name: t.target for name, t in TASKS.items()}
+    for row in found:
+        assert row["reached"] >= row["target"]
+        assert row["train_steps"] == TASKS[row["method"]].changes["train_steps"]
+        assert re.search(rf"^\| {row['method']} \|.*\| {row['reached']:.3f} \|$", page, re.MULTILINE)
