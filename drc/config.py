@@ -124,7 +124,6 @@ BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 180
 MASK_BIAS: dict[tuple[str, str], float] = {
     ("tm-dsprites", "quick"): -3.0,
     ("tm-dsprites", "quick-ablation"): -3.0,
-    ("tm-dsprites", "cpu-hour"): -2.0,
 }
 
 
