@@ -57,11 +57,11 @@ def blank(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6
     return figure, axes
 
 
-def distributions(printed: list[Printed], runs: Path, stem: str, budget: str) -> list[Chart]:
+def distributions(printed: list[Printed], runs: Path, kept: Path, stem: str, budget: str) -> list[Chart]:
     """For each set of scored images: per-image IoU of each method, as the share of images above a value."""
     places: dict[tuple[str, str], list[tuple[Printed, np.ndarray]]] = {}
     for p in printed:
-        if p.rows and p.entry.method not in floor_names() and (found := scores_of(p, runs)) is not None:
+        if p.rows and p.entry.method not in floor_names() and (found := scores_of(p, runs, kept)) is not None:
             places.setdefault((p.entry.dataset, p.entry.split), []).append((p, found[1][0]))
     charts = []
     for (dataset, split), methods in places.items():
@@ -201,9 +201,9 @@ def _short(name: str) -> str:
     return DATASETS[name].label.removesuffix(" (split)").split()[-1]
 
 
-def charts_of(printed: list[Printed], runs: Path, stem: str, budget: str) -> Iterable[Chart]:
+def charts_of(printed: list[Printed], runs: Path, kept: Path, stem: str, budget: str) -> Iterable[Chart]:
     """Every chart that these cells give."""
     yield from accuracy_against_time(printed, stem, budget)
     yield from cross_category(printed, stem, budget)
-    yield from distributions(printed, runs, stem, budget)
+    yield from distributions(printed, runs, kept, stem, budget)
     yield from training_curves(printed, runs, stem, budget)

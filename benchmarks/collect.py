@@ -89,7 +89,7 @@ def read_runs(runs: Path, kept: Path | None = None) -> Stored:
             _read_error(folder, stored.errors)
     theirs: list[Row] = []
     if kept is not None:
-        keep_rows(own, read_replaced(runs), kept)
+        keep_rows(own, read_replaced(runs), kept, runs / "cells")
         theirs, wrong = read_kept(kept)
         stored.faults += wrong
     merge(own, theirs, stored)

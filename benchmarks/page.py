@@ -23,7 +23,7 @@ from benchmarks.paired import difference_grid, differences
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
 from benchmarks.registry import DATASETS, PRESETS, TABLES
 from benchmarks.reproducing import to_markdown
-from benchmarks.rows import Stored
+from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, headline, load_table
 
 TITLE = "Deep Region Competition, measured"
@@ -82,7 +82,7 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]
             printed = print_cells(table, preset, seeds, stored, why) if seeds else []
             own = preset == table.preset or any(r.table == table.number for p in printed for r in p.rows)
             if own and any(p.rows for p in printed):
-                section, made = make_section(table, preset, printed, runs)
+                section, made = make_section(table, preset, printed, runs, results / "rows", folder)
                 sections.append(section)
                 files |= made
     page, commands = results / f"report{mark}.html", results / f"REPRODUCING{mark}.md"
@@ -119,9 +119,13 @@ def template() -> Any:
 
 
 def make_section(
-    table: Table, preset: str, printed: list[Printed], runs: Path
+    table: Table, preset: str, printed: list[Printed], runs: Path, kept: Path, folder: Path
 ) -> tuple[Section, dict[str, bytes]]:
-    """All of one table under one budget, and the files of its figures."""
+    """All of one table under one budget, and the files of its figures.
+
+    What a row needs is read from `runs` or, for those measured elsewhere, from beside the `kept` rows and from the
+    pictures drawn of them before, in `folder`.
+    """
     stem = f"{table.name}-{preset}"
     budget = f"budget {preset}, {PRESETS[preset].image_size}×{PRESETS[preset].image_size} pixels"
     section = Section(
@@ -131,24 +135,25 @@ def make_section(
         [],
         notes_of(table, preset, printed),
     )
-    pairs = differences(printed, runs)
+    pairs = differences(printed, runs, kept)
     grids = [strategies_grid(table, printed), *([difference_grid(pairs)] if pairs else [])]
     section.plain = [plain_table(grid) for grid in grids if grid.lines]
     files: dict[str, bytes] = {}
-    for chart in charts_of(printed, runs, stem, budget):
+    for chart in charts_of(printed, runs, kept, stem, budget):
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.pdf": chart.pdf}
         section.charts.append(of_chart(chart))
     absent = set()
     for p in first_of_each(printed):
-        for kind, made in ((PANELS, figure3(p, runs, budget)), (EXAMPLES, examples(p, runs, budget))):
-            if made is None:
+        for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
+            name = f"{stem}-{Path(kind).stem}-{p.entry.method}-{p.entry.variant}-{p.entry.dataset}-{p.entry.split}"
+            picture = draw(p, runs, budget) or drawn_before(folder / f"{name}.png", p.rows[0])
+            if picture is None:
                 absent.add(f"{name_of(p)} on {place_of(p.entry)}")
                 continue
-            title, about, png = made
-            name = f"{stem}-{Path(kind).stem}-{p.entry.method}-{p.entry.variant}-{p.entry.dataset}-{p.entry.split}"
-            files |= {f"{name}.png": png, f"{name}.pdf": as_pdf(png)}
+            files |= {f"{name}.png": picture, f"{name}.pdf": as_pdf(picture)}
             if len(section.pictures) < 2 * SHOWN:
-                section.pictures.append(embedded(title, about, png))
+                said = text_of(picture)
+                section.pictures.append(embedded(said["Title"], said["Description"], picture))
     if absent:
         section.missing.append(
             f"No pictures of {', '.join(sorted(absent))}: they lie in the runs folder of the machine that measured it."
@@ -291,17 +296,17 @@ def first_of_each(printed: list[Printed]) -> list[Printed]:
     return list(found.values())
 
 
-def figure3(p: Printed, runs: Path, budget: str) -> tuple[str, str, bytes] | None:
+def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The rows of the paper's Figure 3 for the first images."""
     panels = panels_of(p, runs, PANELS)
     if panels is None:
         return None
     title = f"{label_of(p)}: {place_of(p.entry)}"
     about = f"The first {len(panels['input'])} images, with the rows of the paper's Figure 3; {budget}"
-    return title, f"{about}, seed {p.rows[0].seed}.", draw_panels({title: panels})
+    return draw_panels({title: panels}, said_of(p, title, about))
 
 
-def examples(p: Printed, runs: Path, budget: str) -> tuple[str, str, bytes] | None:
+def examples(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The worst, middle and best images."""
     panels = panels_of(p, runs, EXAMPLES)
     if panels is None:
@@ -312,11 +317,28 @@ def examples(p: Printed, runs: Path, budget: str) -> tuple[str, str, bytes] | No
         for i, label in enumerate(("worst IoU", "median", "best"))
     }
     title = f"{label_of(p)}, worst, median and best: {place_of(p.entry)}"
-    return (
-        title,
-        f"Images of the lowest, middle and highest IoU; {budget}, seed {p.rows[0].seed}.",
-        draw_panels(parts),
-    )
+    return draw_panels(parts, said_of(p, title, f"Images of the lowest, middle and highest IoU; {budget}"))
+
+
+def said_of(p: Printed, title: str, about: str) -> dict[str, str]:
+    """What a picture says of itself, the file of its row included."""
+    row = p.rows[0]
+    return {"Title": title, "Description": f"{about}, seed {row.seed}.", "Source": file_name(row)}
+
+
+def text_of(png: bytes) -> dict[str, str]:
+    """What was written into a picture's text."""
+    with Image.open(io.BytesIO(png)) as image:
+        return {str(key): str(value) for key, value in image.info.items()}
+
+
+def drawn_before(path: Path, row: Row) -> bytes | None:
+    """A picture of that very row that was drawn where its images lay; None if there is none."""
+    try:
+        png = path.read_bytes()
+        return png if text_of(png).get("Source") == file_name(row) else None
+    except (OSError, SyntaxError, ValueError):  # not there, or no picture
+        return None
 
 
 def panels_of(p: Printed, runs: Path, kind: str) -> Panels | None:

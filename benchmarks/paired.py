@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Grid, GridLine, Text
 from benchmarks.notes import floor_names, name_of, place_of
+from benchmarks.rows import find_scores
 from benchmarks.tables import Entry, headline
 from benchmarks.uncertainty import Interval, paired_difference
 
@@ -20,11 +21,11 @@ Difference = tuple[Printed, Printed, dict[str, Interval]]
 """The reference, another method, and for iou and dice by how many points the reference is ahead."""
 
 
-def differences(printed: list[Printed], runs: Path) -> list[Difference]:
+def differences(printed: list[Printed], runs: Path, kept: Path) -> list[Difference]:
     """The reference against what was scored on the same images and trained on the same, or not trained.
 
     What is not trained is compared with the reference that was trained on the scored data set itself. Floors,
-    and what has no scores of single images below `runs` (rows of others), are left out.
+    and what has no scores of single images below `runs` or beside the `kept` rows, are left out.
     """
     places: dict[tuple[str, str], list[Printed]] = {}
     floors = floor_names()
@@ -36,7 +37,7 @@ def differences(printed: list[Printed], runs: Path) -> list[Difference]:
         for one in _references(group):
             for other in group:
                 if _comparable(one.entry, other.entry):
-                    intervals = _compare(one, other, runs)
+                    intervals = _compare(one, other, runs, kept)
                     found += [(one, other, intervals)] if intervals else []
     return found
 
@@ -70,8 +71,8 @@ def _references(group: list[Printed]) -> list[Printed]:
     return list({p.entry.train_dataset: p for p in reversed(ours)}.values())[::-1] or group[:1]
 
 
-def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:
-    a, b = scores_of(one, runs), scores_of(other, runs)
+def _compare(one: Printed, other: Printed, runs: Path, kept: Path) -> dict[str, Interval]:
+    a, b = scores_of(one, runs, kept), scores_of(other, runs, kept)
     if a is None or b is None or a[0] != b[0] or one.rows[0].data_sha256 != other.rows[0].data_sha256:
         return {}
     return {
@@ -79,12 +80,12 @@ def _compare(one: Printed, other: Printed, runs: Path) -> dict[str, Interval]:
     }
 
 
-def scores_of(printed: Printed, runs: Path) -> tuple[list[str], np.ndarray] | None:
+def scores_of(printed: Printed, runs: Path, kept: Path) -> tuple[list[str], np.ndarray] | None:
     """Images' ids and their IoU and Dice, (2, N), each the mean over seeds; None if a file is not there."""
     ids, scores = [], []
     for row in printed.rows:
         try:
-            with (runs / "cells" / row.key / "scores.csv").open(newline="", encoding="utf-8") as file:
+            with find_scores(row, runs / "cells", kept).open(newline="", encoding="utf-8") as file:
                 lines = list(csv.DictReader(file))
             ids.append([line["id"] for line in lines])
             scores.append([[float(line[metric]) for line in lines] for metric in METRICS])

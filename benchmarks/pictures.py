@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_atomic
@@ -69,8 +71,8 @@ def load_panels(path: Path) -> Panels:
         raise BenchmarkError(f"{path} is not a readable picture archive: {error}") from error
 
 
-def draw_panels(blocks: dict[str, Panels]) -> bytes:
-    """Blocks of panels (title -> panels) side by side, rows labelled on the left, as PNG."""
+def draw_panels(blocks: dict[str, Panels], said: Mapping[str, str] | None = None) -> bytes:
+    """Blocks of panels (title -> panels) side by side, rows labelled on the left, as PNG; `said` goes into its text."""
     names = [n for n in ROWS if any(n in panels for panels in blocks.values())]
     columns = [len(panels["input"]) for panels in blocks.values()]
     top, step = 30, TILE + GAP
@@ -89,8 +91,10 @@ def draw_panels(blocks: dict[str, Panels]) -> bytes:
                 canvas.paste(_tile(picture), (left, above))
                 draw.rectangle((left - 1, above - 1, left + TILE, above + TILE), outline="#b0b0b0")
         x += count * step + 2 * GAP
-    buffer = io.BytesIO()
-    canvas.save(buffer, "PNG", optimize=True)
+    buffer, text = io.BytesIO(), PngInfo()
+    for key, value in (said or {}).items():
+        text.add_itxt(key, value)
+    canvas.save(buffer, "PNG", optimize=True, pnginfo=text)
     return buffer.getvalue()
 
 

@@ -53,7 +53,7 @@ def write_report(
     each file is either the new one or the earlier one.
     """
     printed = print_cells(table, preset, seeds, stored, why_missing)
-    pairs = differences(printed, runs)
+    pairs = differences(printed, runs, results / "rows")
     layout = lay_out(table, preset, printed, style)
     if pairs:
         layout = replace(layout, grids=(*layout.grids, difference_grid(pairs)))

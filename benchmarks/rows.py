@@ -1,7 +1,8 @@
 """Rows as memory: a small file for each row under results/rows, made to be committed, merged and imported.
 
 A file is named by the row's key and by a digest of its content, so that two machines never write different
-content under one name, and the same row arriving twice is one file.
+content under one name, and the same row arriving twice is one file. Beside it, of the same name, lie the scores
+of its single images, without which two methods could not be compared image by image.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from benchmarks.registry import PRESETS
 
 KEPT = "results/rows"
 """The source of a row that was kept and is neither imported nor of this runs folder."""
+SCORES = "scores.csv"
+"""What a cell calls the scores of its images: id, iou, dice."""
 AGREE = 0.001
 """Rows of one key agree if IoU and Dice differ by no more: a tenth of a point, as tables print them."""
 
@@ -42,20 +45,34 @@ def file_name(row: Row) -> str:
     return f"{row.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
 
-def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path) -> None:
-    """Write each row that is not there yet, and remove those that were replaced.
+def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path, cells: Path) -> None:
+    """Write each row that is not there yet, with its scores below `cells`, and remove those that were replaced.
 
     Rows of a budget whose figures mean nothing are not kept. Raises BenchmarkError if the folder refuses.
     """
     usable_folder(folder, "rows")
-    present = {path.name for path in folder.glob("*.json")}
+    present = {path.name for path in folder.iterdir()}
     for row in rows:
         budget = PRESETS.get(row.preset)
-        if (budget is None or budget.keeps_rows) and (name := file_name(row)) not in present:
-            _write(folder / name, row)
+        if budget is None or budget.keeps_rows:
+            if (name := file_name(row)) not in present:
+                _write(folder / name, row)
+            if scores_name(row) not in present:
+                _copy(cells / row.key / SCORES, folder / scores_name(row))
     for row in replaced:
-        if file_name(row) in present:
-            (folder / file_name(row)).unlink(missing_ok=True)
+        for name in {file_name(row), scores_name(row)} & present:
+            (folder / name).unlink(missing_ok=True)
+
+
+def find_scores(row: Row, cells: Path, folder: Path) -> Path:
+    """Where the scores of a row's images lie, if anywhere: where it was measured, or where rows are kept."""
+    own = cells / row.key / SCORES
+    return own if own.exists() else folder / scores_name(row)
+
+
+def scores_name(row: Row) -> str:
+    """What the scores of its images are called beside it."""
+    return Path(file_name(row)).with_suffix(".csv").name
 
 
 def read_lines(path: Path) -> tuple[list[Row], list[str]]:
@@ -133,6 +150,7 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
             known, new = known + (name in present), new + (name not in present)
             if name not in present:
                 _write(folder / name, replace(row, source=row.source or source))
+                _copy(path.parent / scores_name(row), folder / scores_name(row))
                 present.add(name)
     return new, known, faults
 
@@ -155,6 +173,15 @@ def _write(path: Path, row: Row) -> None:
         raise BenchmarkError(
             f"cannot write rows to {path.parent}: {reason(error)}; choose another folder"
         ) from error
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file that may not be there."""
+    if source.exists():
+        try:
+            write_atomic(target, source.read_bytes())
+        except OSError as error:
+            raise BenchmarkError(f"cannot copy {source} to {target}: {reason(error)}") from error
 
 
 def _take(row: Row, rows: dict[Cell, Row]) -> None:

@@ -31,6 +31,7 @@ from benchmarks.locks import claim, holder
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
 from benchmarks.progress import FitProgress, GentleStop, segment_progress
 from benchmarks.registry import METHODS
+from benchmarks.rows import SCORES
 from benchmarks.scoring import Scores, score
 from data_prep.errors import DataPrepError
 
@@ -127,7 +128,7 @@ class Runner:
         with segment_progress(f"{cell.method} segments {cell.test_dataset} {cell.split}") as progress:
             scores = score(method, data, METHODS[cell.method].protocol, progress)
         segment_seconds = time.monotonic() - began
-        write_atomic(folder / "scores.csv", scores.table.to_csv(index=False, float_format="%.6f"))
+        write_atomic(folder / SCORES, scores.table.to_csv(index=False, float_format="%.6f"))
         some = slice(0, PICTURES)
         generated = method.panels(data.images[some])
         panels = make_panels(data.images[some], generated, data.truth[some], scores.foreground[some])

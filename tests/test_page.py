@@ -168,6 +168,27 @@ def test_rows_whose_pictures_are_elsewhere_are_named(tmp_path: Path) -> None:
     assert "No pictures of" in (tmp_path / "report.html").read_text()
 
 
+def test_a_clone_without_the_runs_folder_shows_the_same_pictures_and_differences(
+    written: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(written / "figures", tmp_path / "figures")
+    read_runs(written / "runs", tmp_path / "rows")
+    write_page(read_runs(tmp_path / "none", tmp_path / "rows"), tmp_path / "none", tmp_path, ["quick"])
+    before, after = ((folder / "report.html").read_text() for folder in (written, tmp_path))
+    assert "No pictures of" not in after
+    assert "Differences on the same images" in after
+    curves = len(list((written / "figures").glob("*-training.png")))
+    assert after.count("<img") == before.count("<img") - curves
+
+
+def test_a_picture_of_another_row_is_not_shown_as_this_ones(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written / "figures", tmp_path / "figures")
+    found = read_runs(written / "runs").rows.items()
+    later = {cell: replace(row, finished="2030-01-01T00:00:00+00:00") for cell, row in found}
+    write_page(Stored(later), tmp_path / "none", tmp_path, ["quick"])
+    assert "No pictures of" in (tmp_path / "report.html").read_text()
+
+
 def test_the_command_writes_it_and_names_a_folder_that_refuses(tmp_path: Path) -> None:
     done = CliRunner().invoke(
         main, ["report", "--runs", str(tmp_path), "--results", str(tmp_path / "results")]

@@ -13,7 +13,17 @@ from benchmarks.__main__ import main
 from benchmarks.cells import Row, parse_row
 from benchmarks.collect import read_runs
 from benchmarks.errors import BenchmarkError
-from benchmarks.rows import KEPT, Stored, file_name, import_rows, keep_rows, merge, read_kept
+from benchmarks.rows import (
+    KEPT,
+    SCORES,
+    Stored,
+    file_name,
+    find_scores,
+    import_rows,
+    keep_rows,
+    merge,
+    read_kept,
+)
 
 LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
 ROW = parse_row(LINES[0], "golden")
@@ -38,15 +48,29 @@ def test_what_was_measured_is_kept_once_and_read_back_elsewhere(tmp_path: Path) 
 
 
 def test_rows_of_a_smoke_run_are_not_kept(tmp_path: Path) -> None:
-    keep_rows([replace(ROW, preset="smoke")], [], tmp_path)
+    keep_rows([replace(ROW, preset="smoke")], [], tmp_path, tmp_path / "cells")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_row_that_was_replaced_is_kept_no_longer(tmp_path: Path) -> None:
-    keep_rows([ROW], [], tmp_path)
+    keep_rows([ROW], [], tmp_path, tmp_path / "cells")
     again = replace(ROW, iou=0.5, finished="2027-01-01T00:00:00+00:00")
-    keep_rows([again], [ROW], tmp_path)
+    keep_rows([again], [ROW], tmp_path, tmp_path / "cells")
     assert [path.name for path in tmp_path.iterdir()] == [file_name(again)]
+
+
+def test_the_scores_of_single_images_are_kept_beside_their_row_and_imported_with_it(tmp_path: Path) -> None:
+    cells, kept, theirs = tmp_path / "cells", tmp_path / "rows", tmp_path / "theirs"
+    (cells / ROW.key).mkdir(parents=True)
+    (cells / ROW.key / SCORES).write_text("id,iou,dice\n1,0.5,0.6\n")
+    keep_rows([ROW], [], kept, cells)
+    beside = (kept / file_name(ROW)).with_suffix(".csv")
+    assert beside.read_text() == (cells / ROW.key / SCORES).read_text()
+    assert find_scores(ROW, tmp_path / "none", kept) == beside
+    import_rows([kept / file_name(ROW)], theirs, "a colleague")
+    assert find_scores(ROW, tmp_path / "none", theirs).read_text() == beside.read_text()
+    keep_rows([], [ROW], kept, cells)
+    assert not list(kept.iterdir())
 
 
 def test_two_machines_never_write_one_name_with_two_contents() -> None:
@@ -85,7 +109,7 @@ def test_what_was_measured_here_stands_against_a_kept_row() -> None:
 
 
 def test_a_faulty_kept_row_is_named_and_the_others_read(tmp_path: Path) -> None:
-    keep_rows([ROW], [], tmp_path)
+    keep_rows([ROW], [], tmp_path, tmp_path / "cells")
     (tmp_path / "old.json").write_text(json.dumps({**ROW.to_json(), "format": 1}))
     (tmp_path / "many.jsonl").write_text(LINES[1] + "\n" + LINES[2][:50] + "\n\n")
     rows, faults = read_kept(tmp_path)

@@ -212,7 +212,7 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
             (tmp_path / "cells" / key).mkdir(parents=True)
             scores = "".join(f"{i},{p.rows[0].iou + i / 100},0.5\n" for i in range(9))
             (tmp_path / "cells" / key / "scores.csv").write_text("id,iou,dice\n" + scores)
-    pairs = differences(found, tmp_path)
+    pairs = differences(found, tmp_path, tmp_path)
     assert len(pairs) == 3 * (1 + 3)  # for each test set: GrabCut once, ReDO for each training set
     for one, other, intervals in pairs:
         assert one.entry.method == "DRC"
@@ -222,7 +222,7 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
         assert intervals["dice"].mean == 0
     assert len(difference_grid(pairs).lines) == 12
     (tmp_path / "cells" / found[0].rows[0].key / "scores.csv").write_text("id,iou,dice\nother,0.5,0.5\n")
-    assert len(differences(found, tmp_path)) == 11
+    assert len(differences(found, tmp_path, tmp_path)) == 11
 
 
 LATEX = shutil.which("pdflatex")
