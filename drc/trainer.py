@@ -147,6 +147,12 @@ class Trainer:
         start = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, (2, self.model.z_dim))
         return torch.where(anew, start[:, 0], posterior), torch.where(anew, start[:, 1], prior)
 
+    def posterior_step_size(self) -> float:
+        """δ₁ of this training step: it falls geometrically, to `posterior_step_fall` of itself at the last one."""
+        return self.config.posterior_step_size * self.config.posterior_step_fall ** (
+            self.step / self.config.train_steps
+        )
+
     def sample(self, rows: list[int], visit: int, images: Tensor) -> tuple[Tensor, Tensor]:
         """The E-step: take the chains of `rows` on (Algorithm 1, lines 3 and 4) -> z_posterior, z_prior (B, d)."""
         c = self.config
@@ -168,7 +174,7 @@ class Trainer:
                 ),
                 posterior.to(self.device),
                 self.noise(rng.POSTERIOR, rows, visit, c.posterior_steps) * c.temperature**0.5,
-                c.posterior_step_size,
+                self.posterior_step_size(),
                 c.momentum,
             )
         self.posterior_chains[rows], self.prior_chains[rows] = z_posterior.cpu(), z_prior.cpu()
