@@ -20,6 +20,7 @@ from baselines.matching import unmatched
 from benchmarks import provenance
 from benchmarks.cells import settings_key
 from benchmarks.charts import DPI, blank
+from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_atomic, write_json
 from benchmarks.flat import write_rows
 from benchmarks.jobs import fit_config, settings_of
@@ -47,6 +48,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     },
     "masks start even": {"mask_bias": 0.0},
     "posterior step size 0.1": {"posterior_step_size": 0.1},
+    "posterior steps that fall from 0.15 to 0.04": {"posterior_step_size": 0.15, "posterior_step_fall": 4 / 15},
     "no momentum": {"momentum": 0.0},
     "temperature 1": {"temperature": 1.0},
     "8 posterior steps a visit": {"posterior_steps": 8},
@@ -97,6 +99,54 @@ def trial_data(data: Path, preset: str) -> PreparedDataset:
     return generate(folder, config, command=command)
 
 
+def training_of(config: Any, preset: str, seed: int, data_sha256: str) -> dict[str, Any]:
+    """What a trial's training depends on."""
+    return {
+        "method": "DRC",
+        "data": f"tm-dsprites of seed {SEED}",
+        "data_sha256": data_sha256,
+        "preset": preset,
+        "seed": seed,
+        "config": fit_config(config),
+    }
+
+
+def trial_key(name: str, preset: str, seed: int, data_sha256: str) -> tuple[str, str]:
+    """The names of a trial's training and, within it, of its way to infer."""
+    config = trial_settings(name, preset)
+    fit = settings_key(training_of(config, preset, seed, data_sha256))
+    return fit, settings_key(settings_of(config))
+
+
+def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]:
+    """The rows of RESULTS/trials.json of this preset that the same trials would make again.
+
+    So trials add up over sessions and machines. BenchmarkError names a file that does not hold such rows.
+    """
+    file, sha256 = results / "trials.json", trial_data(data, preset).sha256
+    if not file.exists():
+        return []
+    try:
+        rows = [row for row in json.loads(file.read_text(encoding="utf-8")) if row["preset"] == preset]
+        return [
+            row
+            for row in rows
+            if row["trial"] in TRIALS
+            and row["key"] == "-".join(trial_key(row["trial"], preset, row["seed"], sha256))
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(
+            f"{file} cannot be read as rows of trials ({error!r}); restore it or delete it"
+        ) from error
+
+
+def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Earlier and new rows in the order of TRIALS; a new one takes the place of an earlier one of the same key."""
+    rows = {row["key"]: row for row in (*earlier, *new)}.values()
+    order = list(TRIALS)
+    return sorted(rows, key=lambda row: (row["seed"], order.index(row["trial"])))
+
+
 def run_trial(
     name: str, preset: str, seed: int, data: Path, runs: Path, device: str, *, compute: bool = True
 ) -> dict[str, Any] | None:
@@ -105,20 +155,14 @@ def run_trial(
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
     config, dataset = trial_settings(name, preset), trial_data(data, preset)
-    settings = {
-        "method": "DRC",
-        "data": f"tm-dsprites of seed {SEED}",
-        "data_sha256": dataset.sha256,
-        "preset": preset,
-        "seed": seed,
-        "config": fit_config(config),
-    }
-    folder = runs / "trials" / settings_key(settings)
-    found = folder / f"row-{settings_key(settings_of(config))}.json"
+    fit, way = trial_key(name, preset, seed, dataset.sha256)
+    folder = runs / "trials" / fit
+    found = folder / f"row-{way}.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8")) | {"trial": name}
     if not compute:
         return None
+    settings = training_of(config, preset, seed, dataset.sha256)
     device = provenance.resolve_device(device)
     images = dataset.images[dataset.rows("train")[: config.train_images]]
     method, taken = train(f"DRC trains: {name}", "DRC", images, config, seed, device, folder, settings)
@@ -145,6 +189,7 @@ def run_trial(
         "command": f'python -m benchmarks trials --only "{name}" --preset {preset} --seed {seed}',
         "commit": provenance.commit(),
         "versions": provenance.versions(),
+        "key": f"{fit}-{way}",
     }
     write_json(found, row)
     return row

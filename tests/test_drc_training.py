@@ -285,6 +285,17 @@ def test_learning_rates_fall_to_a_tenth_at_the_end_when_asked() -> None:
     assert rates == pytest.approx([1.0, 1.0, 0.55, 0.1])
 
 
+def test_posterior_steps_fall_over_a_training_when_asked() -> None:
+    trainer = Trainer(pictures(), replace(SMOKE, posterior_step_size=0.2, train_steps=100), seed=0)
+    trainer.step = 50
+    assert trainer.posterior_step_size() == 0.2
+    trainer.config = replace(trainer.config, posterior_step_fall=0.25)
+    sizes = []
+    for trainer.step in (0, 50, 100):
+        sizes.append(trainer.posterior_step_size())
+    assert sizes == pytest.approx([0.2, 0.1, 0.05])
+
+
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="full, amortised-inference"):
         configure(variant="fulll", preset="paper", dataset="birds", image_size=128)

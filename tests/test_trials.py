@@ -53,6 +53,27 @@ def test_trials_are_run_written_and_kept(tmp_path: Path) -> None:
     assert "| 50 training steps |" in (tmp_path / "results" / "trials.md").read_text()
 
 
+def test_a_clone_goes_on_from_the_rows_it_came_with(tmp_path: Path) -> None:
+    assert call(tmp_path, "--only", "as it is,50 training steps", "--seeds", "0").exit_code == 0
+    earlier = json.loads((tmp_path / "results" / "trials.json").read_text())
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    outdated = earlier[1] | {"key": "of-other-settings", "trial": "200 training steps"}
+    (tmp_path / "results" / "trials.json").write_text(json.dumps([*earlier, outdated]))
+    assert call(tmp_path, "--only", "100 inference steps", "--seeds", "1").exit_code == 0
+    rows = json.loads((tmp_path / "results" / "trials.json").read_text())
+    assert rows[:2] == earlier
+    assert [(row["trial"], row["seed"]) for row in rows[2:]] == [("100 inference steps", 1)]
+
+
+def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "trials.json").write_text("[{")
+    done = call(tmp_path, "--only", "as it is")
+    assert done.exit_code != 0
+    assert "trials.json" in done.output
+    assert "Traceback" not in done.output
+
+
 def test_seeds_are_averaged(tmp_path: Path) -> None:
     done = call(tmp_path, "--only", "as it is", "--seeds", "0-1")
     assert done.exit_code == 0, done.output
