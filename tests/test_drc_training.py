@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
-from drc.config import VARIANTS, DRCConfig, configure
+from drc.config import DRCConfig, configure
 from drc.method import DRC
 from drc.trainer import DivergedError, Trainer, to_signed, train
 
@@ -248,16 +248,6 @@ def test_every_image_is_visited_once_an_epoch() -> None:
         trainer.step += 1
     assert sorted(visited) == list(range(16))
     assert trainer.batch()[1] == 1
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_trains_and_segments(variant: str, tmp_path: Path) -> None:
-    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
-    method = DRC()
-    method.fit(pictures(), config=config, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
-    masks = method.segment(pictures(3))
-    assert masks.shape == (3, 2, 16, 16)
-    np.testing.assert_allclose(masks.sum(axis=1), 1, atol=1e-5)
 
 
 def test_short_run_chains_start_anew_at_every_visit() -> None:

@@ -1,0 +1,87 @@
+"""DRC on each device that PyTorch can use here: the CPU always, and a CUDA device where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_drc_training import pictures, quiet
+
+from drc import fast
+from drc.config import VARIANTS, configure
+from drc.method import DRC
+from drc.model import DRCModel
+from drc.objectives import posterior_potential
+from drc.trainer import Trainer, to_signed, train
+
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+DEVICES = ["cpu", pytest.param("cuda", marks=NO_CUDA)]
+SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+@pytest.fixture(autouse=True)
+def whole_float32() -> Iterator[None]:
+    """Convolutions of float32 in float32 and not in TF32, so that devices can be compared."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def gradient(model: DRCModel, render, z: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    z = z.clone().requires_grad_(True)
+    potential = posterior_potential(model, render, z, images, SMOKE)
+    return torch.autograd.grad(potential.sum(), z)[0].cpu()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_fast_path_pulls_chains_as_the_reference_on_a_cpu_does(device: str) -> None:
+    model, images = DRCModel(SMOKE, seed=0), to_signed(pictures(6), "cpu")
+    z = torch.randn(6, model.z_dim, generator=torch.Generator().manual_seed(0))
+    expected = gradient(model, model, z, images)
+    model.to(device)
+    found = gradient(model, fast.sampler_render(model, SMOKE), z.to(device), images.to(device))
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+@NO_CUDA
+def test_the_first_steps_of_training_are_those_of_a_cpu() -> None:
+    config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
+    runs = [Trainer(pictures(), config, 0, where) for where in ("cpu", "cuda")]
+    expected, found = ([run.train_step() for _ in range(2)] for run in runs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-2)
+    torch.testing.assert_close(runs[1].posterior_chains, runs[0].posterior_chains, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_run_goes_on_from_its_checkpoint(device: str, tmp_path: Path) -> None:
+    def stop(step: int, total: int, **values: float) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
+    whole = Trainer(pictures(), config, 0, device)
+    train(whole, tmp_path / "whole", quiet)
+    with pytest.raises(KeyboardInterrupt):
+        train(Trainer(pictures(), config, 0, device), tmp_path / "cut", stop)
+    resumed = Trainer(pictures(), config, 0, device)
+    train(resumed, tmp_path / "cut", quiet)
+    assert resumed.step == config.train_steps
+    torch.testing.assert_close(resumed.posterior_chains, whole.posterior_chains, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_fits_and_segments(variant: str, device: str, tmp_path: Path) -> None:
+    config = DRC.configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+    method = DRC()
+    method.fit(pictures(), config=config, seed=0, device=device, checkpoint_dir=tmp_path, progress=quiet)
+    masks = method.segment(pictures(5))
+    assert masks.shape == (5, 2, 16, 16)
+    np.testing.assert_allclose(masks.sum(axis=1), 1, atol=1e-5)
+    assert DRC.load(tmp_path, device=device).segment(pictures(5)) == pytest.approx(masks, abs=1e-2)
