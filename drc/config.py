@@ -30,7 +30,7 @@ class DRCConfig:
     # The E-step (Algorithm 1, lines 3 and 4)
     posterior_steps: int = 40
     posterior_step_size: float = 0.1  # δ₁; the s of Eq. 13 is ½δ²
-    posterior_step_fall: float = field(default=1.0, metadata=ADDED)  # what is left of δ₁ at the last training step
+    posterior_step_fall: float = field(default=1.0, metadata=ADDED)  # what is left of δ₁ at the end
     prior_steps: int = 60
     prior_step_size: float = 0.4  # δ₀
     momentum: float = 0.0  # of the posterior chains; 0 is Eq. 13
