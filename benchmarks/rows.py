@@ -96,10 +96,15 @@ def read_lines(path: Path) -> tuple[list[Row], list[str]]:
 
 
 def read_kept(folder: Path) -> tuple[list[Row], list[str]]:
-    """Every row under results/rows, and a sentence for each faulty one."""
+    """Every row under results/rows, and a sentence for each faulty one.
+
+    Rows with the scores of their images come first, so that of rows that say the same one of them is used.
+    """
     rows: list[Row] = []
     faults: list[str] = []
-    for path in sorted(folder.glob("*.json*")):
+    for path in sorted(
+        folder.glob("*.json*"), key=lambda path: (not path.with_suffix(".csv").exists(), path)
+    ):
         found, wrong = read_lines(path)
         rows += found
         faults += wrong

@@ -73,6 +73,19 @@ def test_the_scores_of_single_images_are_kept_beside_their_row_and_imported_with
     assert not list(kept.iterdir())
 
 
+def test_of_rows_that_say_the_same_one_with_scores_is_used(tmp_path: Path) -> None:
+    rows = [replace(ROW, train_seconds=seconds) for seconds in (1.0, 2.0, 3.0)]
+    kept = tmp_path / "rows"
+    keep_rows(rows, [], kept, tmp_path / "none")
+    for row in rows:
+        beside = kept / file_name(row).replace(".json", ".csv")
+        beside.write_text("id,iou,dice\n")
+        found = read_runs(tmp_path / "none", kept)
+        assert list(found.rows.values()) == [replace(row, source=KEPT)]
+        assert found.duplicates == 2
+        beside.unlink()
+
+
 def test_two_machines_never_write_one_name_with_two_contents() -> None:
     assert file_name(ROW) == file_name(replace(ROW, source="a colleague"))
     assert file_name(ROW) != file_name(replace(ROW, iou=ROW.iou + 1e-9))
