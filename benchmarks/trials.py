@@ -196,13 +196,19 @@ def run_trial(
 
 
 def averaged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each trial: its IoUs over seeds and their mean, in percent, and the mean of what it took."""
+    """For each trial: the mean of its IoUs over seeds in percent, their spread, and the mean of what it took.
+
+    `gain` is by how much it is ahead of the trial "as it is" on the seeds that both have; None where there are none.
+    """
     found = {}
+    plain = {row["seed"]: 100 * row["iou"] for row in rows if row["trial"] == "as it is"}
     for name in dict.fromkeys(row["trial"] for row in rows):
         mine = [row for row in rows if row["trial"] == name]
         ious = [100 * row["iou"] for row in mine]
+        gains = [100 * row["iou"] - plain[row["seed"]] for row in mine if row["seed"] in plain]
         found[name] = {
             "iou": float(np.mean(ious)),
+            "gain": float(np.mean(gains)) if gains else None,
             "std": float(np.std(ious, ddof=1)) if len(ious) > 1 else None,
             "seeds": len(ious),
             "train_steps": mine[0]["train_steps"],
@@ -220,17 +226,18 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     for name, a in averaged(rows).items():
         spread = "" if a["std"] is None else f" ± {a['std']:.1f}"
         seconds = f"{a['train_seconds']:.0f} | {a['segment_seconds']:.0f}"
-        lines.append(f"| {name} | {a['iou']:.1f}{spread} | {a['seeds']} | {seconds} |")
+        gain = "" if name == "as it is" or a["gain"] is None else f"{a['gain']:+.1f}"
+        lines.append(f"| {name} | {a['iou']:.1f}{spread} | {gain} | {a['seeds']} | {seconds} |")
     return "\n".join(
         [
             "## Trials of DRC's settings",
             "",
             f"DRC under `{first['preset']}` with one setting changed at a time: IoU in percent on {first['images']} "
-            f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds; "
-            f"{first['device']}.",
+            f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds; the gain is "
+            f"over `as it is` with the same seeds; {first['device']}.",
             "",
-            "| changed | IoU | seeds | training seconds | segmenting seconds |",
-            "|---|---:|---:|---:|---:|",
+            "| changed | IoU | gain | seeds | training seconds | segmenting seconds |",
+            "|---|---:|---:|---:|---:|---:|",
             *lines,
             "",
         ]
@@ -238,18 +245,22 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def as_png(rows: list[dict[str, Any]]) -> bytes:
-    """Three curves: IoU against the seconds of training, the steps of inference and the number of chains."""
-    found = averaged(rows)
+    """Three curves: IoU against the seconds of training, the steps of inference and the number of chains.
+
+    The points of a curve are means over the seeds that all of them have.
+    """
+    names = {row["trial"] for row in rows}
     curves = [
-        ("train_seconds", "training, seconds", {n for n in found if n.endswith("training steps")}),
-        ("inference_steps", "steps of inference", {n for n in found if n.endswith("inference steps")}),
-        ("inference_chains", "chains averaged", {n for n in found if n.startswith("chains averaged")}),
+        ("train_seconds", "training, seconds", {n for n in names if n.endswith("training steps")}),
+        ("inference_steps", "steps of inference", {n for n in names if n.endswith("inference steps")}),
+        ("inference_chains", "chains averaged", {n for n in names if n.startswith("chains averaged")}),
     ]
     figure, axes = blank(1, len(curves), (10.0, 3.2))
-    for axis, (what, label, names) in zip(axes.flat, curves, strict=True):
-        points = sorted(
-            (a[what], a["iou"], a["std"] or 0.0) for n, a in found.items() if n in names | {"as it is"}
-        )
+    for axis, (what, label, changed) in zip(axes.flat, curves, strict=True):
+        mine = [row for row in rows if row["trial"] in changed | {"as it is"}]
+        seeds = [{row["seed"] for row in mine if row["trial"] == name} for name in changed | {"as it is"}]
+        common = averaged([row for row in mine if row["seed"] in set.intersection(*seeds)])
+        points = sorted((a[what], a["iou"], a["std"] or 0.0) for a in common.values())
         x, y, spread = zip(*points, strict=True) if points else ((), (), ())
         axis.errorbar(x, y, yerr=spread, marker="o", capsize=3)
         axis.set_xscale("log", base=2)

@@ -83,6 +83,22 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     assert "±" in (tmp_path / "results" / "trials.md").read_text()
 
 
+def test_a_trial_is_compared_with_the_plain_one_of_its_own_seeds() -> None:
+    common = {
+        "train_steps": 1,
+        "inference_steps": 1,
+        "inference_chains": 1,
+        "train_seconds": 1,
+        "segment_seconds": 1,
+    }
+    ious = {("as it is", 0): 0.6, ("as it is", 1): 0.2, ("no momentum", 0): 0.5, ("temperature 1", 2): 0.9}
+    rows = [common | {"trial": name, "seed": seed, "iou": iou} for (name, seed), iou in ious.items()]
+    found = trials.averaged(rows)
+    assert found["as it is"]["gain"] == 0
+    assert found["no momentum"]["gain"] == pytest.approx(-10)
+    assert found["temperature 1"]["gain"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
