@@ -90,7 +90,7 @@ def validate(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def trials(session: nox.Session) -> None:
-    """DRC's settings changed one at a time, and its quality against time (6 minutes each on two cores)."""
+    """DRC's settings changed one at a time, and its quality against time (6 minutes each on one core)."""
     run(session, "benchmarks", "trials")
 
 

@@ -111,29 +111,32 @@ def training_of(config: Any, preset: str, seed: int, data_sha256: str) -> dict[s
     }
 
 
-def trial_key(name: str, preset: str, seed: int, data_sha256: str) -> tuple[str, str]:
+def trial_key(config: Any, training: dict[str, Any]) -> tuple[str, str]:
     """The names of a trial's training and, within it, of its way to infer."""
-    config = trial_settings(name, preset)
-    fit = settings_key(training_of(config, preset, seed, data_sha256))
-    return fit, settings_key(settings_of(config))
+    return settings_key(training), settings_key(settings_of(config))
+
+
+def stem(preset: str) -> str:
+    """What the files of a preset's trials are called: no budget's figures replace another's."""
+    return "trials" if preset == "quick" else f"trials-{preset}"
 
 
 def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]:
-    """The rows of RESULTS/trials.json of this preset that the same trials would make again.
+    """The rows of RESULTS/trials.json, or of another preset's file, that the same trials would make again.
 
     So trials add up over sessions and machines. BenchmarkError names a file that does not hold such rows.
     """
-    file, sha256 = results / "trials.json", trial_data(data, preset).sha256
+    file, sha256 = results / f"{stem(preset)}.json", trial_data(data, preset).sha256
     if not file.exists():
         return []
+
+    def key_now(row: dict[str, Any]) -> str:
+        config = trial_settings(row["trial"], preset)
+        return "-".join(trial_key(config, training_of(config, preset, row["seed"], sha256)))
+
     try:
-        rows = [row for row in json.loads(file.read_text(encoding="utf-8")) if row["preset"] == preset]
-        return [
-            row
-            for row in rows
-            if row["trial"] in TRIALS
-            and row["key"] == "-".join(trial_key(row["trial"], preset, row["seed"], sha256))
-        ]
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchmarkError(
             f"{file} cannot be read as rows of trials ({error!r}); restore it or delete it"
@@ -155,17 +158,17 @@ def run_trial(
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
     config, dataset = trial_settings(name, preset), trial_data(data, preset)
-    fit, way = trial_key(name, preset, seed, dataset.sha256)
+    training = training_of(config, preset, seed, dataset.sha256)
+    fit, way = trial_key(config, training)
     folder = runs / "trials" / fit
     found = folder / f"row-{way}.json"
     if found.exists():
         return json.loads(found.read_text(encoding="utf-8")) | {"trial": name}
     if not compute:
         return None
-    settings = training_of(config, preset, seed, dataset.sha256)
     device = provenance.resolve_device(device)
     images = dataset.images[dataset.rows("train")[: config.train_images]]
-    method, taken = train(f"DRC trains: {name}", "DRC", images, config, seed, device, folder, settings)
+    method, taken = train(f"DRC trains: {name}", "DRC", images, config, seed, device, folder, training)
     method.config = config  # the training may have been made for a trial that infers otherwise
     unseen, truth = dataset.images[dataset.rows("test")], dataset.masks[dataset.rows("test")] > 0
     began = time.monotonic()
@@ -186,7 +189,7 @@ def run_trial(
         "segment_seconds": round(spent, 1),
         "seed": seed,
         "device": provenance.device_text(device),
-        "command": f'python -m benchmarks trials --only "{name}" --preset {preset} --seed {seed}',
+        "command": f'python -m benchmarks trials --only "{name}" --preset {preset} --seeds {seed}',
         "commit": provenance.commit(),
         "versions": provenance.versions(),
         "key": f"{fit}-{way}",
@@ -255,11 +258,13 @@ def as_png(rows: list[dict[str, Any]]) -> bytes:
         ("inference_steps", "steps of inference", {n for n in names if n.endswith("inference steps")}),
         ("inference_chains", "chains averaged", {n for n in names if n.startswith("chains averaged")}),
     ]
+    measured = {(row["trial"], row["seed"]) for row in rows}
     figure, axes = blank(1, len(curves), (10.0, 3.2))
     for axis, (what, label, changed) in zip(axes.flat, curves, strict=True):
-        mine = [row for row in rows if row["trial"] in changed | {"as it is"}]
-        seeds = [{row["seed"] for row in mine if row["trial"] == name} for name in changed | {"as it is"}]
-        common = averaged([row for row in mine if row["seed"] in set.intersection(*seeds)])
+        shown = (changed | {"as it is"}) & names
+        common = averaged(
+            [r for r in rows if r["trial"] in shown and all((name, r["seed"]) in measured for name in shown)]
+        )
         points = sorted((a[what], a["iou"], a["std"] or 0.0) for a in common.values())
         x, y, spread = zip(*points, strict=True) if points else ((), (), ())
         axis.errorbar(x, y, yerr=spread, marker="o", capsize=3)
@@ -271,9 +276,12 @@ def as_png(rows: list[dict[str, Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def write(rows: list[dict[str, Any]], results: Path) -> list[Path]:
-    """trials.csv, .json, .md and .png in the results folder; BenchmarkError where it cannot be written."""
-    files = write_rows(rows, results, "trials")
-    write_atomic(results / "trials.md", as_markdown(rows))
-    write_atomic(results / "trials.png", as_png(rows))
-    return [*files, results / "trials.md", results / "trials.png"]
+def write(rows: list[dict[str, Any]], preset: str, results: Path) -> list[Path]:
+    """trials.csv, .json, .md and .png in the results folder, under the preset's `stem`.
+
+    BenchmarkError where it cannot be written.
+    """
+    files = write_rows(rows, results, stem(preset))
+    write_atomic(results / f"{stem(preset)}.md", as_markdown(rows))
+    write_atomic(results / f"{stem(preset)}.png", as_png(rows))
+    return [*files, results / f"{stem(preset)}.md", results / f"{stem(preset)}.png"]

@@ -148,7 +148,7 @@ class Trainer:
         return torch.where(anew, start[:, 0], posterior), torch.where(anew, start[:, 1], prior)
 
     def posterior_step_size(self) -> float:
-        """δ₁ of this training step: it falls geometrically, to `posterior_step_fall` of itself at the last one."""
+        """δ₁ of this training step: it falls geometrically, to `posterior_step_fall` of itself when training ends."""
         return self.config.posterior_step_size * self.config.posterior_step_fall ** (
             self.step / self.config.train_steps
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,56 +42,53 @@ def test_no_trial_sees_an_image_of_the_tables(tmp_path: Path) -> None:
 def test_trials_are_run_written_and_kept(tmp_path: Path) -> None:
     done = call(tmp_path, "--only", "as it is,100 inference steps,50 training steps")
     assert done.exit_code == 0, done.output
-    rows = json.loads((tmp_path / "results" / "trials.json").read_text())
+    rows = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
     assert [row["trial"] for row in rows] == ["as it is", "50 training steps", "100 inference steps"]
     assert [row["train_steps"] for row in rows] == [4, 50, 4]
     assert len(list((tmp_path / "runs" / "trials").iterdir())) == 2, "inference alone trains nothing"
     assert all(0 <= row["iou_low"] <= row["iou"] <= row["iou_high"] <= 1 for row in rows)
-    assert (tmp_path / "results" / "trials.png").read_bytes().startswith(b"\x89PNG")
-    again = call(tmp_path, "--only", "as it is")
+    assert (tmp_path / "results" / "trials-smoke.png").read_bytes().startswith(b"\x89PNG")
+    words = shlex.split(rows[0]["command"])
+    assert words[:4] == ["python", "-m", "benchmarks", "trials"]
+    again = call(tmp_path, *words[4:])
     assert again.exit_code == 0
-    assert json.loads((tmp_path / "results" / "trials.json").read_text()) == rows
-    assert "| 50 training steps |" in (tmp_path / "results" / "trials.md").read_text()
+    assert json.loads((tmp_path / "results" / "trials-smoke.json").read_text()) == rows
+    assert "| 50 training steps |" in (tmp_path / "results" / "trials-smoke.md").read_text()
 
 
 def test_a_clone_goes_on_from_the_rows_it_came_with(tmp_path: Path) -> None:
     assert call(tmp_path, "--only", "as it is,50 training steps", "--seeds", "0").exit_code == 0
-    earlier = json.loads((tmp_path / "results" / "trials.json").read_text())
+    earlier = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     outdated = earlier[1] | {"key": "of-other-settings", "trial": "200 training steps"}
-    (tmp_path / "results" / "trials.json").write_text(json.dumps([*earlier, outdated]))
+    (tmp_path / "results" / "trials-smoke.json").write_text(json.dumps([*earlier, outdated]))
     assert call(tmp_path, "--only", "100 inference steps", "--seeds", "1").exit_code == 0
-    rows = json.loads((tmp_path / "results" / "trials.json").read_text())
+    rows = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
     assert rows[:2] == earlier
     assert [(row["trial"], row["seed"]) for row in rows[2:]] == [("100 inference steps", 1)]
 
 
 def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "trials.json").write_text("[{")
+    (tmp_path / "results" / "trials-smoke.json").write_text("[{")
     done = call(tmp_path, "--only", "as it is")
     assert done.exit_code != 0
-    assert "trials.json" in done.output
+    assert "trials-smoke.json" in done.output
     assert "Traceback" not in done.output
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:
     done = call(tmp_path, "--only", "as it is", "--seeds", "0-1")
     assert done.exit_code == 0, done.output
-    (found,) = trials.averaged(json.loads((tmp_path / "results" / "trials.json").read_text())).values()
+    (found,) = trials.averaged(json.loads((tmp_path / "results" / "trials-smoke.json").read_text())).values()
     assert found["seeds"] == 2
     assert found["std"] is not None
-    assert "±" in (tmp_path / "results" / "trials.md").read_text()
+    assert "±" in (tmp_path / "results" / "trials-smoke.md").read_text()
 
 
 def test_a_trial_is_compared_with_the_plain_one_of_its_own_seeds() -> None:
-    common = {
-        "train_steps": 1,
-        "inference_steps": 1,
-        "inference_chains": 1,
-        "train_seconds": 1,
-        "segment_seconds": 1,
-    }
+    common = dict.fromkeys(("train_steps", "inference_steps", "inference_chains"), 1)
+    common |= {"train_seconds": 1, "segment_seconds": 1}
     ious = {("as it is", 0): 0.6, ("as it is", 1): 0.2, ("no momentum", 0): 0.5, ("temperature 1", 2): 0.9}
     rows = [common | {"trial": name, "seed": seed, "iou": iou} for (name, seed), iou in ious.items()]
     found = trials.averaged(rows)
