@@ -48,7 +48,10 @@ def checkpoint_paths(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint onto the CPU; CheckpointError if it is missing or damaged."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+        return state
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: no such checkpoint; train first, or name the folder of a run"

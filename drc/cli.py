@@ -14,7 +14,8 @@ from drc.config import DRCConfig
 FOLDER = click.Path(path_type=Path)
 SIGNED = {"mask_bias"}  # settings that may be negative
 SHARES = {"momentum", "inference_momentum", "restart", "lr_decay"}  # ... that may not exceed 1
-CHOICES = {"likelihood": ("l1", "l2")}
+POSITIVE = {"sigma", *(field.name for field in dataclasses.fields(DRCConfig) if "step_" in field.name)}
+CHOICES = {"likelihood": ("l1", "l2"), "sampler_precision": ("float32", "bfloat16")}
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: cuda where there is one."
@@ -65,7 +66,7 @@ def parse_setting(name: str, kind: str, text: str) -> bool | str | int | float |
         if kind == "int | None" and text.lower() == "none":
             return None
         value = float(text) if kind == "float" else int(text)
-        low = 1 if isinstance(value, int) else float("-inf") if name in SIGNED else 0
+        low = 1 if isinstance(value, int) else -1e12 if name in SIGNED else 1e-12 if name in POSITIVE else 0
         if low <= value <= (1 if name in SHARES else 1e12):
             return value
     except (KeyError, ValueError):

@@ -10,7 +10,7 @@ import click
 
 from drc import distributed
 from drc.cli import FOLDER, change_settings, device_option, device_text, resolve_device
-from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure
+from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure, run_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,8 @@ def train(
 
     found = open_training_images(data, split)
     try:
-        config = configure(variant=variant, preset=preset, dataset=found.name, image_size=found.image_size)
+        whose = run_of(found.name, split)
+        config = configure(variant=variant, preset=preset, dataset=whose, image_size=found.image_size)
         config = change_settings(config, changes)
         if dry_run:
             show_cost(found.images, config, seed, resolve_device(device))

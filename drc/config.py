@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 ADDED = {
     "added": True
@@ -59,6 +60,11 @@ class DRCConfig:
     inference_momentum: float = 0.0
     inference_chains: int = field(default=1, metadata=ADDED)  # independent ones an image, whose π is averaged
     inference_batch_size: int = 64
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as an earlier version wrote them, with the defaults of those that it lacked."""
+    return {f.name: f.default for f in fields(DRCConfig) if f.metadata == ADDED} | settings
 
 
 # What the small budgets change beyond sizes and lengths, found by the trials of docs/quick_preset.md.
@@ -129,6 +135,12 @@ MASK_BIAS: dict[tuple[str, str], float] = {
     ("tm-dsprites", "quick-ablation"): -3.0,
     ("tm-dsprites", "cpu-hour"): -3.0,
 }
+
+
+def run_of(dataset: str, split: str) -> str:
+    """Which of the authors' runs is a training on a split of a data set: `dogs-split` but for all of the dogs."""
+    base = max((name for name in PAPER_CHANGES if dataset.startswith(name)), key=len, default="")
+    return f"{base}-split" if split != "all" and f"{base}-split" in PAPER_CHANGES else dataset
 
 
 def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DRCConfig:

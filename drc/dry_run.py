@@ -41,7 +41,8 @@ class Cost:
 
 
 def estimate(config: DRCConfig, count: int) -> Cost:
-    """The cost of training on `count` images, worked out without computing anything."""
+    """The cost of training on `count` images, or as many as the settings take, without computing anything."""
+    count = min(count, config.train_images or count)
     c = replace(config, batch_size=min(config.batch_size, count))
     with torch.device("meta"):
         model = build_model(c, seed=None)
@@ -62,7 +63,7 @@ def estimate(config: DRCConfig, count: int) -> Cost:
         run=step * c.train_steps,
         inference=inference,
         weights=4 * 4 * sum(networks.values()),
-        chains=4 * 2 * model.z_dim * min(count, c.train_images or count),
+        chains=4 * 2 * model.z_dim * count,
         activations=activations,
     )
 
@@ -137,6 +138,7 @@ def measure(
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measurement:
     """Time training steps of the run itself, of fewer images where a whole batch would take too long."""
+    images = images[: config.train_images]
     batch = min(config.batch_size, len(images))
     per_image = cost.step / batch
     allowed = MEASURED_FLOPS[torch.device(device).type]

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageFilter
 
+from drc.config import completed
 from drc.files import write_csv, write_json, write_png
 from drc.method import DRC, figure_panels
 from drc.model import DRCModel
-from drc.pictures import Picture, PictureError, Source, open_picture
+from drc.pictures import KINDS, SHEET, Picture, PictureError, Source, open_picture
 from drc.sheets import column, sheet
 from drc.trainer import Progress, to_signed
 
@@ -106,7 +107,7 @@ class ResultFolder:
             "config": {k: v for k, v in asdict(method.config).items() if k != "inference_batch_size"},
         }
         file = folder / "settings.json"
-        if file.exists() and _read_json(file) != settings:
+        if file.exists() and _read_settings(file) != settings:
             raise OutputError(
                 f"{folder} holds the results of another model, other settings or another seed; name another "
                 "folder, or delete this one"
@@ -120,8 +121,7 @@ class ResultFolder:
         row = self._before.get(f"masks/{source.name}.png")
         if row is None or row[-1] != f"{picture.key:016x}":
             return False
-        kinds = ("masks", "overlays", "panels")
-        if not all((self.folder / kind / f"{source.name}.png").exists() for kind in kinds):
+        if not all((self.folder / kind / f"{source.name}.png").exists() for kind in KINDS):
             return False
         self._rows[source.name] = row
         return True
@@ -150,12 +150,16 @@ class ResultFolder:
         write_csv(self.folder / "areas.csv", HEADER, rows.values())
 
     def write_sheets(self) -> None:
-        """contact-sheet-001.png and so on: the panels of this call's pictures."""
-        names = list(self._rows)
+        """contact-sheet-001.png and so on: the panels of this call's pictures, in place of an earlier call's."""
+        names, written = list(self._rows), set[Path]()
         for number, first in enumerate(range(0, len(names), COLUMNS), start=1):
             page = names[first : first + COLUMNS]
             columns = [Image.open(self.folder / "panels" / f"{name}.png") for name in page]
-            write_png(self.folder / f"contact-sheet-{number:03d}.png", sheet(columns, page))
+            file = self.folder / f"{SHEET}{number:03d}.png"
+            write_png(file, sheet(columns, page))
+            written.add(file)
+        for old in set(self.folder.glob(f"{SHEET}*.png")) - written:
+            old.unlink()
 
     def _write(self, kind: str, source: Source, picture: Image.Image) -> None:
         write_png(self.folder / kind / f"{source.name}.png", picture)
@@ -224,10 +228,12 @@ def digest(model: DRCModel) -> str:
     return total.hexdigest()
 
 
-def _read_json(file: Path) -> Any:
+def _read_settings(file: Path) -> Any:
+    """What results were made with; None if the file does not say."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found | {"config": completed(found["config"])}
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -236,6 +242,9 @@ def _read_rows(folder: Path) -> list[tuple[str, ...]]:
     file = folder / "areas.csv"
     if not file.exists():
         return []
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = [tuple(row) for row in csv.reader(lines)]
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = [tuple(row) for row in csv.reader(lines)]
+    except (ValueError, csv.Error):
+        return []
     return [row for row in rows[1:] if len(row) == len(HEADER)] if rows[:1] == [HEADER] else []

@@ -15,7 +15,11 @@ from PIL import Image, ImageOps
 
 PREVIEW = 1024  # pixels of the longer side
 MATTE = (255, 255, 255)  # what is seen through transparent pixels
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, MemoryError)
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, MemoryError, NotImplementedError,
+)  # fmt: skip
+KINDS = ("masks", "overlays", "panels")  # folders of results
+SHEET = "contact-sheet-"  # what those of the results' sheets begin with
 
 
 class PictureError(Exception):
@@ -95,7 +99,8 @@ def open_picture(file: Path, size: int) -> Picture:
 def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) -> list[Source]:
     """The files to segment: those named, and in folders, however deep, those whose ending is a picture's.
 
-    Hidden files are passed over, and so is `out`. Names follow the folders; files that would share one keep their
+    Hidden files are passed over, and so is `out`; where it is one of the folders named, only the results in it. Names
+    follow the folders; files that would share one keep their
     ending in it, or get a number. `earlier` holds the names of files that have results in `out`: they keep them.
     """
     endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
@@ -119,12 +124,16 @@ def readable_endings() -> set[str]:
 
 
 def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
+    results = {out, *(out / kind for kind in KINDS)}
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and (Path(parent) / name).resolve() != out
+            name
+            for name in folders
+            if not name.startswith(".") and (Path(parent) / name).resolve() not in results
         )
+        passed_over = (".", SHEET) if Path(parent).resolve() == out else (".",)
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in endings:
+            if not name.startswith(passed_over) and Path(name).suffix.lower() in endings:
                 yield Path(parent) / name
 
 

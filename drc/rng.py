@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-INITIAL, POSTERIOR, PRIOR, ORDER, RESTART, FLIP = range(6)  # what a stream of numbers is for
+# What a stream of numbers is for. Inference has its own: a training image meets none of the noise it was trained with.
+INITIAL, POSTERIOR, PRIOR, ORDER, RESTART, FLIP, INFERENCE_START, INFERENCE = range(8)
 
 
 def keyed_generator(*key: int) -> torch.Generator:

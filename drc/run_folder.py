@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from drc.config import completed
 from drc.curves import draw_curves
 from drc.files import write_atomic, write_json, write_png
 from drc.method import figure_panels
@@ -52,7 +53,7 @@ def claim_run(folder: Path, identity: dict[str, Any]) -> None:
 def flat(identity: dict[str, Any]) -> dict[str, Any]:
     """What a run is, its settings on one level with the rest."""
     settings = identity.get("settings")
-    return identity | (settings if isinstance(settings, dict) else {}) | {"settings": None}
+    return identity | (completed(settings) if isinstance(settings, dict) else {}) | {"settings": None}
 
 
 class RunProgress:

@@ -44,14 +44,14 @@ def infer(
     def noise() -> Iterator[Tensor]:
         for visit, done in enumerate(range(0, c.inference_steps, c.posterior_steps)):
             steps = min(c.posterior_steps, c.inference_steps - done)
-            drawn = rng.chain_noise(seed, rng.POSTERIOR, rows, visit, (steps, model.z_dim)).transpose(0, 1)
+            drawn = rng.chain_noise(seed, rng.INFERENCE, rows, visit, (steps, model.z_dim)).transpose(0, 1)
             yield from drawn.to(images.device) * c.temperature**0.5
             taken(done + steps)
 
     with frozen(model):
         return langevin(
             partial(posterior_potential, model, fast.sampler_render(model, c), images=images, config=c),
-            rng.chain_noise(seed, rng.INITIAL, rows, 0, (model.z_dim,)).to(images.device),
+            rng.chain_noise(seed, rng.INFERENCE_START, rows, 0, (model.z_dim,)).to(images.device),
             noise(),
             falling(c.inference_step_size, c.inference_last_step_size, c.inference_steps),
             c.inference_momentum,

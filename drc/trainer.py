@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,14 @@ from drc.memory import keep_freed_memory
 from drc.model import DRCModel
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
 
+logger = logging.getLogger(__name__)
 Progress = Callable[..., None]
 EXPLOSIVE = {"lebm", "energy_posterior", "energy_prior", "z_norm", "z_norm_prior", "kl"}
 EXPLODED = 1e6  # no energy or norm of a sound run comes near it
 
 
 class DivergedError(Exception):
-    """Training left the finite numbers; the message names the step, the term and the last good checkpoint."""
+    """Training left the finite numbers; the message names the step, the term and the last checkpoint before it."""
 
 
 def to_signed(images: np.ndarray, device: str | torch.device) -> Tensor:
@@ -120,7 +123,7 @@ class Trainer:
         return self.count // self.batch_size
 
     def batch(self) -> tuple[list[int], int]:
-        """The images of the next step and how often each has been visited before."""
+        """The images of the next step, and the epoch: their visit, though some may have sat an earlier one out."""
         epoch, position = divmod(self.step, self.batches_per_epoch)
         order = rng.epoch_order(self.seed, epoch, self.count)
         return order[position * self.batch_size :][: self.batch_size].tolist(), epoch
@@ -255,11 +258,20 @@ class Trainer:
         for name, optimiser in self.optimisers.items():
             optimiser.param_groups[0]["lr"] = factor * self.learning_rates[name]
 
+    @cached_property
+    def images_sha256(self) -> str:
+        """Of the pixels that are trained on."""
+        total = hashlib.sha256()
+        for first in range(0, self.count, 256):
+            total.update(np.ascontiguousarray(self.images[first : first + 256]))
+        return total.hexdigest()
+
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on: loadable with `weights_only=True`."""
         return {
             "config": asdict(self.config),
             "seed": self.seed,
+            "images_sha256": self.images_sha256,
             "step": self.step,
             "model": self.model.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
@@ -271,10 +283,13 @@ class Trainer:
         """Take up where `state` was saved; CheckpointError if that was under other settings, seed or images."""
         config = asdict(DRCConfig(**state["config"]))  # with what a later version added
         theirs = (training_settings(config), state["seed"], len(state["posterior_chains"]))
-        if theirs != (training_settings(asdict(self.config)), self.seed, self.count):
+        images = state.get("images_sha256", self.images_sha256)  # earlier versions did not keep it
+        if (*theirs, images) != (
+            training_settings(asdict(self.config)), self.seed, self.count, self.images_sha256,
+        ):  # fmt: skip
             raise CheckpointError(
-                "the checkpoint was made with other settings, another seed or another number of images; "
-                "name another folder, or delete this one to start anew"
+                "the checkpoint was made with other settings, another seed or other images; name another folder, or "
+                "delete this one to start anew"
             )
         self.model.load_state_dict(state["model"])
         for name, optimiser in self.optimisers.items():
@@ -293,6 +308,7 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
     state = load_newest(folder)
     if state is not None:
         trainer.load_state(state)
+        logger.info("%s: goes on from step %d of %d", folder, trainer.step, trainer.config.train_steps)
     total, saved = trainer.config.train_steps, time.monotonic()
 
     def save() -> None:
@@ -304,11 +320,10 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
             try:
                 values = trainer.train_step()
             except DivergedError as error:
-                good = checkpoint_paths(folder)
-                last = f"the last good checkpoint is {good[-1]}" if good else "there is no checkpoint yet"
+                before = checkpoint_paths(folder)
+                last = f"the last checkpoint is {before[-1]}" if before else "there is no checkpoint yet"
                 raise DivergedError(
-                    f"{error}; {last}: lower the learning rates or step sizes for a run of another name, or repeat the "
-                    "command to go on from there"
+                    f"{error}; {last}: lower the learning rates or step sizes, for a run of another name"
                 ) from error
             try:
                 progress(trainer.step, total, **values)

@@ -12,7 +12,9 @@ from types import ModuleType
 from typing import Any
 
 import click
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks_main
 from benchmarks.registry import METHODS, PRESETS
@@ -102,6 +104,21 @@ def test_a_wrong_command_is_seen(line: str) -> None:
     (words,) = commands(f"```\n{line}  # a note\n```")
     with pytest.raises(AssertionError, match="has no"):
         understand(words)
+
+
+def test_the_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, as they stand but for a small budget and the pictures of the reader."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
+    names: dict[str, Any] = {"images": images, "new_images": images[:2]}
+    for file in ("a.jpg", "b.png"):
+        Image.fromarray(images[0]).save(tmp_path / file)
+    found = re.findall(r"^```python\n(.*?)^```", TEXTS["README.md"], re.DOTALL | re.MULTILINE)
+    first, second = (text.replace('"quick"', '"smoke"').replace("=32", "=16") for text in found)
+    exec(first, names)
+    assert names["masks"].shape == (2, 2, 16, 16)
+    exec(second.replace("runs/sprites", "run"), names)
+    assert [mask.shape for mask in names["masks"]] == [(16, 16), (16, 16)]
 
 
 @pages

@@ -166,6 +166,26 @@ def test_a_folder_is_not_shared_by_runs_that_differ(run: Path, data: Path) -> No
     assert (run / "config.json").read_text() == before
 
 
+def test_a_run_from_before_a_setting_was_added_goes_on(run: Path, data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    config = json.loads((copy / "config.json").read_text())
+    assert config["settings"].pop("flips") is False
+    (copy / "config.json").write_text(json.dumps(config))
+    make_run(data, copy)
+
+
+def test_a_training_on_a_part_of_a_data_set_has_the_settings_of_that_run_of_the_authors(
+    data: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "data"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"name": "dogs-remade"}))
+    for split, z_bg in (("train", 192), ("all", 256)):
+        words = ("train", "--data", folder, "--split", split, "--preset", "paper", "--set", "width=4")
+        result = call(*words, "--set", "batch_size=1", "--set", "posterior_steps=1", "--dry-run")
+        assert f"  z_bg = {z_bg}\n" in result.output
+
+
 def test_a_dry_run_says_all_and_writes_nothing(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = call("train", "--data", data, "--out", out, "--preset", "smoke", "--dry-run", "--device", "cpu")
@@ -202,7 +222,8 @@ def test_estimates_follow_the_settings() -> None:
     assert twice.posterior_step == 2 * cost.posterior_step
     assert twice.chains == cost.chains
     assert cost.activations < twice.activations <= 2 * cost.activations
-    assert estimate(replace(SMOKE, train_images=12), count=24).chains == cost.chains // 2
+    few = estimate(replace(SMOKE, train_images=4), count=24)
+    assert (few.chains, few.posterior_step) == (cost.chains // 6, cost.posterior_step // 2)
     longer = estimate(replace(SMOKE, posterior_steps=SMOKE.posterior_steps + 1), count=24)
     assert longer.step == cost.step + cost.posterior_step
     assert sum(cost.parameters.values()) * 16 == cost.weights
@@ -247,6 +268,9 @@ def test_running_mean_stays_within_what_it_averages_and_skips_gaps() -> None:
         ("batch_size=0", "batch_size"),
         ("lr_lebm=-1", "lr_lebm"),
         ("sigma=nan", "sigma"),
+        ("sigma=0", "sigma"),
+        ("inference_last_step_size=0", "inference_last_step_size"),
+        ("sampler_precision=float16", "sampler_precision"),
         ("momentum=2", "momentum"),
         ("reassign=perhaps", "reassign"),
         ("likelihood=l3", "likelihood"),
@@ -263,10 +287,12 @@ def test_settings_out_of_range_are_named(data: Path, tmp_path: Path, change: str
 
 def test_settings_are_changed_by_name(data: Path, tmp_path: Path) -> None:
     changes = ["mask_bias=-1", "train_images=none", "likelihood=l2", "reassign=false", "train_steps=1"]
+    changes += ["sampler_precision=bfloat16"]
     options = [text for change in changes for text in ("--set", change)]
     result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", *options)
     assert result.exit_code == 0, result.output
     expected = replace(SMOKE, mask_bias=-1.0, likelihood="l2", reassign=False, train_steps=1)
+    expected = replace(expected, sampler_precision="bfloat16")
     assert DRC.load(tmp_path / "run").config == expected
 
 
@@ -314,6 +340,7 @@ def test_what_is_no_model_is_named(run: Path, tmp_path: Path) -> None:
     other = torch.load(checkpoint, weights_only=True)
     other["config"]["width"] = 8
     torch.save(other, tmp_path / "other.pt")
-    for name in ("text.pt", "foreign.pt", "other.pt", "missing.pt", ""):
+    torch.save(torch.zeros(3), tmp_path / "bare.pt")
+    for name in ("text.pt", "foreign.pt", "other.pt", "bare.pt", "missing.pt", ""):
         with pytest.raises(CheckpointError, match=name or "no checkpoint"):
             DRC.load(tmp_path / name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from drc_helpers import call, make_data, make_run
 from PIL import Image
 
 from drc import DRC
-from drc.extraction import OutputError, extract, segment_into
+from drc.extraction import COLUMNS, OutputError, extract, segment_into
 from drc.pictures import PictureError, find_sources, open_picture, read_picture
 from drc.segment import CHAIN
 
@@ -112,7 +113,10 @@ def hostile(folder: Path) -> dict[str, str]:
     (folder / "empty.png").touch()
     Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
     Image.fromarray(np.array([[np.nan, 1.0]], dtype=np.float32)).save(folder / "nan.tif")
+    header = struct.pack("<7I44x2I4s20x16x4x", 124, 0x1007, 4, 4, 0, 0, 0, 32, 4, b"DX10")
+    (folder / "rare.dds").write_bytes(b"DDS " + header + struct.pack("<5I", 2, 3, 0, 1, 0) + bytes(64))
     return {
+        "rare.dds": "DXGI",
         "truncated.jpg": "truncated",
         "text.png": "not a picture",
         "empty.png": "not a picture",
@@ -150,6 +154,23 @@ def test_folders_give_their_pictures_but_not_the_rest_nor_the_results(tmp_path: 
     write_pictures(tmp_path / "photos" / "out" / "masks")
     sources = find_sources([tmp_path / "photos"], tmp_path / "photos" / "out", {})
     assert [source.name for source in sources] == ["LOUD", "deep/er/picture0"]
+
+
+def test_results_that_lie_among_the_pictures_are_not_taken_for_some(tmp_path: Path) -> None:
+    photos = write_pictures(tmp_path / "photos", 1)
+    for folder in (photos, photos / "cut"):
+        write_pictures(folder / "masks")
+        noise(3).save(folder / "contact-sheet-001.png")
+    for paths, out in (([photos], photos), ([*sorted(photos.glob("p*")), photos / "cut"], photos / "cut")):
+        assert [s.file.name for s in find_sources(paths, out, {}) if "cut" not in s.name] == ["picture0.png"]
+
+
+def test_sheets_of_an_earlier_call_with_more_pictures_do_not_stay(run: Path, tmp_path: Path) -> None:
+    folder, out = write_pictures(tmp_path / "photos", COLUMNS + 1), tmp_path / "out"
+    for paths, sheets in (([folder], 2), ([folder / "picture0.png"], 1)):
+        assert call("segment", *paths, "--checkpoint", run, "--out", out).exit_code == 0
+        assert len(list(out.glob("contact-sheet-*.png"))) == sheets
+    assert len(rows(out)) == COLUMNS + 1
 
 
 def test_files_keep_the_names_they_had(tmp_path: Path) -> None:
@@ -323,9 +344,14 @@ def test_a_damaged_table_or_settings_file_does_no_harm(run: Path, tmp_path: Path
     command = ["segment", folder, "--checkpoint", run, "--out", out]
     call(*command)
     whole = rows(out)
-    (out / "areas.csv").write_text("something else\n1,2\n")
+    for damage in (b"something else\n1,2\n", "é".encode("latin-1")):
+        (out / "areas.csv").write_bytes(damage)
+        assert call(*command).exit_code == 0
+        assert rows(out) == whole
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["config"].pop("flips") is False  # as a version before that setting wrote it
+    (out / "settings.json").write_text(json.dumps(settings))
     assert call(*command).exit_code == 0
-    assert rows(out) == whole
     (out / "settings.json").write_text("{")
     assert call(*command).exit_code == 2
 

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from drc import rng
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
 from drc.config import DRCConfig, configure
 from drc.method import DRC
+from drc.model import DRCModel
+from drc.segment import infer_regions
 from drc.trainer import DivergedError, Trainer, to_signed, train
 
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
@@ -211,6 +214,29 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         train(Trainer(pictures(), SMOKE, seed=1), tmp_path, quiet)
 
 
+def test_a_checkpoint_of_other_images_is_refused() -> None:
+    state = Trainer(pictures(), SMOKE, seed=0).state()
+    with pytest.raises(CheckpointError, match="other images"):
+        Trainer(255 - pictures(), SMOKE, seed=0).load_state(state)
+    del state["images_sha256"]  # as earlier versions wrote it
+    Trainer(pictures(), SMOKE, seed=0).load_state(state)
+
+
+def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[set[tuple[int, ...]]] = [set(), set()]
+    keyed = rng.keyed_generator
+    monkeypatch.setattr(rng, "keyed_generator", lambda *key: (drawn[-1].add(key), keyed(*key))[1])
+    inferring = replace(SMOKE, flips=True, restart=0.5, inference_chains=2)
+    model = DRCModel(inferring, seed=0)
+    list(infer_regions(model, pictures(), inferring, 0, "cpu"))
+    inference = drawn.pop()
+    trainer = Trainer(pictures(), inferring, seed=0)
+    for _ in range(SMOKE.train_steps):
+        trainer.train_step()
+    assert len(inference) > len(pictures())
+    assert not inference & drawn.pop()
+
+
 def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = Trainer(pictures(), SMOKE, seed=0)
     trainer.train_step()
@@ -220,7 +246,7 @@ def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pyt
         trainer.train_step()
 
 
-def test_divergence_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+def test_divergence_names_the_last_checkpoint(tmp_path: Path) -> None:
     trainer = Trainer(pictures(), SMOKE, seed=0)
     trainer.train_step()
     save_checkpoint(tmp_path, trainer.step, trainer.state())
