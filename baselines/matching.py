@@ -7,7 +7,8 @@ A strategy is a pure function ``(masks, truth) -> foreground``:
 - ``foreground``: (N, H, W) bool.
 
 All of them cost time linear in N and K: a choice needs only the overlap of each region with the truth.
-IoU and Dice rise and fall together (Dice = 2 IoU / (1 + IoU)), so the choice that is best by one is best by the other.
+IoU and Dice of an image rise and fall together (Dice = 2 IoU / (1 + IoU)), so what is best by one is best by the other;
+what is chosen for a whole data set is chosen by its mean IoU.
 docs/protocols.md says which method is judged by which strategy, and why.
 """
 

@@ -1,4 +1,4 @@
-"""Slot-Attention's networks, at the sizes of the authors' released code, and started as theirs are."""
+"""Slot-Attention's networks, at the sizes of the authors' released code, and started much as theirs are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ NORM_EPSILON = 1e-3  # of their layer normalisations
 
 
 def start_as_the_authors(module: nn.Module) -> None:
-    """Weights from Glorot's uniform distribution, biases zero."""
+    """Weights from Glorot's uniform distribution, biases zero.
+
+    PyTorch counts the fans of μ, log σ and the GRU's three gates one by one; Keras, with which the authors worked,
+    takes a vector's first side as 1 and the gates as one matrix. So μ and log σ start within ±0.22 here and ±0.30
+    there, the GRU's input weights within ±0.22 here and ±0.15 there.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -100,7 +101,8 @@ class AnnotationFile:
 
     def __exit__(self, *exc: object) -> None:
         if self._stream is not None:
-            self._stream.close()
+            with suppress(OSError):  # a line that the disk has refused is tried once more
+                self._stream.close()
         if self._sole_writer is not None:
             self._sole_writer.release()
             self._sole_writer = None
@@ -141,12 +143,12 @@ class AnnotationFile:
             ) from error
 
     def _index(self, stream: BinaryIO) -> None:
-        """Note where each image's line begins; write the head if the file is new."""
-        first = stream.readline()
-        if not first.endswith(b"\n"):
+        """Note where each image's line begins; write the head if the file is new, or its head was cut off."""
+        first, head = stream.readline(), json.dumps(self._head).encode() + b"\n"
+        if first != head and head.startswith(first):
             stream.seek(0)
             stream.truncate()
-            stream.write(json.dumps(self._head).encode() + b"\n")
+            stream.write(head)
             stream.flush()
             return
         self._check_head(first)

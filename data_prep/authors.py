@@ -23,6 +23,7 @@ from data_prep.pictures import (
     resize_labels,
 )
 from data_prep.store import DatasetWriter, PreparedDataset, check_target, sha256_of
+from data_prep.tables import read_lines
 
 LICENCE = "Processed by the authors of Deep Region Competition from {source}: non-commercial research use."
 PICTURES = "data_mrcnn/{split}/resized"
@@ -130,18 +131,31 @@ def make_item(item: Item, size: int) -> Sample:
     )
 
 
+def prepare_birds(folder: Path, out: Path, options: Options) -> PreparedDataset:
+    """Prepare the authors' birds. Raises SourceError unless all of them and their split file are there."""
+    if not (folder / birds.SPLIT_FILE).is_file():
+        raise SourceError(f"{folder / birds.SPLIT_FILE} is missing; take it from the authors' archive.")
+    if (count := len(read_lines(folder / "images.txt"))) != birds.TOTAL:
+        raise SourceError(
+            f"{folder / 'images.txt'} names {count} birds where the authors had {birds.TOTAL:,}; take it from "
+            "their archive, or prepare a part of the birds with python -m data_prep birds."
+        )
+    config = birds.BirdsConfig("dithered")
+    return birds.prepare(folder, folder / "segmentations", out, config, options, name="birds-authors")
+
+
 def prepare(root: Path, out: Path, options: Options | None = None) -> PreparedDataset:
     """Prepare the one set of the authors that `root` (a folder or archive) holds, under a name of its own.
 
-    Raises SourceError unless it is complete: 3,286 + 1,738 dogs or 6,218 + 6,104 cars.
+    Raises SourceError unless it is complete: 3,286 + 1,738 dogs, 6,218 + 6,104 cars, or 11,788 birds with ReDO's
+    split file; the grey masks of birds are dithered, as in the authors' code.
     """
     options = options or Options()
     check_target(out, force=options.force)
     with Scratch(out, progress=options.progress) as scratch:
         layout, folder = find_layout(scratch.open(root))
         if layout is None:
-            segmentations = folder / "segmentations"
-            return birds.prepare(folder, segmentations, out, options=options, name="birds-authors")
+            return prepare_birds(folder, out, options)
         items = find_items(folder, layout)
         writer = DatasetWriter(
             out,

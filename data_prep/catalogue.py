@@ -20,6 +20,8 @@ class Entry:
     download: str
     """What the publisher ships and the command expects; empty if nothing is needed."""
     remark: str = ""
+    folder: str = ""
+    """What the tables call the prepared set's folder, where that is not the key."""
 
 
 CATALOGUE = {
@@ -29,6 +31,7 @@ CATALOGUE = {
         "python -m data_prep tm-dsprites --out {out}",
         "",
         "The authors' images were never released; these follow a documented re-making.",
+        folder="tm-dsprites-128",
     ),
     "birds": Entry(
         "Birds (CUB-200-2011)",
@@ -98,7 +101,7 @@ def status_lines(data: Path) -> list[str]:
             )
         if not mine:
             needs = f"   (needs {entry.download})" if entry.download else ""
-            lines.append(f"  missing    {entry.command.format(out=data / key)}{needs}")
+            lines.append(f"  missing    {entry.command.format(out=data / (entry.folder or key))}{needs}")
     others = [dataset for dataset in sound if entry_of(dataset.name) is None]
     lines += [
         f"{dataset.name:<12} {dataset.path}: {describe_counts(dataset.manifest['counts'])}"

@@ -215,7 +215,8 @@ def _numbers(option: str, text: str) -> list[float]:
 def authors_command(root: Path, out: Path, **common: Any) -> None:
     """Prepare a set that DRC's own authors processed: dogs, cars or birds, recognised by its files.
 
-    Dogs must be 3,286 + 1,738 and cars 6,218 + 6,104, or the command says what is missing.
+    Dogs must be 3,286 + 1,738, cars 6,218 + 6,104 and birds 11,788 with their split file, or the command says what is
+    missing.
 
     Example: python -m data_prep authors --root dogs.zip --out data/dogs-authors
     """

@@ -86,7 +86,9 @@ def clevr6_command(tfrecords: Path, records: int, rounds: int) -> None:
 
 @speed_command.command("store")
 @click.option("--count", type=click.IntRange(1), default=70_000, show_default=True, help="Images written.")
-@click.option("--size", default=128, show_default=True, help="Height and width in pixels.")
+@click.option(
+    "--size", type=click.IntRange(1), default=128, show_default=True, help="Height and width in pixels."
+)
 @work_option
 def store_command(count: int, size: int, work: Path | None) -> None:
     """Write a store of noise, then open it and read random batches of 48; at 128 pixels it takes 4.6 GB.
@@ -104,7 +106,12 @@ def store_command(count: int, size: int, work: Path | None) -> None:
 @contextmanager
 def _scratch(work: Path | None) -> Iterator[Path]:
     if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.UsageError(
+                f"--work {work} cannot be made ({error.strerror}); name another."
+            ) from error
     with tempfile.TemporaryDirectory(prefix="data_prep-speed-", dir=work) as folder:
         yield Path(folder)
 

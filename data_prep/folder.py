@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -13,6 +14,7 @@ from data_prep.archives import Scratch
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
 from data_prep.errors import DataPrepError, ItemError, SourceError
 from data_prep.pictures import (
+    ENDINGS,
     Crop,
     centre_square,
     check_same_size,
@@ -110,25 +112,28 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     return found, faults
 
 
-def read_split_lists(lists: dict[str, Path]) -> dict[str, str]:
-    """Split of each stem from text files (split -> file), one image a line; what follows a blank is ignored.
+def read_split_lists(lists: dict[str, Path], known: Container[str]) -> dict[str, str]:
+    """Split of each stem from text files (split -> file), one image a line, with its ending or without.
 
-    Raises SourceError if an image stands in two lists.
+    A line that is not the name of a `known` image is read up to its first blank. Raises SourceError if an image
+    stands in two lists.
     """
     split: dict[str, str] = {}
     for part, file in lists.items():
         for line in read_lines(file):
-            path = PurePosixPath(line.split()[0])
-            stem = (
-                path.with_suffix("").as_posix()
-                if path.suffix.lower() in (".jpg", ".jpeg", ".png")
-                else str(path)
-            )
+            whole, first = (_stem(name) for name in (line.strip(), line.split()[0]))
+            stem = whole if whole in known else first
             if split.setdefault(stem, part) != part:
                 raise SourceError(
                     f"{file} names {stem}, which is in split {split[stem]} already; keep one of them."
                 )
     return split
+
+
+def _stem(name: str) -> str:
+    """A path without its ending, if that is a picture's."""
+    path = PurePosixPath(name)
+    return (path.with_suffix("") if path.suffix.lower() in ENDINGS else path).as_posix()
 
 
 def random_split(stems: list[str], config: FolderConfig) -> dict[str, str]:
@@ -151,6 +156,8 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
             stem, (x, y, w, h) = row[0], map(float, row[1:])
         except ValueError as error:
             raise SourceError(f"{file} line {number} is not a name and four numbers.") from error
+        if stem in boxes:
+            raise SourceError(f"{file} line {number} is a second box of {stem}; keep one of them.")
         boxes[stem] = (x, y, w, h)
     return boxes
 
@@ -234,11 +241,11 @@ def find_pairs(
 ) -> tuple[list[Pair], list[Fault]]:
     """The pairs of two folders in the order of their names, and what has no partner. Raises SourceError.
 
-    With `lists`, only the images they name belong to the data set.
+    With `lists`, only the images they name belong to the data set, in the lists' order.
     """
     image_files, image_faults = by_stem(images)
     mask_files, mask_faults = by_stem(masks)
-    split = read_split_lists(lists) if lists else None
+    split = read_split_lists(lists, image_files) if lists else None
     stems = sorted(image_files.keys() | mask_files.keys()) if split is None else list(split)
     pairs, sound, faults = [], [], [*image_faults, *mask_faults]
     for stem in stems:
@@ -274,6 +281,10 @@ def prepare(
     """
     config, options = config or FolderConfig(), options or Options()
     check_target(out, force=options.force)
+    if boxes_file and config.crop != "box":
+        raise SourceError(
+            f"{boxes_file} is of no use without a crop to boxes; add --crop box or leave it out."
+        )
     boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
         pairs, faults = find_pairs(scratch.open(images), scratch.open(masks), config, lists, boxes)

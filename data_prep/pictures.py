@@ -43,9 +43,9 @@ def square_around(
     Raises ItemError naming the image's `file` if the box is empty or leads outside the image.
     """
     (x, y, w, h), (width, height) = box, size
-    if w < 1 or h < 1:
+    if not (w >= 1 and h >= 1):  # so that what is no number does not pass either
         raise ItemError(f"{file}: the box {box} has no area")
-    if x < -1 or y < -1 or x + w > width + 1 or y + h > height + 1:
+    if not (x >= -1 and y >= -1 and x + w <= width + 1 and y + h <= height + 1):
         raise ItemError(f"{file}: the box {box} leads outside the image of {width} x {height} pixels")
     centre_x, centre_y, reach = int(x + w / 2), int(y + h / 2), max(1, int(half * max(w, h)))
     left, top = max(0, centre_x - reach), max(0, centre_y - reach)

@@ -77,6 +77,8 @@ def write_sheet(file: Path, images: np.ndarray, masks: np.ndarray, shares: np.nd
     Raises StoreError if the file cannot be written.
     """
     sheet = contact_sheet(images, masks)
+    if not file.name:
+        raise StoreError(f"{file} is no file; name it like sheet.png.")
     width = 12.0
     height = width * sheet.shape[0] / sheet.shape[1]
     figure = Figure(figsize=(width, height + 2.6), layout="constrained")

@@ -103,9 +103,6 @@ def prepare(
             force=options.force,
         )
         with writer:
-            text = "".join(f"{one.item.name}\n" for one in kept)
-            writer.attach(KEPT_LIST, text)
-            writer.notes.update(annotator=annotator.settings(), **_report(kept, removed, source.paper, text))
             write_samples(
                 writer,
                 _with_masks(kept, file),
@@ -115,6 +112,11 @@ def prepare(
                 faults=faults,
                 total=len(kept),
             )
+            left_out = {skipped["item"] for skipped in writer.skipped}  # what could not be cut out among them
+            kept = [one for one in kept if one.item.name not in left_out]
+            text = "".join(f"{one.item.name}\n" for one in kept)
+            writer.attach(KEPT_LIST, text)
+            writer.notes.update(annotator=annotator.settings(), **_report(kept, removed, source.paper, text))
     assert writer.dataset is not None
     return writer.dataset
 

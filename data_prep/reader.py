@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -190,7 +191,7 @@ def _check_length(file: Path, manifest: dict[str, Any]) -> None:
 def _map_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
         raise StoreError(f"{file} is not a plain NumPy array ({one_line(error)}); {REMEDY}.") from error
     if not isinstance(array, np.ndarray):
         raise StoreError(f"{file} is an archive and not a NumPy array; {REMEDY}.")

@@ -19,6 +19,8 @@ def check_target(path: Path, *, force: bool) -> None:
     It may if nothing or an empty folder is there or, with `force`, a prepared data set (whole or damaged) and
     nothing besides.
     """
+    if not path.name:
+        raise StoreError(f"{path} has no name of its own; name the folder to make, like data/sprites.")
     if not os.path.lexists(path):
         return
     if not path.is_dir():

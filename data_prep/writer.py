@@ -66,7 +66,7 @@ class DatasetWriter:
         expected: int | None = None,
         force: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
         self.size = size
         self.expected = expected
         self.force = force
@@ -173,7 +173,8 @@ class DatasetWriter:
             raise StoreError(f"{self.path}: no image was kept, so nothing was written; check the input.")
         with self._disk_errors():
             self._write_headers()
-            self._close()
+            for stream in (self._images, self._masks, self._index_file):
+                stream.close()  # which may be when the disk refuses
             self._write_manifest()
             self._move_into_place()
         self.dataset = open_dataset(self.path)
@@ -214,7 +215,12 @@ class DatasetWriter:
         old = self._partial.with_name(self._partial.name + "-old")
         if self.path.exists():
             self.path.replace(old)
-        self._partial.replace(self.path)
+        try:
+            self._partial.replace(self.path)
+        except OSError:
+            if old.exists():
+                old.replace(self.path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
 
     def _close(self) -> None:
@@ -239,7 +245,10 @@ class DatasetWriter:
 
     def _warn_of_leftovers(self) -> None:
         for folder in self.path.parent.glob(f".{self.path.name}.partial-*"):
-            log.warning("%s was left by an interrupted run; delete it if that run is over", folder)
+            if folder.name.endswith("-old"):
+                log.warning("%s is the data set that an interrupted run was replacing; move it back", folder)
+            else:
+                log.warning("%s was left by an interrupted run; delete it if that run is over", folder)
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
+import resource
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -49,9 +48,11 @@ def test_file_of_other_settings_or_kind_is_refused(tmp_path: Path) -> None:
         file.append("one", (4, 4), [])
     with pytest.raises(SourceError, match="made with other settings"):
         AnnotationFile(path, {"model": "n"}).__enter__()
-    path.write_text('{"format": "letters"}\n')
-    with pytest.raises(SourceError, match="not a file of annotations"):
-        AnnotationFile(path, {}).__enter__()
+    for text in ('{"format": "letters"}\n', '{"images": []}', "\x00\x01"):
+        path.write_text(text)
+        with pytest.raises(SourceError, match="not a file of annotations"):
+            AnnotationFile(path, {}).__enter__()
+        assert path.read_text() == text
     (tmp_path / "file").write_text("")
     with pytest.raises(SourceError, match="cannot be opened for writing"):
         AnnotationFile(tmp_path / "file" / "a", {}).__enter__()
@@ -70,23 +71,24 @@ def test_damaged_line_is_named(tmp_path: Path) -> None:
         AnnotationFile(path, {}).__enter__()
 
 
-def test_full_disk_keeps_what_is_done(tmp_path: Path) -> None:
-    class Full:
-        def __init__(self, stream: Any) -> None:
-            self.stream = stream
-
-        def write(self, data: bytes) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.stream, name)
-
-    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+def test_a_disk_that_takes_no_more_keeps_what_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with AnnotationFile(path, {}) as file:
         file.append("one", (4, 4), [])
-        file._stream = Full(file._stream)  # type: ignore[assignment]
-        with pytest.raises(SourceError, match=r"No space left on device.*run the same command again"):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def write() -> None:
+        with AnnotationFile(path, {}) as file:
             file.append("two", (4, 4), [])
-    with AnnotationFile(tmp_path / "a.jsonl", {}) as file:
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 8, limits[1]))
+    try:
+        with pytest.raises(SourceError, match="run the same command again"):
+            write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [found.name for found in tmp_path.iterdir()] == ["a.jsonl"]  # no lock is left
+    with AnnotationFile(path, {}) as file:
         assert "one" in file
         assert len(file) == 1
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import authors
+from data_prep import authors, birds
 from data_prep.build import Options
 from data_prep.errors import SourceError
 
@@ -41,6 +41,37 @@ def small_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The authors' lists with three and two entries in place of thousands."""
     small = tuple(replace(layout, counts={"train": 3, "test": 2}) for layout in authors.LAYOUTS)
     monkeypatch.setattr(authors, "LAYOUTS", small)
+
+
+def build_birds(root: Path) -> Path:
+    """Three birds in CUB's layout with ReDO's split file."""
+    for folder in ("images/001.Bird", "segmentations/001.Bird"):
+        (root / "birds" / folder).mkdir(parents=True)
+    for i in range(3):
+        Image.new("RGB", (40, 30), "blue").save(root / "birds" / "images" / "001.Bird" / f"{i}.jpg")
+        Image.new("L", (40, 30), 100).save(root / "birds" / "segmentations" / "001.Bird" / f"{i}.png")
+    for name, line in (
+        ("images", "{} 001.Bird/{}.jpg"), ("bounding_boxes", "{} 5 5 20 20"), (birds.SPLIT_FILE[:-4], "{} {}"),
+    ):  # fmt: skip
+        text = "".join(line.format(i, i) + "\n" for i in range(3))
+        (root / "birds" / f"{name}.txt").write_text(text)
+    return root / "birds"
+
+
+def test_birds_are_complete_with_their_split_and_dithered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = build_birds(tmp_path)
+    with pytest.raises(SourceError, match=r"names 3 birds where the authors had 11,788"):
+        authors.prepare(root, tmp_path / "out", QUIET)
+    monkeypatch.setattr(birds, "TOTAL", 3)
+    monkeypatch.setattr(birds, "REDO_COUNTS", {"train": 1, "val": 1, "test": 1})
+    dataset = authors.prepare(root, tmp_path / "out", QUIET)
+    assert (dataset.name, dataset.manifest["counts"]) == ("birds-authors", {"train": 1, "val": 1, "test": 1})
+    assert 0.2 < dataset.masks.mean() < 0.6  # grey 100 of 255: a threshold at 127 would leave nothing
+    (root / birds.SPLIT_FILE).unlink()
+    with pytest.raises(SourceError, match=f"{birds.SPLIT_FILE} is missing"):
+        authors.prepare(root, tmp_path / "again", QUIET)
 
 
 @pytest.mark.parametrize("kind", ["dogs", "cars"])

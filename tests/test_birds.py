@@ -51,6 +51,15 @@ def test_square_crop_is_clipped_to_the_image() -> None:
     assert square_around((10, 20, 11, 20), (120, 80), half=0.75, file=Path("a.jpg")) == (0, 15, 30, 45)
 
 
+@pytest.mark.parametrize("place", range(4))
+def test_a_box_that_is_no_number_is_a_fault(place: int) -> None:
+    box = [10.0, 10.0, 20.0, 20.0]
+    for value in (float("nan"), float("inf")):
+        box[place] = value
+        with pytest.raises(ItemError, match=r"a\.jpg"):
+            square_around(tuple(box), (120, 80), half=0.75, file=Path("a.jpg"))  # type: ignore[arg-type]
+
+
 def test_whole_preparation(cub: Path) -> None:
     dataset = prepare(cub)
     assert dataset.name == "birds"

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from benchmarks.registry import dataset_path
 from data_prep import preview
 from data_prep.__main__ import main
 from data_prep.catalogue import CATALOGUE
@@ -75,6 +76,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(prepared: Path, tmp_path: Pat
         (("tm-dsprites", "--out", tmp_path / "x", "--size", "8"), "choose 16 to 256"),
         (("verify", tmp_path / "nothing"), "is not a folder"),
         (("info", tmp_path), "is not a prepared data set"),
+        (("tm-dsprites", "--out", "."), "has no name of its own"),
+        (("preview", prepared, "--out", "."), "name it like sheet.png"),
         (("preview", prepared, "--out", tmp_path / "sheet.xyz"), "no picture format"),
         (("preview", prepared, "--out", tmp_path / "file" / "sheet.png"), "cannot be written"),
     ]:
@@ -175,6 +178,11 @@ def test_the_command_that_status_names_exists(name: str) -> None:
     words = shlex.split(CATALOGUE[name].command.format(out="somewhere"))
     assert words[:4] == ["python", "-m", "data_prep", name]
     main.commands[name].make_context(name, words[4:])
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_what_status_prepares_is_where_the_tables_look(name: str, tmp_path: Path) -> None:
+    assert str(dataset_path(tmp_path, name, "paper")) in call("status", "--data", tmp_path).output
 
 
 def test_every_help_page_shows_an_example() -> None:

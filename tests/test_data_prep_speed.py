@@ -70,6 +70,7 @@ def test_faulty_birds_are_told(cub: Path, tmp_path: Path) -> None:
     result = call("birds", "--root", tmp_path / "none", "--segmentations", cub / "segmentations")
     assert (result.exit_code, len(result.output.splitlines())) == (2, 3), result.output
     assert "images.txt" in result.output
+    assert call("birds", "--root", cub, "--segmentations", tmp_path / "none").exit_code == 2
 
 
 def test_turns_alternate_and_the_first_is_not_counted() -> None:
@@ -80,7 +81,7 @@ def test_turns_alternate_and_the_first_is_not_counted() -> None:
         return lap(seconds)
 
     turns = list(take_turns(lambda: spend("a", 1.0), lambda: spend("b", 3.0), 3))
-    assert calls == ["b", "a", "b", "a", "a", "b", "b", "a"]
+    assert calls == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert [turn.ratio for turn in turns] == [3, 3, 3]
     assert median_ratio([Turn(lap(1), lap(seconds)) for seconds in (1, 5, 2)]) == 2
 

@@ -126,7 +126,14 @@ def test_split_lists(pairs: Path, tmp_path: Path) -> None:
     assert dataset.index["split"].tolist() == ["train", "train", "test"]
     (tmp_path / "test.txt").write_text("a01\n")
     with pytest.raises(SourceError, match="a01, which is in split train already"):
-        folder.read_split_lists(lists)
+        folder.read_split_lists(lists, ())
+
+
+def test_split_lists_name_any_picture(tmp_path: Path) -> None:
+    names = {"a 1.bmp": "a 1", "b.TIFF": "b", "sub/c 2": "sub/c 2", "d.e 1 1": "d.e", "a 2 1": "a"}
+    (tmp_path / "train.txt").write_text("\n".join(names))
+    found = folder.read_split_lists({"train": tmp_path / "train.txt"}, {"a", "a 1", "b", "sub/c 2", "d.e"})
+    assert list(found) == list(names.values())
 
 
 def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
@@ -139,10 +146,13 @@ def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
     for text, message in [
         ("a,b\n", "must begin with"),
         ("stem,x,y,width,height\na,1,2\n", "line 2 is not a name"),
+        ("stem,x,y,width,height\na,1,2,3,4\na,1,2,3,5\n", "line 3 is a second box of a"),
     ]:
         file.write_text(text)
         with pytest.raises(SourceError, match=message):
             folder.read_boxes(file)
+    with pytest.raises(SourceError, match="add --crop box"):
+        folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, boxes_file=file)
 
 
 def no_mask(root: Path) -> None:

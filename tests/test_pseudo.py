@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tarfile
 from collections.abc import Sequence
@@ -105,6 +106,16 @@ def test_annotation_goes_on_where_it_was(stanford_dogs: Path, tmp_path: Path) ->
     assert sum(second.seen) == 5
     whole = prepare(stanford_dogs, tmp_path / "whole", BrightThings())
     assert dataset.sha256 == whole.sha256
+
+
+def test_an_image_lost_after_its_annotation_is_in_no_list(stanford_dogs: Path, tmp_path: Path) -> None:
+    prepare(stanford_dogs, tmp_path / "out", BrightThings())
+    shutil.rmtree(tmp_path / "out")
+    spoil_image(stanford_dogs)
+    dataset = prepare(stanford_dogs, tmp_path / "out", BrightThings(), CAREFREE)
+    kept = (dataset.path / "kept.txt").read_text().split()
+    assert kept == dataset.index["id"].tolist()
+    assert sum(dataset.manifest["notes"]["kept"].values()) == len(dataset) == 5
 
 
 def test_other_rules_need_no_second_annotation(stanford_dogs: Path, tmp_path: Path) -> None:

@@ -80,6 +80,18 @@ def test_flipped_byte_is_found_by_verify(dataset: PreparedDataset, member: str) 
         open_dataset(dataset.path, verify=True)
 
 
+@pytest.mark.parametrize("place", range(8, 128, 5))
+def test_a_damaged_header_is_one_sentence(dataset: PreparedDataset, place: int) -> None:
+    file = dataset.path / "images.npy"
+    data = bytearray(file.read_bytes())
+    for bit in range(8):
+        data[place] ^= 1 << bit
+        file.write_bytes(data)
+        with pytest.raises(StoreError, match=r"images.npy"):
+            open_dataset(dataset.path, verify=True)
+        data[place] ^= 1 << bit
+
+
 def test_edited_manifest_is_found_by_verify(dataset: PreparedDataset) -> None:
     file = dataset.path / "manifest.json"
     file.write_text(file.read_text().replace('"licence": "free"', '"licence": "none"'))
@@ -220,6 +232,36 @@ def test_force_never_deletes_anybody_elses_files(dataset: PreparedDataset, tmp_p
     assert (dataset.path / "thesis.txt").read_text() == "precious"
 
 
+def test_force_follows_a_link(dataset: PreparedDataset, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(dataset.path)
+    with new_writer(link, force=True) as writer:
+        fill(writer, count=3)
+    assert link.is_symlink()
+    assert len(open_dataset(dataset.path)) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["link", dataset.path.name])
+
+
+def test_a_replacement_that_fails_at_the_last_puts_the_old_one_back(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name and not self.name.endswith("-old"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return replace(self, target)
+
+    def write() -> None:
+        with new_writer(dataset.path, force=True) as writer:
+            fill(writer, count=3)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(StoreError, match="Permission denied"):
+        write()
+    assert open_dataset(dataset.path, verify=True).sha256 == dataset.sha256
+
+
 def test_force_replaces_a_damaged_one(dataset: PreparedDataset) -> None:
     (dataset.path / "manifest.json").write_text("{")
     with pytest.raises(StoreError, match="a damaged one"), new_writer(dataset.path):
@@ -279,6 +321,17 @@ def test_disk_that_fills_up(tmp_path: Path) -> None:
         with new_writer(tmp_path / "set") as writer:
             writer._masks = FullDisk()  # type: ignore[assignment]
             fill(writer)
+
+    with pytest.raises(StoreError, match="no space left on the disk"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_refuses_the_last_block(tmp_path: Path) -> None:
+    def write() -> None:
+        with new_writer(tmp_path / "set") as writer:
+            fill(writer)
+            writer._index_file = FullDisk()  # type: ignore[assignment]
 
     with pytest.raises(StoreError, match="no space left on the disk"):
         write()
