@@ -55,6 +55,8 @@ def table(
 ) -> None:
     """Run what table NUMBER lacks, print it and write it as CSV, LaTeX, Markdown, JSON lines and PNG.
 
+    NUMBER is that of the paper, 1 to 4, or the name of another table: grey, photos.
+
     \b
     Examples:
       python -m benchmarks table 1
@@ -113,11 +115,10 @@ def sweep(
     for another test set. The held-out images are scored where a data set has some; NAME:SPLIT names others.
     """
     from benchmarks.own import resolve_dataset, resolve_test
-    from benchmarks.tables.sweep import sweep_table
+    from benchmarks.tables.sweep import check_name, sweep_table
 
     data = common["data"]
-    if not name.replace("-", "").replace("_", "").isalnum() or name.isdigit():
-        raise BenchmarkError(f"--name {name!r} is no file name: use letters, digits and hyphens")
+    check_name(name)
     chosen = sweep_table(
         name,
         [choose("method", n, METHODS) for n in split(methods)],
@@ -218,8 +219,9 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
       python -m benchmarks validate
       python -m benchmarks validate --methods Slot-Attention
 
-    Writes RESULTS/validate.csv and validate.json. About half an hour each on two CPU cores. A stopped
-    training goes on where it was; what is done is kept. Exit code 1 if a target is missed.
+    Writes RESULTS/validate.csv and validate.json, where rows of other baselines and seeds stay. About half an hour
+    each on two CPU cores. A stopped training goes on where it was; what is done is kept. Exit code 1 if a target is
+    missed.
     """
     from benchmarks import validate as validation
     from benchmarks.files import usable_folder
@@ -229,8 +231,9 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
     choose("device", device, ("cpu", "cuda", "auto"))
     usable_folder(results, "results")
     usable_folder(runs, "checkpoints")
+    validation.earlier_rows(results)  # a damaged file is found now and not after hours
     rows = [validation.validate(name, seed, runs, device) for name in names]
-    files = write_rows(rows, results, "validate")
+    files = write_rows(validation.joined(validation.earlier_rows(results), rows), results, "validate")
     click.echo(validation.as_text(rows))
     click.echo(f"Written: {', '.join(str(file) for file in files)}")
     if any(row["reached"] < row["target"] for row in rows):
@@ -268,12 +271,13 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
     choose("device", device, ("cpu", "cuda", "auto"))
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
         usable_folder(folder, what)
-    earlier = found.earlier_rows(results, preset, data)
+    found.earlier_rows(results, preset, data)  # a damaged file is found now and not after hours
     rows = [
         found.run_trial(name, preset, seed, data, runs, device, compute=name in chosen)
         for seed in parse_seeds(seeds)
         for name in every
     ]
+    earlier = found.earlier_rows(results, preset, data)  # others may have added to them meanwhile
     there = found.joined(earlier, [row for row in rows if row is not None])
     files = found.write(there, preset, results)
     click.echo(found.as_markdown(there))
@@ -322,7 +326,7 @@ def _session(table: Any, *, preset: str, datasets: list[str], methods: list[str]
         results=common["results"],
         datasets=datasets,
         methods=methods,
-        seeds=parse_seeds(common["seeds"]),
+        seeds=parse_seeds(common["seeds"]) if common["seeds"] else None,
         device=choose("device", common["device"], ("cpu", "cuda", "auto")),
         force=common["force"],
         retry=common["retry"],

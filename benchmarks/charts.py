@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cells import Row
 from benchmarks.collect import Printed
+from benchmarks.drawn import drawn_before, source_of, text_of
 from benchmarks.notes import floor_names, name_of, place_of
 from benchmarks.paired import scores_of
 from benchmarks.registry import DATASETS
@@ -33,10 +35,33 @@ class Chart:
     pdf: bytes
 
 
-def drawn(name: str, title: str, about: str, figure: Any) -> Chart:
-    """The figure as PNG and as PDF, the same bytes each time."""
+@dataclass(frozen=True)
+class Places:
+    """Where to look for what is drawn."""
+
+    runs: Path
+    """Cells and trainings."""
+    kept: Path
+    """Kept rows, with the scores of their images."""
+    figures: Path
+    """Charts drawn before."""
+
+
+def before(name: str, rows: Iterable[Row], places: Places) -> list[Chart]:
+    """The chart of that name as it was drawn before of just these rows, if it was."""
+    png = drawn_before(places.figures / f"{name}.png", source_of(rows))
+    pdf = places.figures / f"{name}.pdf"
+    if png is None or not pdf.exists():
+        return []
+    said = text_of(png)
+    return [Chart(name, said["Title"], said["Description"], png, pdf.read_bytes())]
+
+
+def drawn(name: str, title: str, about: str, figure: Any, rows: Iterable[Row]) -> Chart:
+    """The figure, drawn of these rows, as PNG and as PDF, the same bytes each time."""
     files = []
-    for kind, metadata in (("png", {"Software": None}), ("pdf", PDF_METADATA)):
+    said = {"Software": None, "Title": title, "Description": about, "Source": source_of(rows)}
+    for kind, metadata in (("png", said), ("pdf", PDF_METADATA)):
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
         figure.set_layout_engine("none")  # it is laid out now
@@ -57,19 +82,30 @@ def blank(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6
     return figure, axes
 
 
-def distributions(printed: list[Printed], runs: Path, kept: Path, stem: str, budget: str) -> list[Chart]:
-    """For each set of scored images: per-image IoU of each method, as the share of images above a value."""
-    places: dict[tuple[str, str], list[tuple[Printed, np.ndarray]]] = {}
+def distributions(printed: list[Printed], places: Places, stem: str, budget: str) -> list[Chart]:
+    """For each set of scored images: per-image IoU of each method, as the share of images above a value.
+
+    Of several seeds, each one's images count on their own.
+    """
+    groups: dict[tuple[str, str], list[Printed]] = {}
     for p in printed:
-        if p.rows and p.entry.method not in floor_names() and (found := scores_of(p, runs, kept)) is not None:
-            places.setdefault((p.entry.dataset, p.entry.split), []).append((p, found[1][0]))
+        if p.rows and p.entry.method not in floor_names():
+            groups.setdefault((p.entry.dataset, p.entry.split), []).append(p)
     charts = []
-    for (dataset, split), methods in places.items():
+    for (dataset, split), group in groups.items():
+        name, rows = f"{stem}-iou-{dataset}-{split}", [row for p in group for row in p.rows]
+        scored = [(p, scores_of(p, places.runs, places.kept)) for p in group]
+        methods = [(p, found[1][:, 0].ravel()) for p, found in scored if found is not None]
+        if len(methods) < len(group) and (earlier := before(name, rows, places)):
+            charts += earlier
+            continue
+        if not methods:
+            continue
         figure, axes = blank()
         for p, iou in methods:
-            at = np.sort(iou)
-            share = 100 * (1 - np.arange(len(at)) / len(at))
-            axes[0, 0].step(100 * at, share, where="post", label=f"{name_of(p)} (mean {p.iou:.1f})")
+            at = np.concatenate([[0.0], np.sort(iou), [1.0]])
+            share = 100 * np.concatenate([[1.0], 1 - np.arange(len(iou)) / len(iou), [0.0]])
+            axes[0, 0].step(100 * at, share, where="pre", label=f"{name_of(p)} (mean {p.iou:.1f})")
         axes[0, 0].set(
             xlim=(0, 100), ylim=(0, 101), xlabel="IoU, percent", ylabel="images at or above, percent"
         )
@@ -77,24 +113,33 @@ def distributions(printed: list[Printed], runs: Path, kept: Path, stem: str, bud
         place = place_of(methods[0][0].entry)
         charts.append(
             drawn(
-                f"{stem}-iou-{dataset}-{split}",
+                name,
                 f"IoU of single images: {place}",
                 f"How many images reach at least an IoU, by method, on {place}; {budget}.",
                 figure,
+                rows,
             )
         )
     return charts
 
 
-def training_curves(printed: list[Printed], runs: Path, stem: str, budget: str) -> list[Chart]:
+def training_curves(printed: list[Printed], places: Places, stem: str, budget: str) -> list[Chart]:
     """One axis a method: what its training minimises, or the first value it keeps, against seconds."""
     methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    rows, lacking = [], False
     for p in printed:
         for row in p.rows[:CURVES]:
-            if row.train_dataset and (lines := training_of(runs, row.key)):
+            if not row.train_dataset:
+                continue
+            rows.append(row)
+            lines = training_of(places.runs, row.key)
+            lacking |= not lines
+            if lines:
                 label = f"{row.train_dataset}, seed {row.seed}"
                 name = p.entry.method if p.entry.variant == "full" else f"{p.entry.method} {p.entry.variant}"
                 methods.setdefault(name, {})[label] = lines
+    if lacking and (earlier := before(f"{stem}-training", rows, places)):
+        return earlier
     if not methods:
         return []
     figure, axes = blank(-(-len(methods) // 2), 2, (8.4, 2.5 * -(-len(methods) // 2)))
@@ -113,7 +158,7 @@ def training_curves(printed: list[Printed], runs: Path, stem: str, budget: str) 
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
     about = f"A quantity of each training against its seconds, at most {CURVES} seeds each; {budget}. Scales differ."
-    return [drawn(f"{stem}-training", "Training curves", about, figure)]
+    return [drawn(f"{stem}-training", "Training curves", about, figure, rows)]
 
 
 def curve_key(line: dict[str, Any]) -> str:
@@ -152,7 +197,13 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
         place = place_of(group[0].entry)
         about = f"IoU on {place} against training time; bars are the deviation over seeds; {budget}."
         charts.append(
-            drawn(f"{stem}-time-{dataset}-{split}", f"IoU against training time: {place}", about, figure)
+            drawn(
+                f"{stem}-time-{dataset}-{split}",
+                f"IoU against training time: {place}",
+                about,
+                figure,
+                [row for p in group for row in p.rows],
+            )
         )
     return charts
 
@@ -189,7 +240,8 @@ def cross_category(printed: list[Printed], stem: str, budget: str) -> list[Chart
         axis.set(xlabel="tested on", ylabel="trained on")
         figure.colorbar(shown, ax=axis, shrink=0.8, label="IoU, percent")
     about = f"IoU on held-out images of each category, after training on each; {budget}."
-    return [drawn(f"{stem}-cross-category", "Across categories", about, figure)]
+    rows = [row for cells in maps.values() for p in cells.values() for row in p.rows]
+    return [drawn(f"{stem}-cross-category", "Across categories", about, figure, rows)]
 
 
 def _value(printed: Printed | None) -> float:
@@ -201,9 +253,9 @@ def _short(name: str) -> str:
     return DATASETS[name].label.removesuffix(" (split)").split()[-1]
 
 
-def charts_of(printed: list[Printed], runs: Path, kept: Path, stem: str, budget: str) -> Iterable[Chart]:
-    """Every chart that these cells give."""
+def charts_of(printed: list[Printed], places: Places, stem: str, budget: str) -> Iterable[Chart]:
+    """Every chart that these cells give, or gave where what was drawn lay."""
     yield from accuracy_against_time(printed, stem, budget)
     yield from cross_category(printed, stem, budget)
-    yield from distributions(printed, runs, kept, stem, budget)
-    yield from training_curves(printed, runs, stem, budget)
+    yield from distributions(printed, places, stem, budget)
+    yield from training_curves(printed, places, stem, budget)

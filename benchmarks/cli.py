@@ -58,7 +58,9 @@ FOLDERS = [
 ]
 RUNNING = [
     click.option(
-        "--seeds", default="0", show_default=True, help="Comma-separated numbers or a range: 0,1,2 or 0-4."
+        "--seeds",
+        default="",
+        help="Comma-separated numbers or a range: 0,1,2 or 0-4. Default: 0; to --collect-only, all there are.",
     ),
     click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
     click.option("--dry-run", is_flag=True, help="Only say what would run, with every setting."),
@@ -122,12 +124,14 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     session.check(compute=not collect_only)
     if session.launch.launcher == "slurm" and not collect_only:
         numbers = session.submit()
-        click.echo(f"Submitted: {', '.join(numbers) or 'nothing, all is done'}.")
+        for line in session.unprepared():
+            click.echo(line, err=True)
+        click.echo(f"Submitted: {', '.join(numbers) or 'nothing: all that can be done is done'}.")
         click.echo(f"python -m benchmarks status --runs {session.runs} shows how far they are.")
         return
     outcomes = [] if collect_only else session.compute()
     if not compute_only:
-        report = session.report(outcomes)
+        report = session.report(None if collect_only else outcomes)
         click.echo(f"\n{report.text}")
         click.echo(f"Written: {', '.join(str(f) for f in report.files)}")
     counts = {s: sum(o.status == s for o in outcomes) for s in dict.fromkeys(o.status for o in outcomes)}

@@ -7,13 +7,14 @@ import json
 import logging
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from benchmarks.cells import Cell, Row, read_row
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason
 from benchmarks.provenance import ROOT
+from benchmarks.registry import METHODS
 from benchmarks.rows import Stored, keep_rows, merge, read_kept, read_replaced
 from benchmarks.tables import Entry, Table
 
@@ -125,7 +126,9 @@ def print_cells(
     """Every printed cell of a table, with what was measured for these seeds and what the paper says."""
     published = read_published(table) if any(entry.published for entry in table.entries) else {}
     printed = []
-    for entry in table.entries:
+    for planned in table.entries:
+        trained = planned.method not in METHODS or METHODS[planned.method].trained
+        entry = planned if trained else replace(planned, train_dataset="")
         rows = _rows(entry, preset, seeds, stored)
         iou, dice = published.get(entry.published or (), (None, None))
         if rows:

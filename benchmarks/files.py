@@ -27,9 +27,14 @@ def write_atomic(path: Path, content: str | bytes) -> None:
         raise
 
 
+def as_json(content: Any) -> str:
+    """JSON for people to read, keys in the given order."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically, keys in the given order."""
-    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON atomically."""
+    write_atomic(path, as_json(content))
 
 
 def usable_folder(path: Path, purpose: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_atomic, write_json
+from benchmarks.files import as_json, write_atomic
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
@@ -22,12 +22,17 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def write_rows(rows: list[dict[str, Any]], results: Path, name: str) -> list[Path]:
-    """NAME.csv and NAME.json in the results folder; BenchmarkError where it cannot be written."""
-    files = [results / f"{name}.csv", results / f"{name}.json"]
+def write_rows(
+    rows: list[dict[str, Any]], results: Path, name: str, more: dict[str, str | bytes] | None = None
+) -> list[Path]:
+    """NAME.csv and NAME.json in the results folder, and `more`, ending -> content.
+
+    Returns the files; BenchmarkError where one cannot be written.
+    """
+    contents = {".csv": as_csv(rows), ".json": as_json(rows), **(more or {})}
     try:
-        write_atomic(files[0], as_csv(rows))
-        write_json(files[1], rows)
+        for ending, content in contents.items():
+            write_atomic(results / f"{name}{ending}", content)
     except OSError as error:
         raise BenchmarkError(f"cannot write {results}: {error.strerror}; choose another folder") from error
-    return files
+    return [results / f"{name}{ending}" for ending in contents]

@@ -88,7 +88,7 @@ def _counts(printed: list[Printed]) -> list[str]:
         return []
     said = [f"{place}: {' or '.join(map(str, sorted(n)))}" for place, n in counts.items()]
     return [
-        f"Images scored: {_named(said, '; ')}. "
+        f"Images scored: {listed(said, '; ')}. "
         "Each figure is the mean over images; empty over empty counts as 1."
     ]
 
@@ -99,7 +99,7 @@ def _protocols(printed: list[Printed]) -> list[str]:
         for row in p.rows:
             methods.setdefault(row.protocol, {})[_variant(p)] = None
     return [
-        f"Protocol of {_named(lines)}: {', '.join(SAID.get(part, part) for part in protocol.split(', '))}."
+        f"Protocol of {listed(lines)}: {', '.join(SAID.get(part, part) for part in protocol.split(', '))}."
         for protocol, lines in methods.items()
     ]
 
@@ -123,9 +123,9 @@ def _costs(printed: list[Printed]) -> list[str]:
         low, high = min(seconds.values()), max(seconds.values())
         each = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
         count = "" if len(seconds) == 1 else f" in each of {len(seconds)} trainings"
-        again = f"; collapsed and started anew: {_named(restarts)}" if restarts else ""
+        again = f"; collapsed and started anew: {listed(restarts)}" if restarts else ""
         notes.append(
-            f"{name}: {each} training seconds{count}, without labels, on {_named(images)}; {device}{again}."
+            f"{name}: {each} training seconds{count}, without labels, on {listed(images)}; {device}{again}."
         )
     return notes
 
@@ -148,9 +148,10 @@ def _equal_seconds(printed: list[Printed]) -> list[str]:
 
 
 def _uncertainty(printed: list[Printed]) -> list[str]:
-    if any(p.iou_std is not None for p in printed):
-        return ["± is the standard deviation over seeds."]
-    return []
+    seeds = {row.seed: None for p in printed if p.iou_std is not None for row in p.rows}
+    if not seeds:
+        return []
+    return [f"± is the standard deviation over seeds; those here: {listed(map(str, sorted(seeds)))}."]
 
 
 def _near_floors(printed: list[Printed]) -> list[str]:
@@ -179,22 +180,23 @@ def _sources(printed: list[Printed]) -> list[str]:
             if row.source:
                 lines.setdefault(row.source, {})[p.entry.line] = None
     return [
-        f"Kept in {KEPT} from an earlier run: {_named(names)}."
+        f"Kept in {KEPT} from an earlier run: {listed(names)}."
         if source == KEPT
-        else f"Measured by {source}: {_named(names)}."
+        else f"Measured by {source}: {listed(names)}."
         for source, names in lines.items()
     ]
 
 
 def _reasons(printed: list[Printed]) -> list[str]:
-    """Why cells were not measured, each reason once."""
-    places: dict[str, dict[str, None]] = {}
+    """Why cells were not measured, or not with every seed, each reason once."""
+    places: dict[tuple[str, str], dict[str, None]] = {}
     for p in printed:
-        if p.status != "measured" and p.reason:
+        if p.reason:
+            how = "Not with every seed" if p.status == "measured" else "Not measured"
             whole = p.reason.startswith("not prepared")
             name = DATASETS[p.entry.dataset].label if whole else p.entry.line
-            places.setdefault(p.reason, {})[name] = None
-    return _first(f"Not measured, {_named(names)}: {reason}" for reason, names in places.items())
+            places.setdefault((how, p.reason), {})[name] = None
+    return _first(f"{how}, {listed(names)}: {reason}" for (how, reason), names in places.items())
 
 
 def _variant(printed: Printed) -> str:
@@ -208,7 +210,8 @@ def _first(notes: Iterable[str]) -> list[str]:
     return found[:NAMED] + more
 
 
-def _named(names: Iterable[str], between: str = ", ") -> str:
+def listed(names: Iterable[str], between: str = ", ") -> str:
+    """The first names, and how many more there are."""
     found = list(names)
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return between.join(found[:NAMED]) + more

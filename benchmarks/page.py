@@ -13,15 +13,16 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.cells import Row
-from benchmarks.charts import Chart, charts_of
+from benchmarks.charts import Chart, Places, charts_of
 from benchmarks.collect import Printed, print_cells
+from benchmarks.drawn import drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategies_grid
 from benchmarks.notes import name_of, notes_of, place_of
-from benchmarks.paired import difference_grid, differences
+from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
-from benchmarks.registry import DATASETS, PRESETS, TABLES
+from benchmarks.registry import DATASETS, PRESETS, TABLES, dataset_path
 from benchmarks.reproducing import to_markdown
 from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, headline, load_table
@@ -67,24 +68,18 @@ class Section:
 def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]) -> list[Path]:
     """Write report.html, REPRODUCING.md and the folder figures; those of `smoke` have a name of their own.
 
-    Tables without a measured row are left out. Raises BenchmarkError if the folder refuses.
+    Tables without a measured row are left out, and so are tables under another budget than their own that would show
+    nothing new. Raises BenchmarkError if the folder refuses.
     """
     presets = list(presets)
     mark = "-smoke" if presets == ["smoke"] else ""
     folder = usable_folder(results / f"figures{mark}", "figures")
     sections: list[Section] = []
     files: dict[str, bytes] = {}
-    for name in TABLES:
-        table = load_table(name)
-        for preset in presets:
-            seeds = sorted({cell.seed for cell in stored.rows if cell.preset == preset})
-            why = functools.partial(why_not_measured, table)
-            printed = print_cells(table, preset, seeds, stored, why) if seeds else []
-            own = preset == table.preset or any(r.table == table.number for p in printed for r in p.rows)
-            if own and any(p.rows for p in printed):
-                section, made = make_section(table, preset, printed, runs, results / "rows", folder)
-                sections.append(section)
-                files |= made
+    for table, preset, printed in worth_showing(stored, presets):
+        section, made = make_section(table, preset, printed, runs, results / "rows", folder)
+        sections.append(section)
+        files |= made
     page, commands = results / f"report{mark}.html", results / f"REPRODUCING{mark}.md"
     try:
         for file, content in files.items():
@@ -98,14 +93,37 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]
     return [page, commands, folder]
 
 
-def why_not_measured(table: Table, entry: Entry) -> str:
-    """In a sentence, with the command that changes it."""
-    if entry.cell("quick", 0) is None:
+def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, str, list[Printed]]]:
+    """The tables with a measured row, each under its own budget and under those where it shows what no other does."""
+    found: dict[tuple[str, str], list[Printed]] = {}
+    tables = {name: load_table(name) for name in TABLES}
+    shown: set[str] = set()
+    for own in (True, False):
+        for name, table in tables.items():
+            for preset in presets:
+                if (preset == table.preset) is own:
+                    seeds = sorted({cell.seed for cell in stored.rows if cell.preset == preset})
+                    why = functools.partial(why_not_measured, table, preset)
+                    printed = print_cells(table, preset, seeds, stored, why) if seeds else []
+                    keys = {row.key for p in printed for row in p.rows}
+                    if (keys and own) or keys - shown:
+                        found[name, preset] = printed
+                        shown |= keys
+    order = [(name, preset) for name in tables for preset in presets if (name, preset) in found]
+    return [(tables[name], preset, found[name, preset]) for name, preset in order]
+
+
+def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
+    """In a sentence, with the commands that change it."""
+    if entry.cell(preset, 0) is None:
         return "no implementation of it here"
+    run = f"python -m benchmarks table {table.number} --preset {preset} --methods {entry.method}"
     for name in (entry.dataset, entry.train_dataset):
         if name and not DATASETS[name].generated:
-            return f"not prepared: {DATASETS[name].prepare.format(out=f'data/{name}', size=128, count='', heldout='')}"
-    return f"not run yet: python -m benchmarks table {table.number} --methods {entry.method}"
+            folder, size = dataset_path(Path("data"), name, preset), PRESETS[preset].image_size
+            prepare = DATASETS[name].prepare.format(out=folder, size=size, count="", heldout="")
+            return f"not run yet: {run}; its images are prepared by {prepare}"
+    return f"not run yet: {run}"
 
 
 @functools.cache
@@ -135,18 +153,19 @@ def make_section(
         [],
         notes_of(table, preset, printed),
     )
-    pairs = differences(printed, runs, kept)
+    pairs = differences(printed, runs, kept, kept.parent / f"{table.stem(preset)}-paired.csv")
+    section.missing += unpaired(printed, pairs)
     grids = [strategies_grid(table, printed), *([difference_grid(pairs)] if pairs else [])]
     section.plain = [plain_table(grid) for grid in grids if grid.lines]
     files: dict[str, bytes] = {}
-    for chart in charts_of(printed, runs, kept, stem, budget):
+    for chart in charts_of(printed, Places(runs, kept, folder), stem, budget):
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.pdf": chart.pdf}
         section.charts.append(of_chart(chart))
     absent = set()
     for p in first_of_each(printed):
         for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
             name = f"{stem}-{Path(kind).stem}-{p.entry.method}-{p.entry.variant}-{p.entry.dataset}-{p.entry.split}"
-            picture = draw(p, runs, budget) or drawn_before(folder / f"{name}.png", p.rows[0])
+            picture = draw(p, runs, budget) or drawn_before(folder / f"{name}.png", file_name(p.rows[0]))
             if picture is None:
                 absent.add(f"{name_of(p)} on {place_of(p.entry)}")
                 continue
@@ -324,21 +343,6 @@ def said_of(p: Printed, title: str, about: str) -> dict[str, str]:
     """What a picture says of itself, the file of its row included."""
     row = p.rows[0]
     return {"Title": title, "Description": f"{about}, seed {row.seed}.", "Source": file_name(row)}
-
-
-def text_of(png: bytes) -> dict[str, str]:
-    """What was written into a picture's text."""
-    with Image.open(io.BytesIO(png)) as image:
-        return {str(key): str(value) for key, value in image.info.items()}
-
-
-def drawn_before(path: Path, row: Row) -> bytes | None:
-    """A picture of that very row that was drawn where its images lay; None if there is none."""
-    try:
-        png = path.read_bytes()
-        return png if text_of(png).get("Source") == file_name(row) else None
-    except (OSError, SyntaxError, ValueError):  # not there, or no picture
-        return None
 
 
 def panels_of(p: Printed, runs: Path, kind: str) -> Panels | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Grid, GridLine, Text
-from benchmarks.notes import floor_names, name_of, place_of
+from benchmarks.notes import floor_names, listed, name_of, place_of
 from benchmarks.rows import find_scores
 from benchmarks.tables import Entry, headline
 from benchmarks.uncertainty import Interval, paired_difference
@@ -17,29 +17,59 @@ from benchmarks.uncertainty import Interval, paired_difference
 REFERENCE = "DRC"
 """Its headline variant is compared with everything else; where it is not measured, the first method is."""
 
+NAMES = ("method", "other", "dataset", "split")
+"""By which a file of differences names a pair."""
+ROUNDED = 0.051
+"""Points by which a difference may miss that of two figures, rounded as it is."""
+
 Difference = tuple[Printed, Printed, dict[str, Interval]]
 """The reference, another method, and for iou and dice by how many points the reference is ahead."""
 
 
-def differences(printed: list[Printed], runs: Path, kept: Path) -> list[Difference]:
+def differences(printed: list[Printed], runs: Path, kept: Path, earlier: Path) -> list[Difference]:
     """The reference against what was scored on the same images and trained on the same, or not trained.
 
-    What is not trained is compared with the reference that was trained on the scored data set itself. Floors,
-    and what has no scores of single images below `runs` or beside the `kept` rows, are left out.
+    What is not trained is compared with the reference that was trained on the scored data set itself. Floors are left
+    out. Scores of single images are taken from below `runs` or from beside the `kept` rows; where they are in neither,
+    the difference is taken over from the file `earlier`, if that has one of the same figures.
     """
+    before = _read_earlier(earlier)
+    found = []
+    for one, other in _pairs(printed):
+        intervals = _compare(one, other, runs, kept) or _carried(one, other, before)
+        found += [(one, other, intervals)] if intervals else []
+    return found
+
+
+def unpaired(printed: list[Printed], found: list[Difference]) -> list[str]:
+    """A note on the pairs of which no difference was found, if there are any."""
+    there = {(one.entry, other.entry) for one, other, _ in found}
+    names = [
+        f"{name_of(one)} and {name_of(other)} ({place_of(one.entry)})"
+        for one, other in _pairs(printed)
+        if (one.entry, other.entry) not in there
+    ]
+    return (
+        [f"No difference is shown for {listed(names)}: the scores of their single images are not here."]
+        if names
+        else []
+    )
+
+
+def _pairs(printed: list[Printed]) -> list[tuple[Printed, Printed]]:
+    """What can be compared: references, each with the others on its images."""
     places: dict[tuple[str, str], list[Printed]] = {}
     floors = floor_names()
     for p in printed:
         if p.rows and p.entry.method not in floors:
             places.setdefault((p.entry.dataset, p.entry.split), []).append(p)
-    found = []
-    for group in places.values():
-        for one in _references(group):
-            for other in group:
-                if _comparable(one.entry, other.entry):
-                    intervals = _compare(one, other, runs, kept)
-                    found += [(one, other, intervals)] if intervals else []
-    return found
+    return [
+        (one, other)
+        for group in places.values()
+        for one in _references(group)
+        for other in group
+        if _comparable(one.entry, other.entry)
+    ]
 
 
 def difference_grid(found: list[Difference]) -> Grid:
@@ -75,13 +105,39 @@ def _compare(one: Printed, other: Printed, runs: Path, kept: Path) -> dict[str, 
     a, b = scores_of(one, runs, kept), scores_of(other, runs, kept)
     if a is None or b is None or a[0] != b[0] or one.rows[0].data_sha256 != other.rows[0].data_sha256:
         return {}
-    return {
-        metric: paired_difference(100 * x, 100 * y) for metric, x, y in zip(METRICS, a[1], b[1], strict=True)
-    }
+    means = (scores.mean(axis=0) for _, scores in (a, b))  # over seeds, for each image
+    return {metric: paired_difference(100 * x, 100 * y) for metric, x, y in zip(METRICS, *means, strict=True)}
+
+
+def _read_earlier(file: Path) -> dict[tuple[str, ...], dict[str, str]]:
+    """Lines of an earlier file of differences; none where it is not there or of another shape."""
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            return {tuple(line[name] for name in NAMES): line for line in csv.DictReader(lines)}
+    except (OSError, ValueError, KeyError, csv.Error):
+        return {}
+
+
+def _carried(
+    one: Printed, other: Printed, before: dict[tuple[str, ...], dict[str, str]]
+) -> dict[str, Interval]:
+    """The difference as an earlier file has it, if the two figures still lie just so far apart."""
+    line = before.get((name_of(one), name_of(other), one.entry.dataset, one.entry.split))
+    found = {}
+    try:
+        for metric in METRICS if line else ():
+            mean, low, high = (float(line[f"{metric}_{part}"]) for part in ("difference", "low", "high"))
+            same = abs(mean - (getattr(one, metric) - getattr(other, metric))) <= ROUNDED
+            if not same or int(line["n_images"]) != one.rows[0].n_images:
+                return {}
+            found[metric] = Interval(mean, low, high)
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found
 
 
 def scores_of(printed: Printed, runs: Path, kept: Path) -> tuple[list[str], np.ndarray] | None:
-    """Images' ids and their IoU and Dice, (2, N), each the mean over seeds; None if a file is not there."""
+    """Images' ids and their IoU and Dice, (S, 2, N) for S seeds; None if a file is not there."""
     ids, scores = [], []
     for row in printed.rows:
         try:
@@ -93,7 +149,7 @@ def scores_of(printed: Printed, runs: Path, kept: Path) -> tuple[list[str], np.n
             return None
     if not ids or not ids[0] or any(found != ids[0] for found in ids):
         return None
-    return ids[0], np.mean(np.array(scores), axis=0)
+    return ids[0], np.array(scores)
 
 
 def _words(interval: Interval) -> str:

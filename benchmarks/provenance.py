@@ -8,6 +8,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +39,12 @@ def commit() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+
+
+def commits(training: str | None) -> str:
+    """The commit that a figure comes from; both where its training was another one's than what scores it."""
+    now = commit()
+    return now if training in (None, now) else f"{training}, scored at {now}"
 
 
 @functools.cache
@@ -76,14 +83,24 @@ def device_text(device: str) -> str:
     return f"cpu ({_cpu_model()})"
 
 
+def forget_peak_memory(device: str) -> None:
+    """Let the peaks below count from now on, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process so far, in MiB."""
+    """Peak resident memory of this process since `forget_peak_memory`, in MiB."""
     per_mib = 1024 if sys.platform != "darwin" else 1024**2
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib, 1)
 
 
 def peak_gpu_memory_mb(device: str) -> float | None:
-    """Peak GPU memory that this process allocated so far, in MiB; None without a GPU."""
+    """Peak GPU memory that this process allocated since `forget_peak_memory`, in MiB; None without a GPU."""
     if device != "cuda":
         return None
     import torch
@@ -99,4 +116,6 @@ def _cpu_model() -> str:
         return platform.machine()
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
+    with suppress(ValueError):  # which also says how many processes share the machine
+        usable = min(usable, max(1, int(os.environ.get("OMP_NUM_THREADS", ""))))
     return f"{names[0]}, {usable} threads" if names else platform.machine()

@@ -67,6 +67,7 @@ def strategies_csv(printed: list[Printed]) -> str:
     for p in printed:
         if p.rows and all(row.alternatives for row in p.rows):
             names = {"method": p.entry.method, "variant": p.entry.variant}
+            names |= {"train_dataset": p.entry.train_dataset}
             names |= {"dataset": p.entry.dataset, "split": p.entry.split}
             found += [{**names, "strategy": s, **scores} for s, scores in strategies_of(p).items()]
     return _csv(found)

@@ -14,7 +14,7 @@ from benchmarks.files import reason, write_atomic
 from benchmarks.grid import Style, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.notes import place_of
-from benchmarks.paired import difference_grid, differences
+from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import PANELS, Panels, draw_panels, load_panels
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.rows import Stored
@@ -53,8 +53,10 @@ def write_report(
     each file is either the new one or the earlier one.
     """
     printed = print_cells(table, preset, seeds, stored, why_missing)
-    pairs = differences(printed, runs, results / "rows")
+    name = table.stem(preset)
+    pairs = differences(printed, runs, results / "rows", results / f"{name}-paired.csv")
     layout = lay_out(table, preset, printed, style)
+    layout = replace(layout, notes=(*layout.notes, *unpaired(printed, pairs)))
     if pairs:
         layout = replace(layout, grids=(*layout.grids, difference_grid(pairs)))
     contents: dict[str, str | bytes] = {
@@ -66,13 +68,11 @@ def write_report(
         "-strategies.csv": strategies_csv(printed),
         "-paired.csv": paired_csv(pairs),
     }
-    mark = "" if preset == table.preset else f"-{preset}"  # no budget's figures replace another's
-    name = f"{table.name}{mark}"
     files = {results / f"{name}{ending}": content for ending, content in contents.items() if content}
     outdated = [results / f"{name}{ending}" for ending, content in contents.items() if not content]
     if blocks := figure3_blocks(printed, runs):
         picture = PICTURES.get(table.name, f"{table.name}-pictures")
-        files[results / f"{picture}{mark}.png"] = draw_panels(blocks)
+        files[results / f"{picture}{name.removeprefix(table.name)}.png"] = draw_panels(blocks)
     try:
         for file, content in files.items():
             write_atomic(file, content)

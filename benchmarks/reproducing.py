@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from benchmarks.cells import Row
@@ -16,6 +17,7 @@ is done once for all the rows that share it. On the same kind of device and vers
 another one, sums are taken in another order and a trained method's figure moves within the spread over seeds.
 `nox -s table1` and its like run whole tables. This file is written by `python -m benchmarks report`.
 """
+COMMIT = re.compile(r"\b[0-9a-f]{40}")
 HEADS = ("command", "IoU", "Dice", "training, min", "scoring, min", "memory, MiB", "device", "commit")
 
 
@@ -46,5 +48,5 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.segment_seconds / 60:.1f}",
         f"{row.peak_memory_mb:.0f}",
         f"{row.device}{whose}".replace("|", "/"),
-        f"`{row.commit[:10]}`",
+        f"`{COMMIT.sub(lambda found: found[0][:10], row.commit)}`",
     )

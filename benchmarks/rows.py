@@ -46,7 +46,7 @@ def file_name(row: Row) -> str:
 
 
 def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path, cells: Path) -> None:
-    """Write each row that is not there yet, with its scores below `cells`, and remove those that were replaced.
+    """Write each row that is not there yet, with its scores below `cells`; a replaced one goes once it has a successor.
 
     Rows of a budget whose figures mean nothing are not kept. Raises BenchmarkError if the folder refuses.
     """
@@ -59,7 +59,10 @@ def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path, cells:
                 _write(folder / name, row)
             if scores_name(row) not in present:
                 _copy(cells / row.key / SCORES, folder / scores_name(row))
+    succeeded = {row.key for row in rows}
     for row in replaced:
+        if row.key not in succeeded:
+            continue
         for name in {file_name(row), scores_name(row)} & present:
             (folder / name).unlink(missing_ok=True)
 
@@ -103,7 +106,7 @@ def read_kept(folder: Path) -> tuple[list[Row], list[str]]:
     rows: list[Row] = []
     faults: list[str] = []
     for path in sorted(
-        folder.glob("*.json*"), key=lambda path: (not path.with_suffix(".csv").exists(), path)
+        folder.glob("[!.]*.json*"), key=lambda path: (not path.with_suffix(".csv").exists(), path)
     ):
         found, wrong = read_lines(path)
         rows += found
@@ -155,8 +158,9 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
             known, new = known + (name in present), new + (name not in present)
             if name not in present:
                 _write(folder / name, replace(row, source=row.source or source))
-                _copy(path.parent / scores_name(row), folder / scores_name(row))
                 present.add(name)
+            if not (folder / scores_name(row)).exists():
+                _copy(path.parent / scores_name(row), folder / scores_name(row))
     return new, known, faults
 
 

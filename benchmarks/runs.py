@@ -49,7 +49,7 @@ class Outcome:
 
     cell: Cell
     status: str
-    """computed | kept (it was there) | failed | busy | skipped | not prepared"""
+    """computed | kept (it was there) | failed | busy | skipped"""
     reason: str = ""
 
 
@@ -67,6 +67,7 @@ class Runner:
 
     def __post_init__(self) -> None:
         self._forced: set[Path] = set()
+        provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
 
     def run(self, cell: Cell) -> Outcome:
         """Compute the cell unless it is done. A method that crashes makes a failed Outcome, its error kept.
@@ -74,12 +75,9 @@ class Runner:
         Raises BenchmarkError or DataPrepError for bad input and for a full or read-only disk, and
         KeyboardInterrupt when stopped; what was complete stays.
         """
-        try:
-            if why := METHODS[cell.method].load().skip():
-                return Outcome(cell, "skipped", why)
-            job = Job(cell, self.library)
-        except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
-            return Outcome(cell, "skipped", f"{cell.method} cannot be set up: {reason(error)}")
+        job = self._job(cell)
+        if isinstance(job, str):
+            return Outcome(cell, "skipped", job)
         folder = self.runs / "cells" / job.key
         self._set_aside(folder)
         if (folder / "done").exists():
@@ -101,11 +99,14 @@ class Runner:
         return Outcome(cell, "computed")
 
     def state(self, cell: Cell) -> str:
-        """``done``, ``running (...)``, ``failed: ...`` or ``to do``, without computing anything.
+        """``done``, ``running (...)``, ``skipped: ...``, ``failed: ...`` or ``to do``, without computing anything.
 
         Needs the data set: raises NotPrepared if it is not there and cannot be generated.
         """
-        folder = self.runs / "cells" / Job(cell, self.library).key
+        job = self._job(cell)
+        if isinstance(job, str):
+            return f"skipped: {job}"
+        folder = self.runs / "cells" / job.key
         if (folder / "done").exists():
             return "done"
         if who := holder(folder):
@@ -113,6 +114,17 @@ class Runner:
         if (folder / "error.txt").exists():
             return f"failed: {last_line(folder / 'error.txt')}"
         return "to do"
+
+    def is_open(self, cell: Cell) -> bool:
+        """Whether there is anything left to do for a cell."""
+        return not self.state(cell).startswith(("done", "skipped"))
+
+    def _job(self, cell: Cell) -> Job | str:
+        """The cell with its settings, or why its method cannot run here."""
+        try:
+            return METHODS[cell.method].load().skip() or Job(cell, self.library)
+        except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
+            return f"{cell.method} cannot be set up: {reason(error)}"
 
     def _compute(self, job: Job, folder: Path) -> None:
         cell = job.cell
@@ -122,6 +134,7 @@ class Runner:
         data = self.library.evaluation(cell.test_dataset, cell.split)
         method, trained = METHODS[cell.method].load()(), METHODS[cell.method].trained
         device = provenance.resolve_device(self.device) if trained else "cpu"
+        provenance.forget_peak_memory(device)
         fit = self._fit(method, job, data, device)
         method.config = job.config  # the fit may have been made for a cell that infers otherwise
         began = time.monotonic()
@@ -143,7 +156,7 @@ class Runner:
         write_atomic(folder / "done", "")
 
     def _fit(self, method: Any, job: Job, data: Evaluation, device: str) -> dict[str, Any]:
-        """Fit, or load what was fitted; returns train_seconds and train_steps."""
+        """Fit, or load what was fitted; returns what fit.json holds."""
         cell = job.cell
         if not METHODS[cell.method].trained:
             method.fit(
@@ -181,15 +194,18 @@ class Runner:
                 facts = {
                     "train_seconds": round(progress.seconds, 2),
                     "train_steps": progress.steps,
+                    "commit": provenance.commit(),
+                    "peak_memory_mb": provenance.peak_memory_mb(),
+                    "peak_gpu_memory_mb": provenance.peak_gpu_memory_mb(device),
                     "device": provenance.device_text(device),
                 }
                 write_json(folder / "fit.json", facts)
                 write_atomic(folder / "done", "")
-        facts = json.loads((folder / "fit.json").read_text())
-        return {name: facts.get(name) for name in ("train_seconds", "train_steps")}
+        return json.loads((folder / "fit.json").read_text())
 
     def _row(self, job: Job, scores: Scores, device: str, fit: dict[str, Any], segment_seconds: float) -> Row:
         cell, settings, iou, dice = job.cell, job.settings, scores.iou, scores.dice
+        gpu = provenance.peak_gpu_memory_mb(device)
         return Row(
             table=self.table,
             **asdict(cell),
@@ -204,13 +220,15 @@ class Runner:
             dice_high=dice.high,
             alternatives=scores.alternatives,
             failures=scores.failures,
-            **fit,
+            restarts=fit["restarts"],
+            train_seconds=fit["train_seconds"],
+            train_steps=fit["train_steps"],
             segment_seconds=round(segment_seconds, 2),
-            peak_memory_mb=provenance.peak_memory_mb(),
-            peak_gpu_memory_mb=provenance.peak_gpu_memory_mb(device),
+            peak_memory_mb=max(provenance.peak_memory_mb(), fit.get("peak_memory_mb") or 0.0),
+            peak_gpu_memory_mb=None if gpu is None else max(gpu, fit.get("peak_gpu_memory_mb") or 0.0),
             device=provenance.device_text(device),
             command=row_command(cell),
-            commit=provenance.commit(),
+            commit=provenance.commits(fit.get("commit")),
             versions=provenance.versions(),
             data_sha256=settings["data_sha256"],
             train_data_sha256=settings["train_data_sha256"],

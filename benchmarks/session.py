@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from benchmarks.jobs import Job
 from benchmarks.launch import Launch, count_gpus, group_cells, group_command, run_locally, submit
 from benchmarks.page import write_page
 from benchmarks.provenance import resolve_device
-from benchmarks.registry import DATASETS, METHODS, PRESETS
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, plan
@@ -42,7 +43,8 @@ class Session:
     datasets: list[str]
     """Empty: every data set that is prepared or can be generated."""
     methods: list[str]
-    seeds: list[int]
+    seeds: list[int] | None = None
+    """None: seed 0 is computed, and what is rendered without computing is every seed that there is."""
     device: str = "auto"
     force: bool = False
     retry: bool | None = None
@@ -77,7 +79,7 @@ class Session:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells to run."""
-        planned = plan(self.table, self.preset, self.methods, self.usable, self.seeds)
+        planned = plan(self.table, self.preset, self.methods, self.usable, self.seeds or [0])
         return [cell for cell in planned if self._asked(cell.test_dataset)]
 
     @cached_property
@@ -113,29 +115,37 @@ class Session:
 
     def commands(self) -> Iterator[str]:
         """The commands that would do it, data sets first, ready to be pasted; comments on what cannot be done."""
-        for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
-            if self._asked(name) and name not in self.usable:
-                yield f"# {name} is {self._data_state(name)}"
+        yield from self.unprepared()
         for name in self.needed:
             if not self.library.is_prepared(name):
                 yield self.library.prepare_command(name)
         for group in group_cells(self.cells):
             yield shlex.join(["python", *group_command(group, self._options())])
 
-    def report(self, outcomes: list[Outcome]) -> Report:
-        """Render what was measured, now or before."""
+    def unprepared(self) -> Iterator[str]:
+        """A comment on each data set of the table that was asked for and is not there."""
+        for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
+            if self._asked(name) and name not in self.usable:
+                yield f"# {name} is {self._data_state(name)}"
+
+    def report(self, outcomes: list[Outcome] | None) -> Report:
+        """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""
+        stored = read_runs(self.runs, self.results / "rows")
+        seeds = self.seeds or [0]
+        if outcomes is None and self.seeds is None:
+            seeds = sorted({c.seed for c in stored.rows if c.preset == self.preset}) or seeds
+        outcomes = outcomes or []
         reasons = {o.cell: f"{o.status}: {o.reason}" for o in outcomes if o.reason}
 
         def why_missing(entry: Entry) -> str:
-            for seed in self.seeds:
+            for seed in seeds:
                 cell = entry.cell(self.preset, seed)
                 if cell in reasons:
                     return reasons[cell]
             return self._why_not_run(entry)
 
-        stored = read_runs(self.runs, self.results / "rows")
         report = write_report(
-            self.table, self.preset, self.seeds, stored, self.runs, self.results, why_missing, self.style
+            self.table, self.preset, seeds, stored, self.runs, self.results, why_missing, self.style
         )
         shown = [self.preset] if self.preset == "smoke" else [name for name in PRESETS if name != "smoke"]
         return replace(report, files=(*report.files, *write_page(stored, self.runs, self.results, shown)))
@@ -148,8 +158,14 @@ class Session:
             if self._asked(name):
                 yield f"data set {name}: {self._data_state(name)}"
         for cell in self.cells:
-            if not all(self.library.is_prepared(n) for n in (cell.test_dataset, cell.train_dataset) if n):
-                yield f"{cell}: to do, after its data set was generated"
+            if all(self.library.is_prepared(n) for n in (cell.test_dataset, cell.train_dataset) if n):
+                state = self.runner.state(cell)
+                yield f"{cell}: {state}"
+                if not state.startswith("skipped"):
+                    yield "  " + json.dumps(Job(cell, self.library).settings)
+                continue
+            yield f"{cell}: to do, after its data set was generated"
+            with suppress(ImportError, ValueError):  # it is skipped then, which a run will say
                 settings = (
                     METHODS[cell.method]
                     .load()
@@ -161,9 +177,6 @@ class Session:
                     )
                 )
                 yield f"  {settings}"
-                continue
-            yield f"{cell}: {self.runner.state(cell)}"
-            yield "  " + json.dumps(Job(cell, self.library).settings)
 
     def _run(self, cell: Cell) -> Outcome:
         outcome = self.runner.run(cell)
@@ -179,7 +192,9 @@ class Session:
         outcomes = []
         for cell in self.cells:
             state, _, why = self.runner.state(cell).partition(": ")
-            if state == "done":
+            if state == "skipped":
+                outcomes.append(Outcome(cell, "skipped", why))
+            elif state == "done":
                 outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
             elif state.startswith("running"):
                 outcomes.append(Outcome(cell, "busy", state))
@@ -191,7 +206,7 @@ class Session:
         """The groups that are not done, each with its command."""
         groups = group_cells(self.cells)
         if not self.force:
-            groups = [g for g in groups if any(self.runner.state(cell) != "done" for cell in g)]
+            groups = [g for g in groups if any(self.runner.is_open(cell) for cell in g)]
         return [(group, group_command(group, self._options())) for group in groups]
 
     def _options(self) -> list[str]:
@@ -218,7 +233,7 @@ class Session:
         for name in (entry.dataset, entry.train_dataset):
             if name and not self.library.is_prepared(name) and not DATASETS[name].generated:
                 return f"not prepared: {self.library.prepare_command(name)}"
-        if not self.table.number.isdigit():
+        if self.table.number not in TABLES:
             return "not run yet"
         return (
             f"not run yet: python -m benchmarks table {self.table.number} --preset {self.preset} "

@@ -21,7 +21,7 @@ from benchmarks import provenance
 from benchmarks.cells import settings_key
 from benchmarks.charts import DPI, blank
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_atomic, write_json
+from benchmarks.files import write_json
 from benchmarks.flat import write_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import iou
@@ -38,12 +38,18 @@ LENGTHS = (50, 100, 200, 800)  # steps of training
 WAYS = (50, 100, 200, 600)  # steps of inference
 CHAINS = (1, 2, 8)  # averaged
 
+
+def twice(value: int) -> int:
+    """Of what a budget has."""
+    return 2 * value
+
+
 TRIALS: dict[str, dict[str, Any]] = {
     "as it is": {},
     **{f"{steps} training steps": {"train_steps": steps} for steps in LENGTHS},
     **{f"{steps} inference steps": {"inference_steps": steps} for steps in WAYS},
     **{f"chains averaged: {chains}": {"inference_chains": chains} for chains in CHAINS},
-    "inference at one step size, no momentum": {
+    "inference at one step size and without momentum": {
         "inference_step_size": 0.05, "inference_last_step_size": 0.05, "inference_momentum": 0.0,
     },
     "masks start even": {"mask_bias": 0.0},
@@ -59,7 +65,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "a tenth of the chains start anew at each visit": {"restart": 0.1},
     "images mirrored at random": {"flips": True},
     "Gaussian likelihood": {"likelihood": "l2"},
-    "twice as many channels": {"width": 16, "start": 128},
+    "twice as many channels": {"width": twice, "start": twice},
     "untuned": {},
 }  # fmt: skip
 
@@ -76,7 +82,11 @@ def trial_settings(name: str, preset: str) -> Any:
             image_size=PRESETS[preset].image_size,
         )
     )
-    return dataclasses.replace(config, **TRIALS[name])
+    changes = {
+        setting: value(getattr(config, setting)) if callable(value) else value
+        for setting, value in TRIALS[name].items()
+    }
+    return dataclasses.replace(config, **changes)
 
 
 def trials_of(preset: str) -> list[str]:
@@ -157,6 +167,7 @@ def run_trial(
 
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
+    provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
     config, dataset = trial_settings(name, preset), trial_data(data, preset)
     training = training_of(config, preset, seed, dataset.sha256)
     fit, way = trial_key(config, training)
@@ -281,7 +292,4 @@ def write(rows: list[dict[str, Any]], preset: str, results: Path) -> list[Path]:
 
     BenchmarkError where it cannot be written.
     """
-    files = write_rows(rows, results, stem(preset))
-    write_atomic(results / f"{stem(preset)}.md", as_markdown(rows))
-    write_atomic(results / f"{stem(preset)}.png", as_png(rows))
-    return [*files, results / f"{stem(preset)}.md", results / f"{stem(preset)}.png"]
+    return write_rows(rows, results, stem(preset), {".md": as_markdown(rows), ".png": as_png(rows)})

@@ -28,7 +28,9 @@ def bootstrap(values: np.ndarray) -> Interval:
     change, and nothing of what another training would.
     """
     means = resample_weights(len(values)) @ values.astype(np.float32)
-    low, high = np.percentile(means, ENDS)
+    low, high = np.clip(
+        np.percentile(means, ENDS), values.min(), values.max()
+    )  # rounded, weights miss 1 a little
     return Interval(float(values.mean()), float(low), float(high))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
+from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_json
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import foreground_ari, iou
@@ -98,6 +99,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
 
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
+    provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
     task, toy = TASKS[name], TOYS[TASKS[name].toy]
     cls = METHODS[name].load()
     config = dataclasses.replace(
@@ -140,6 +142,24 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
     }
     write_json(found, row)
     return row
+
+
+def earlier_rows(results: Path) -> list[dict[str, Any]]:
+    """The rows of RESULTS/validate.json. BenchmarkError names a file that does not hold such rows."""
+    file = results / "validate.json"
+    if not file.exists():
+        return []
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        return [row for row in rows if row["method"] in TASKS and row["seed"] >= 0]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{file} cannot be read ({error!r}); restore it or delete it") from error
+
+
+def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Earlier and new rows by seed, in the order of TASKS; a new one in the place of one of its method and seed."""
+    rows = {(row["seed"], row["method"]): row for row in (*earlier, *new)}.values()
+    return sorted(rows, key=lambda row: (row["seed"], list(TASKS).index(row["method"])))
 
 
 def as_text(rows: list[dict[str, Any]]) -> str:

@@ -137,6 +137,16 @@ def test_seeds_make_a_mean_with_its_spread(
     assert lines(tmp_path)["GrabCut", "border", "tm-dsprites", "test"]["seeds"] == "0"
 
 
+def test_collect_only_shows_every_seed_that_there_is(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    table(tmp_path, "--methods", "DRC", "--seeds", "3,5", data=smoke_data)
+    which = ("DRC", "full", "tm-dsprites", "test")
+    for options, seeds in (([], "3 5"), (["--seeds", "5"], "5")):
+        table(tmp_path, "--collect-only", *options, data=smoke_data)
+        assert lines(tmp_path)[which]["seeds"] == seeds
+
+
 def test_collect_only_never_computes(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,12 @@ from click.testing import CliRunner
 from benchmarks.__main__ import main
 from benchmarks.collect import read_runs
 from benchmarks.errors import BenchmarkError
-from benchmarks.page import write_page
+from benchmarks.page import worth_showing, write_page
+from benchmarks.paired import differences
 from benchmarks.pictures import EXAMPLES, PANELS, extremes, make_panels, save_panels
+from benchmarks.render import paired_csv
 from benchmarks.rows import Stored
+from benchmarks.uncertainty import Interval
 
 ROWS = [
     json.loads(line)
@@ -177,8 +180,40 @@ def test_a_clone_without_the_runs_folder_shows_the_same_pictures_and_differences
     before, after = ((folder / "report.html").read_text() for folder in (written, tmp_path))
     assert "No pictures of" not in after
     assert "Differences on the same images" in after
-    curves = len(list((written / "figures").glob("*-training.png")))
-    assert after.count("<img") == before.count("<img") - curves
+    assert after.count("<img") == before.count("<img")
+
+
+def test_charts_and_differences_drawn_where_the_scores_lay_are_shown_again(
+    written: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(written / "figures", tmp_path / "figures")
+    stored = read_runs(written / "runs")
+    for table, _, printed in worth_showing(stored, ["quick"]):
+        pairs = [
+            (a, b, {m: Interval(getattr(a, m) - getattr(b, m), -1, 1) for m in ("iou", "dice")})
+            for a, b, _ in differences(printed, written / "runs", tmp_path, tmp_path)
+        ]
+        (tmp_path / f"{table.name}-paired.csv").write_text(paired_csv(pairs))
+    write_page(stored, tmp_path / "none", tmp_path, ["quick"])
+    before, after = ((folder / "report.html").read_text() for folder in (written, tmp_path))
+    assert after.count("<img") == before.count("<img")
+    assert "No difference is shown" not in after
+    assert "Differences on the same images" in after
+    later = {cell: replace(row, finished="2030-01-01T00:00:00+00:00") for cell, row in stored.rows.items()}
+    write_page(Stored(later), tmp_path / "none", tmp_path, ["quick"])
+    assert "IoU of single images" not in (tmp_path / "report.html").read_text()
+
+
+def test_a_table_under_another_budget_is_shown_for_what_is_new_in_it_whoever_computed_it(
+    written: Path,
+) -> None:
+    rows = read_runs(written / "runs").rows.values()
+    moved = [replace(row, preset="gpu", table="sweep", key=f"gpu-{row.key}") for row in rows]
+    stored = Stored({row.cell: row for row in [*rows, *moved]})
+    shown = [(table.number, preset) for table, preset, _ in worth_showing(stored, ["quick", "gpu"])]
+    assert ("1", "gpu") in shown
+    assert ("3", "gpu") not in shown
+    assert ("3", "quick") in shown
 
 
 def test_a_picture_of_another_row_is_not_shown_as_this_ones(written: Path, tmp_path: Path) -> None:

@@ -41,6 +41,26 @@ def test_a_changed_input_is_told(checkout: Path, commit: Callable[[], str], name
     assert commit().endswith("-dirty")
 
 
+def test_a_training_of_another_commit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "commit", lambda: "b" * 40)
+    assert provenance.commits(None) == provenance.commits("b" * 40) == "b" * 40
+    assert provenance.commits("a" * 40) == f"{'a' * 40}, scored at {'b' * 40}"
+
+
+def test_the_device_has_as_many_threads_as_the_process_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "1 threads" in provenance._cpu_model.__wrapped__()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak of memory")
+def test_a_peak_of_memory_is_what_came_since_it_was_forgotten() -> None:
+    large = bytearray(400 << 20)
+    with_it = provenance.peak_memory_mb()
+    del large
+    provenance.forget_peak_memory("cpu")
+    assert provenance.peak_memory_mb() < with_it - 300
+
+
 def test_outside_of_git_it_is_unknown(
     tmp_path: Path, commit: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

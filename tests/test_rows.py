@@ -59,6 +59,17 @@ def test_a_row_that_was_replaced_is_kept_no_longer(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [file_name(again)]
 
 
+def test_a_row_stays_until_its_successor_is_there(tmp_path: Path) -> None:
+    keep_rows([ROW], [], tmp_path, tmp_path / "cells")
+    keep_rows([replace(ROW, key="f" * 16)], [ROW], tmp_path, tmp_path / "cells")  # stopped before it was done
+    assert (tmp_path / file_name(ROW)).exists()
+
+
+def test_a_row_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / f".{file_name(ROW)}.0123abcd").write_text("{")
+    assert read_kept(tmp_path) == ([], [])
+
+
 def test_the_scores_of_single_images_are_kept_beside_their_row_and_imported_with_it(tmp_path: Path) -> None:
     cells, kept, theirs = tmp_path / "cells", tmp_path / "rows", tmp_path / "theirs"
     (cells / ROW.key).mkdir(parents=True)
@@ -69,8 +80,13 @@ def test_the_scores_of_single_images_are_kept_beside_their_row_and_imported_with
     assert find_scores(ROW, tmp_path / "none", kept) == beside
     import_rows([kept / file_name(ROW)], theirs, "a colleague")
     assert find_scores(ROW, tmp_path / "none", theirs).read_text() == beside.read_text()
-    keep_rows([], [ROW], kept, cells)
-    assert not list(kept.iterdir())
+    (theirs / beside.name).unlink()
+    assert import_rows([kept / file_name(ROW)], theirs, "a colleague")[:2] == (0, 1)
+    assert (theirs / beside.name).exists()
+    keep_rows([replace(ROW, iou=0.5)], [ROW], kept, cells)
+    assert ROW.iou != 0.5
+    assert not (kept / file_name(ROW)).exists()
+    assert not beside.exists()
 
 
 def test_of_rows_that_say_the_same_one_with_scores_is_used(tmp_path: Path) -> None:

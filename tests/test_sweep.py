@@ -135,6 +135,15 @@ def test_a_folder_named_like_a_known_data_set_is_refused(own: Path, tmp_path: Pa
     assert "rename the folder" in result.output
 
 
+@pytest.mark.parametrize("name", ["table1", "Trials", "grey-gpu", "reproducing", "7", "a/b"])
+def test_a_sweep_never_takes_the_name_of_another_result(name: str, tmp_path: Path) -> None:
+    words = ["sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--name", name]
+    result = invoke(tmp_path, *words)
+    assert result.exit_code == 2
+    assert name in result.output
+    assert not (tmp_path / "results").exists()
+
+
 # launchers
 
 
@@ -174,6 +183,34 @@ registry.METHODS["DRC"] = SPEC
 RandomWalk.pause = 0.05
 main(sys.argv[1:], prog_name="benchmarks")
 """
+
+
+@pytest.mark.parametrize("options", [["--jobs", "2"], ["--dry-run"], []])
+def test_a_method_that_cannot_run_here_is_skipped_however_it_is_launched(
+    options: list[str],
+    random_walk: type[RandomWalk],
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["sweep", "--methods", "DRC", "--test", "tm-dsprites", *options]
+
+    def refuse(**names: object) -> None:
+        raise ValueError("it has no such budget")
+
+    def absent() -> str:
+        return "its package is not installed"
+
+    for name, stand_in, reason in (
+        ("skip", absent, "its package is not installed"),
+        ("configure", refuse, "it has no such budget"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(random_walk, name, stand_in)
+            result = invoke(tmp_path, *words, data=smoke_data)
+        assert result.exit_code == 0, result.output
+        assert reason in result.output
+        assert "--dry-run" in options or "1 skipped" in result.output
 
 
 def test_two_launchers_on_one_folder_never_do_a_cell_twice(smoke_data: Path, tmp_path: Path) -> None:
@@ -218,6 +255,15 @@ def test_slurm_without_submitit_says_how_to_get_it(monkeypatch: pytest.MonkeyPat
     )
     assert result.exit_code == 2
     assert "[cluster]" in result.output
+
+
+def test_what_slurm_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("benchmarks.session.submit", lambda *words: [])
+    words = ["table", "1", "--datasets", "birds", "--launcher", "slurm"]
+    result = invoke(tmp_path, *words)
+    assert result.exit_code == 0, result.output
+    assert "birds is not prepared: python -m data_prep birds" in result.output
+    assert "all that can be done is done" in result.output
 
 
 def test_jobs_of_submitit_run_and_are_succeeded(tmp_path: Path) -> None:

@@ -14,13 +14,16 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.cells import Row, parse_row
-from benchmarks.collect import Printed
+from benchmarks.collect import Printed, print_cells
 from benchmarks.grid import Layout, Style, lay_out
 from benchmarks.latex import to_latex
-from benchmarks.paired import difference_grid, differences
+from benchmarks.notes import place_of
+from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.render import strategies_csv, to_csv, to_json_lines, to_markdown, to_text
+from benchmarks.rows import Stored
 from benchmarks.tables import STAND_IN, Entry, load_table, plan
+from benchmarks.uncertainty import Interval
 
 ROW = parse_row(
     (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()[0], "golden"
@@ -212,7 +215,7 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
             (tmp_path / "cells" / key).mkdir(parents=True)
             scores = "".join(f"{i},{p.rows[0].iou + i / 100},0.5\n" for i in range(9))
             (tmp_path / "cells" / key / "scores.csv").write_text("id,iou,dice\n" + scores)
-    pairs = differences(found, tmp_path, tmp_path)
+    pairs = differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")
     assert len(pairs) == 3 * (1 + 3)  # for each test set: GrabCut once, ReDO for each training set
     for one, other, intervals in pairs:
         assert one.entry.method == "DRC"
@@ -222,7 +225,39 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
         assert intervals["dice"].mean == 0
     assert len(difference_grid(pairs).lines) == 12
     (tmp_path / "cells" / found[0].rows[0].key / "scores.csv").write_text("id,iou,dice\nother,0.5,0.5\n")
-    assert len(differences(found, tmp_path, tmp_path)) == 11
+    assert len(differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")) == 11
+
+
+def test_a_difference_is_taken_over_where_the_scores_are_elsewhere(tmp_path: Path) -> None:
+    file, nowhere = tmp_path / "paired.csv", tmp_path / "none"
+    _, printed = measured("3", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5})
+    entry = next(p.entry for p in printed if p.rows)
+    names = f"DRC,GrabCut,{entry.dataset},{entry.split},{ROW.n_images}"
+    head = "method,other,dataset,split,n_images,iou_difference,iou_low,iou_high,"
+    head += "dice_difference,dice_low,dice_high\n"
+    file.write_text(f"{head}{names},-10.0,-12.0,-8.0,-10.0,-12.0,-8.0\n")
+    pairs = differences(printed, nowhere, nowhere, file)
+    assert [(one.entry.method, other.entry.method) for one, other, _ in pairs] == [("DRC", "GrabCut")]
+    assert pairs[0][2]["iou"] == Interval(-10, -12, -8)
+    (note,) = unpaired(printed, pairs)
+    assert "DRC and ReDO" in note
+    assert f"DRC and GrabCut ({place_of(entry)})" not in note
+    for wrong in ("-10.2,-12.0,-8.0,-10.0,-12.0,-8.0", "-10.0,-12.0,-8.0,,,", "x"):
+        file.write_text(f"{head}{names},{wrong}\n")
+        assert not differences(printed, nowhere, nowhere, file)
+    file.write_text("other\n1\n")
+    assert not differences(printed, nowhere, nowhere, file)
+
+
+def test_what_is_not_trained_names_no_training_set() -> None:
+    stored = Stored()
+    for entry in load_table("photos").entries:
+        cell = entry.cell("quick", 0)
+        if cell is not None and entry.method in ("GrabCut", "DRC"):
+            stored.rows[cell] = replace(row(entry), preset="quick", train_dataset=cell.train_dataset)
+    printed = print_cells(load_table("photos"), "quick", [0], stored, lambda entry: "")
+    found = {(p.entry.method, p.entry.train_dataset == "") for p in printed if p.rows}
+    assert found == {("GrabCut", True), ("DRC", False)}
 
 
 LATEX = shutil.which("pdflatex")

@@ -34,6 +34,16 @@ def test_each_trial_is_another_setting_of_the_preset() -> None:
         assert differ == set(changes) or name == "untuned"
 
 
+def test_a_trial_can_be_asked_for_by_its_name() -> None:
+    assert not [name for name in trials.TRIALS if "," in name]
+
+
+def test_twice_as_many_is_twice_under_every_budget() -> None:
+    for preset in ("smoke", "quick", "gpu"):
+        plain, twice = (trials.trial_settings(n, preset) for n in ("as it is", "twice as many channels"))
+        assert (twice.width, twice.start) == (2 * plain.width, 2 * plain.start)
+
+
 def test_no_trial_sees_an_image_of_the_tables(tmp_path: Path) -> None:
     own, tables = trials.trial_data(tmp_path, "smoke"), Library(tmp_path, "smoke").dataset("tm-dsprites")
     assert not set(map(bytes, np.asarray(own.images))) & set(map(bytes, np.asarray(tables.images)))
@@ -100,7 +110,7 @@ def test_a_trial_is_compared_with_the_plain_one_of_its_own_seeds() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--only", "no momentun"), "no momentum"),
+        (("--only", "as it was"), "as it is"),
         (("--preset", "quik"), "quick"),
         (("--seeds", "x"), "--seeds"),
     ],

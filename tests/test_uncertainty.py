@@ -31,6 +31,13 @@ def test_the_same_values_give_the_same_interval_and_equal_values_none() -> None:
     assert (flat.low, flat.high) == pytest.approx((0.25, 0.25))
 
 
+@pytest.mark.parametrize("count", [7, 192, 256])
+def test_the_interval_lies_within_the_values(count: int) -> None:
+    for worst in (1.0, 0.999):
+        found = bootstrap(np.array([worst, *[1.0] * (count - 1)]))
+        assert worst <= found.low <= found.high <= 1
+
+
 def test_pairing_removes_what_images_have_in_common() -> None:
     rng = np.random.default_rng(4)
     hardness = rng.uniform(0, 1, 200)

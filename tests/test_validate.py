@@ -53,6 +53,19 @@ def test_the_changes_are_settings_of_the_method() -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_rows_of_other_baselines_and_seeds_stay(tmp_path: Path) -> None:
+    file = tmp_path / "results" / "validate.json"
+    for words in (["--methods", "IODINE"], ["--methods", "ReDO", "--seed", "1"], ["--methods", "ReDO"]):
+        assert call(tmp_path, *words).exit_code == 0
+    found = [(row["method"], row["seed"]) for row in json.loads(file.read_text())]
+    assert found == [("ReDO", 0), ("IODINE", 0), ("ReDO", 1)]
+    file.write_text("{")
+    done = call(tmp_path, "--methods", "ReDO")
+    assert done.exit_code == 2
+    assert "validate.json cannot be read" in " ".join(done.output.split())
+
+
+@pytest.mark.usefixtures("tiny")
 def test_each_is_trained_scored_and_written(tmp_path: Path) -> None:
     done = call(tmp_path)
     assert done.exit_code == 0, done.output

@@ -80,6 +80,10 @@ class Table:
         """What its files are called: table1, or a sweep's own name."""
         return f"table{self.number}" if self.number.isdigit() else self.number
 
+    def stem(self, preset: str) -> str:
+        """What its files are called under a budget: no budget's figures replace another's."""
+        return self.name if preset == self.preset else f"{self.name}-{preset}"
+
     @property
     def heading(self) -> str:
         """Table 1. Foreground extraction."""

@@ -6,6 +6,19 @@ from benchmarks.errors import BenchmarkError, choose
 from benchmarks.registry import DATASETS, METHODS
 from benchmarks.tables import Column, Entry, Line, Table
 
+RESERVED = ("table", "figure", "grey", "photos", "trials", "validate", "speed", "report", "reproducing")
+"""What the names of the suite's own results begin with."""
+
+
+def check_name(name: str) -> None:
+    """Raise BenchmarkError for a sweep's name that is none for a file, or might be that of another result."""
+    if not name.replace("-", "").replace("_", "").isalnum() or name.isdigit():
+        raise BenchmarkError(f"--name {name!r} is no file name: use letters, digits and hyphens")
+    if name.lower().startswith(RESERVED):
+        raise BenchmarkError(
+            f"--name {name} is kept for the suite's own results: choose another, such as my-{name}"
+        )
+
 
 def sweep_table(
     name: str, methods: list[str], variants: list[str], train: list[str], tests: list[str]

@@ -1,0 +1,34 @@
+"""What a picture in results/figures says of itself: from which rows it was drawn, so that it can be used again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from benchmarks.cells import Row
+from benchmarks.rows import file_name
+
+
+def source_of(rows: Iterable[Row]) -> str:
+    """The rows that something was drawn of, as one word, in whatever order they come."""
+    names = sorted({file_name(row) for row in rows})
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def text_of(png: bytes) -> dict[str, str]:
+    """What was written into a picture's text."""
+    with Image.open(io.BytesIO(png)) as image:
+        return {str(key): str(value) for key, value in image.info.items()}
+
+
+def drawn_before(path: Path, source: str) -> bytes | None:
+    """A picture of that very source, drawn where its images or scores lay; None if there is none."""
+    try:
+        png = path.read_bytes()
+        return png if text_of(png).get("Source") == source else None
+    except (OSError, SyntaxError, ValueError):  # not there, or no picture
+        return None
