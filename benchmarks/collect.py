@@ -120,6 +120,13 @@ def read_published(table: Table) -> Published:
     return found
 
 
+def seeds_of(table: Table, preset: str, stored: Stored) -> list[int]:
+    """The seeds with which any cell of a table was measured under a budget, in order."""
+    there = {cell.seed for cell in stored.rows if cell.preset == preset}
+    cells = {entry.cell(preset, seed) for seed in there for entry in table.entries}
+    return sorted({cell.seed for cell in cells if cell in stored.rows})
+
+
 def print_cells(
     table: Table, preset: str, seeds: list[int], stored: Stored, why_missing: Callable[[Entry], str]
 ) -> list[Printed]:

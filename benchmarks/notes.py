@@ -173,11 +173,12 @@ def _failures(printed: list[Printed]) -> list[str]:
 
 
 def _sources(printed: list[Printed]) -> list[str]:
-    """What was measured by others, or earlier."""
+    """What was measured by others; and what earlier, where not all of it was."""
     lines: dict[str, dict[str, None]] = {}
+    all_kept = all(row.source == KEPT for p in printed for row in p.rows)
     for p in printed:
         for row in p.rows:
-            if row.source:
+            if row.source and not all_kept:
                 lines.setdefault(row.source, {})[p.entry.line] = None
     return [
         f"Kept in {KEPT} from an earlier run: {listed(names)}."

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmarks.cells import Row
 from benchmarks.charts import Chart, Places, charts_of
-from benchmarks.collect import Printed, print_cells
+from benchmarks.collect import Printed, print_cells, seeds_of
 from benchmarks.drawn import drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
@@ -102,7 +102,7 @@ def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, s
         for name, table in tables.items():
             for preset in presets:
                 if (preset == table.preset) is own:
-                    seeds = sorted({cell.seed for cell in stored.rows if cell.preset == preset})
+                    seeds = seeds_of(table, preset, stored)
                     why = functools.partial(why_not_measured, table, preset)
                     printed = print_cells(table, preset, seeds, stored, why) if seeds else []
                     keys = {row.key for p in printed for row in p.rows}

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.cells import Cell
-from benchmarks.collect import read_runs
+from benchmarks.collect import read_runs, seeds_of
 from benchmarks.data import Library
 from benchmarks.files import usable_folder
 from benchmarks.grid import Style
@@ -133,7 +133,7 @@ class Session:
         stored = read_runs(self.runs, self.results / "rows")
         seeds = self.seeds or [0]
         if outcomes is None and self.seeds is None:
-            seeds = sorted({c.seed for c in stored.rows if c.preset == self.preset}) or seeds
+            seeds = seeds_of(self.table, self.preset, stored) or seeds
         outcomes = outcomes or []
         reasons = {o.cell: f"{o.status}: {o.reason}" for o in outcomes if o.reason}
 
