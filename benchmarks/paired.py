@@ -123,9 +123,11 @@ def _carried(
 ) -> dict[str, Interval]:
     """The difference as an earlier file has it, if the two figures still lie just so far apart."""
     line = before.get((name_of(one), name_of(other), one.entry.dataset, one.entry.split))
+    if line is None:
+        return {}
     found = {}
     try:
-        for metric in METRICS if line else ():
+        for metric in METRICS:
             mean, low, high = (float(line[f"{metric}_{part}"]) for part in ("difference", "low", "high"))
             same = abs(mean - (getattr(one, metric) - getattr(other, metric))) <= ROUNDED
             if not same or int(line["n_images"]) != one.rows[0].n_images:

@@ -263,7 +263,7 @@ class Trainer:
         """Of the pixels that are trained on."""
         total = hashlib.sha256()
         for first in range(0, self.count, 256):
-            total.update(np.ascontiguousarray(self.images[first : first + 256]))
+            total.update(np.ascontiguousarray(self.images[first : first + 256]).data)
         return total.hexdigest()
 
     def state(self) -> dict[str, Any]:
