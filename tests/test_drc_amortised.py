@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from drc.amortised import AmortisedModel, AmortisedTrainer, kl_to_standard_normal
+from drc.amortised import AmortisedModel, AmortisedTrainer, kl_to_standard_normal, objective
 from drc.config import configure
 from drc.method import DRC
-from drc.trainer import train
+from drc.model import expected_log_likelihood, log_likelihoods
+from drc.trainer import to_signed, train
 
 SMOKE = configure(variant="amortised-inference", preset="smoke", dataset="tm-dsprites", image_size=16)
 
@@ -38,6 +39,19 @@ def test_the_kl_is_that_of_normal_distributions() -> None:
     mean, log_variance = torch.randn(2, 4, 5, generator=generator)
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum(1)
     torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_the_loss_is_the_negative_elbo_of_a_pixel_with_its_regularisers() -> None:
+    config = replace(SMOKE, tv_weight=2.0, ortho_weight=3.0)
+    model, images = AmortisedModel(config), to_signed(pictures(2), "cpu")
+    mean, log_variance = model.encode(images)
+    regions = model(mean)
+    total, terms = objective(model, regions, images, mean, log_variance, config)
+    log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
+    kl = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum()
+    elbo = (expected_log_likelihood(regions.pi, log_p).sum() - kl) / images.numel()
+    torch.testing.assert_close(terms["negative_elbo"], -elbo)
+    torch.testing.assert_close(total, -elbo + 2 * terms["tv"] + 3 * terms["ortho"])
 
 
 def test_the_loss_falls_on_a_fixed_set() -> None:

@@ -14,7 +14,14 @@ from drc.config import DRCConfig
 from drc.langevin import falling, langevin
 from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, responsibilities
 from drc.networks import reassign
-from drc.objectives import orthogonality, posterior_potential, prior_potential, total_variation
+from drc.objectives import (
+    GeneratorTerms,
+    generator_terms,
+    orthogonality,
+    posterior_potential,
+    prior_potential,
+    total_variation,
+)
 from drc.rng import chain_noise
 
 TINY = DRCConfig(image_size=16, start=8, width=4, z_fg=6, z_bg=4, z_reassign=5, classes=7)
@@ -213,6 +220,34 @@ def test_products_before_enlarging_give_the_convolution_of_the_enlarged_map(side
 def test_impossible_image_sizes_are_refused(image_size: int) -> None:
     with pytest.raises(ValueError, match=f"image_size is {image_size}"):
         DRCModel(replace(TINY, image_size=image_size))
+
+
+def test_the_generators_descend_the_weighted_sum_of_the_terms() -> None:
+    terms = GeneratorTerms(*torch.tensor([1.0, 10.0, 100.0, 1_000.0, 10_000.0]))
+    config = replace(TINY, tv_weight=2.0, pseudo_label_weight=3.0, ortho_weight=5.0)
+    assert terms.total(config) == 1 + 2 * 10 + 3 * (100 + 1_000) + 5 * 10_000
+
+
+def test_the_weight_of_the_pixels_scales_all_of_the_potential_but_the_prior() -> None:
+    model, images = tiny_model(), tiny_images()
+    z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def pixels(weight: float) -> torch.Tensor:
+        config = replace(TINY, pixel_weight=weight)
+        return posterior_potential(model, model, z, images, config) - prior_potential(model, z)
+
+    torch.testing.assert_close(pixels(0.25), 0.25 * pixels(1.0), rtol=1e-4, atol=1e-2)
+
+
+def test_sigma_enters_the_m_step_when_asked() -> None:
+    model, images = tiny_model(), tiny_images()
+    z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    regions = model(z)
+    for asked, scale in ((False, 1.0), (True, 2 * 0.5**2)):
+        config = replace(TINY, sigma=0.5, sigma_in_m_step=asked)
+        terms = generator_terms(model, regions, model.lebm(z), images, config)
+        log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=scale)
+        torch.testing.assert_close(terms.likelihood, -expected_log_likelihood(regions.pi, log_p).mean())
 
 
 def test_total_variation_of_a_ramp_is_its_slope() -> None:

@@ -17,6 +17,8 @@ from PIL import Image
 
 from drc import DRC
 from drc.extraction import COLUMNS, OutputError, extract, segment_into
+from drc.method import figure_panels
+from drc.model import Regions
 from drc.pictures import PictureError, find_sources, open_picture, read_picture
 from drc.segment import CHAIN
 
@@ -236,12 +238,33 @@ def test_nothing_to_segment_is_an_error(run: Path, tmp_path: Path) -> None:
 def test_the_mask_is_where_the_model_puts_the_foreground(run: Path, method: DRC, tmp_path: Path) -> None:
     image = np.asarray(noise(3, 16, 16))
     Image.fromarray(image).save(tmp_path / "small.png")
-    (found,) = extract(method, [open_picture(tmp_path / "small.png", 16)])
+    picture = open_picture(tmp_path / "small.png", 16)
+    (found,) = extract(method, [picture])
+    (regions,) = method.regions(image[None], keys=[picture.key])
+    assert np.array_equal(found.pi_fg, regions.pi[0, 0])
     assert np.array_equal(found.mask(), found.pi_fg > 0.5)
-    assert np.array_equal(found.mask((32, 48))[1::3, ::2].shape, (16, 16))
+    assert np.array_equal(found.mask(), found.panels["mask"][..., 0] > 127)
+    assert found.mask((32, 48)).shape == (48, 32)
     assert found.panels["input"].tolist() == image.tolist()
     (by_name,) = method.segment_files([tmp_path / "small.png"])
     assert np.array_equal(by_name, found.mask())
+
+
+def test_the_panels_show_each_region_where_it_stands() -> None:
+    def plain(red: float) -> torch.Tensor:
+        return torch.full((1, 3, 2, 2), -1.0).index_fill_(1, torch.tensor(0), red)
+
+    pi = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])[None]
+    regions = Regions(*[None] * len(Regions._fields))._replace(
+        pi=pi, content_fg=plain(1.0), content_bg=plain(0.0)
+    )
+    red = {name: picture[0, 0, :, 0].tolist() for name, picture in figure_panels(regions).items()}
+    assert red == {
+        "reconstruction": [255, 128],
+        "foreground": [255, 0],
+        "background": [128, 128],
+        "mask": [255, 0],
+    }
 
 
 def test_several_chains_are_averaged(method: DRC) -> None:

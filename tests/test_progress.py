@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,46 @@ def test_training_seconds_count_over_restarts_and_a_cut_off_line_is_passed_over(
     progress.close()
     last = json.loads((tmp_path / "progress.jsonl").read_text().splitlines()[-1])
     assert (last["step"], last["loss"]) == (9, 0.5)
+
+
+class Clock:
+    """Time that goes on only when told to."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_live_pictures_are_no_training_time_and_take_a_small_share_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, drawn = Clock(), list[float]()
+    monkeypatch.setattr("benchmarks.progress.time", clock)
+
+    def live() -> None:
+        drawn.append(clock.now)
+        clock.now += 6.0
+
+    progress = FitProgress(tmp_path, "test", GentleStop(), live)
+    for step in range(1, 1001):
+        clock.now += 1.0
+        progress(step, 1000)
+    progress.close()
+    assert progress.seconds == 1000
+    assert 3 <= len(drawn) <= 1 + 1000 * 0.03 / 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_stop_waits_and_the_second_does_not(number: signal.Signals) -> None:
+    with GentleStop() as stop:
+        stop.check()
+        signal.raise_signal(number)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            stop.check()
 
 
 def test_a_live_picture_changes_no_random_number_and_may_fail(

