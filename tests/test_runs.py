@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from cell_helpers import cell, folder_of, runner
 from fake_methods import RandomWalk, WalkConfig
+from PIL import Image
 
 from baselines.grabcut import GrabCut
 from benchmarks.cells import make_cell, read_row, settings_key
@@ -18,6 +19,7 @@ from benchmarks.jobs import Job, settings_of
 from benchmarks.pictures import load_panels
 from benchmarks.runs import Outcome, Runner
 from drc.config import DRCConfig
+from drc.method import DRC
 
 # keys
 
@@ -200,3 +202,13 @@ def test_a_setting_that_was_added_changes_no_key_at_its_default() -> None:
     config = DRCConfig()
     assert "flips" not in settings_of(config)
     assert settings_of(replace(config, flips=True)) == settings_of(config) | {"flips": True}
+
+
+def test_a_training_of_a_table_opens_for_ones_own_pictures(smoke_data: Path, tmp_path: Path) -> None:
+    """The real DRC, as `python -m drc segment --checkpoint runs/fits/*` takes it."""
+    assert runner(smoke_data, tmp_path / "runs").run(cell()).status == "computed"
+    (fit,) = (tmp_path / "runs" / "fits").iterdir()
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(picture)
+    (mask,) = DRC.load(fit).segment_files([picture])
+    assert mask.shape == (20, 30)
