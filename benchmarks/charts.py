@@ -109,7 +109,7 @@ def distributions(printed: list[Printed], places: Places, stem: str, budget: str
         axes[0, 0].set(
             xlim=(0, 100), ylim=(0, 101), xlabel="IoU, percent", ylabel="images at or above, percent"
         )
-        axes[0, 0].legend(fontsize=7, frameon=False)
+        axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         place = place_of(methods[0][0].entry)
         charts.append(
             drawn(
