@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,24 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
         versions = " ".join(f"{name} {version}" for name, version in row["versions"].items())
         writer.writerow(row | {"versions": versions})
     return out.getvalue()
+
+
+def read_rows(results: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of NAME.json in the results folder, none where there is no such file.
+
+    BenchmarkError names a file that does not hold rows.
+    """
+    file = results / f"{name}.json"
+    if not file.exists():
+        return []
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+            return rows
+        reason = "it is no list of rows"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise BenchmarkError(f"{file} cannot be read ({reason}); restore it or delete it")
 
 
 def write_rows(

@@ -117,13 +117,13 @@ def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
     """In a sentence, with the commands that change it."""
     if entry.cell(preset, 0) is None:
         return "no implementation of it here"
-    run = f"python -m benchmarks table {table.number} --preset {preset} --methods {entry.method}"
+    run = f"python -m benchmarks table {table.number} --preset {preset}"
     for name in (entry.dataset, entry.train_dataset):
         if name and not DATASETS[name].generated:
             folder, size = dataset_path(Path("data"), name, preset), PRESETS[preset].image_size
             prepare = DATASETS[name].prepare.format(out=folder, size=size, count="", heldout="")
-            return f"not run yet: {run}; its images are prepared by {prepare}"
-    return f"not run yet: {run}"
+            return f"not prepared or not run yet: {prepare}, then {run}"
+    return f"not run yet: {run} --methods {entry.method}"
 
 
 @functools.cache

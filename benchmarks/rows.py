@@ -60,9 +60,7 @@ def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path, cells:
             if scores_name(row) not in present:
                 _copy(cells / row.key / SCORES, folder / scores_name(row))
     succeeded = {row.key for row in rows}
-    for row in replaced:
-        if row.key not in succeeded:
-            continue
+    for row in (row for row in replaced if row.key in succeeded):
         for name in {file_name(row), scores_name(row)} & present:
             (folder / name).unlink(missing_ok=True)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import provenance
 from benchmarks.files import write_json
 from benchmarks.locks import claim
 from benchmarks.progress import FitProgress, GentleStop
@@ -28,6 +29,7 @@ def train(
     The bar is headed by `title`; `settings`, a dictionary, are kept in the folder for its reader. Raises
     BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
+    provenance.commit()  # of what trains; the row names it, whatever is committed meanwhile
     method = METHODS[name].load()()
     with claim(folder), GentleStop() as stop:
         write_json(folder / "config.json", settings)

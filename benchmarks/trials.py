@@ -22,7 +22,7 @@ from benchmarks.cells import settings_key
 from benchmarks.charts import DPI, blank
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_json
-from benchmarks.flat import write_rows
+from benchmarks.flat import read_rows, write_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import iou
 from benchmarks.progress import segment_progress
@@ -136,20 +136,17 @@ def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]
 
     So trials add up over sessions and machines. BenchmarkError names a file that does not hold such rows.
     """
-    file, sha256 = results / f"{stem(preset)}.json", trial_data(data, preset).sha256
-    if not file.exists():
-        return []
+    rows, sha256 = read_rows(results, stem(preset)), trial_data(data, preset).sha256
 
     def key_now(row: dict[str, Any]) -> str:
         config = trial_settings(row["trial"], preset)
         return "-".join(trial_key(config, training_of(config, preset, row["seed"], sha256)))
 
     try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
         return [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise BenchmarkError(
-            f"{file} cannot be read as rows of trials ({error!r}); restore it or delete it"
+            f"{results / stem(preset)}.json cannot be read as rows of trials ({error!r}); restore it or delete it"
         ) from error
 
 
@@ -167,7 +164,6 @@ def run_trial(
 
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
-    provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
     config, dataset = trial_settings(name, preset), trial_data(data, preset)
     training = training_of(config, preset, seed, dataset.sha256)
     fit, way = trial_key(config, training)

@@ -18,8 +18,8 @@ import numpy as np
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
-from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_json
+from benchmarks.flat import read_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import foreground_ari, iou
 from benchmarks.progress import segment_progress
@@ -99,7 +99,6 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
 
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
-    provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
     task, toy = TASKS[name], TOYS[TASKS[name].toy]
     cls = METHODS[name].load()
     config = dataclasses.replace(
@@ -145,15 +144,8 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
 
 
 def earlier_rows(results: Path) -> list[dict[str, Any]]:
-    """The rows of RESULTS/validate.json. BenchmarkError names a file that does not hold such rows."""
-    file = results / "validate.json"
-    if not file.exists():
-        return []
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        return [row for row in rows if row["method"] in TASKS and row["seed"] >= 0]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BenchmarkError(f"{file} cannot be read ({error!r}); restore it or delete it") from error
+    """The rows of RESULTS/validate.json of today's tasks. BenchmarkError names a file that does not hold rows."""
+    return [row for row in read_rows(results, "validate") if row.get("method") in TASKS and "seed" in row]
 
 
 def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -100,8 +100,8 @@ def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) 
     """The files to segment: those named, and in folders, however deep, those whose ending is a picture's.
 
     Hidden files are passed over, and so is `out`; where it is one of the folders named, only the results in it. Names
-    follow the folders; files that would share one keep their
-    ending in it, or get a number. `earlier` holds the names of files that have results in `out`: they keep them.
+    follow the folders; files that would share one keep their ending in it, or get a number. `earlier` holds the names
+    of files that have results in `out`: they keep them.
     """
     endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
     sources: dict[Path, Source] = {}

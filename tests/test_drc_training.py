@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from drc import rng
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
 from drc.config import DRCConfig, configure
 from drc.method import DRC
-from drc.model import DRCModel
-from drc.objectives import posterior_potential, prior_potential
-from drc.segment import infer, infer_regions
 from drc.trainer import DivergedError, Trainer, to_signed, train
 
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
@@ -79,72 +71,6 @@ def test_the_energy_of_the_posterior_falls_against_that_of_the_prior() -> None:
     values = trainer.learn(images, z_posterior, z_prior)
     assert values["lebm"] == pytest.approx(before, abs=1e-5)
     assert gap() < before
-
-
-def by_hand(
-    potential: Callable[[Tensor], Tensor], z: Tensor, noise: Tensor, sizes: list[float], momentum: float
-) -> Tensor:
-    """The chains of `drc.langevin`, written out once more."""
-    v = torch.zeros_like(z)
-    for epsilon, size in zip(noise, sizes, strict=True):
-        z = z.detach().requires_grad_(True)
-        (slope,) = torch.autograd.grad(potential(z).sum(), z)
-        v = momentum * v - size**2 / 2 * slope + size * math.sqrt(1 - momentum) * epsilon
-        z = z.detach() + v
-    return z
-
-
-UNUSUAL = replace(
-    SMOKE,
-    posterior_steps=3,
-    posterior_step_size=0.2,
-    posterior_step_fall=0.25,
-    prior_steps=2,
-    prior_step_size=0.3,
-    momentum=0.5,
-    temperature=0.04,
-    pixel_weight=0.5,
-    inference_steps=5,
-    inference_step_size=0.3,
-    inference_last_step_size=0.02,
-    inference_momentum=0.9,
-)
-
-
-def test_training_chains_take_the_steps_that_the_settings_name() -> None:
-    trainer = Trainer(pictures(), UNUSUAL, seed=3)
-    trainer.step = trainer.config.train_steps // 2
-    rows, visit = [5, 2, 7], 4
-    images = to_signed(trainer.images[rows], "cpu")
-    start = [chains[rows].clone() for chains in (trainer.posterior_chains, trainer.prior_chains)]
-    posterior, prior = trainer.sample(rows, visit, images)
-    c, shape = UNUSUAL, (trainer.model.z_dim,)
-    noise = [
-        rng.chain_noise(3, stream, rows, visit, (steps, *shape)).transpose(0, 1)
-        for stream, steps in ((rng.POSTERIOR, 3), (rng.PRIOR, 2))
-    ]
-    torch.testing.assert_close(
-        prior, by_hand(partial(prior_potential, trainer.model), start[1], noise[1], [0.3] * 2, 0.0)
-    )
-    potential = partial(posterior_potential, trainer.model, trainer.model, images=images, config=c)
-    size = 0.2 * 0.25**0.5  # half of the training is over
-    expected = by_hand(potential, start[0], 0.2 * noise[0], [size] * 3, 0.5)
-    torch.testing.assert_close(posterior, expected, rtol=1e-3, atol=1e-4)
-    assert not torch.allclose(posterior, start[0], atol=1e-2)
-
-
-def test_inference_takes_the_steps_that_the_settings_name() -> None:
-    model, images, rows = DRCModel(UNUSUAL, seed=0), to_signed(pictures(4), "cpu"), [4, 1, 0, 9]
-    found = infer(model, images, rows, UNUSUAL, seed=2)
-    start = rng.chain_noise(2, rng.INFERENCE_START, rows, 0, (model.z_dim,))
-    noise = [
-        rng.chain_noise(2, rng.INFERENCE, rows, visit, (steps, model.z_dim)).transpose(0, 1)
-        for visit, steps in enumerate((3, 2))
-    ]
-    sizes = [0.3 * (0.02 / 0.3) ** (i / 4) for i in range(5)]
-    potential = partial(posterior_potential, model, model, images=images, config=UNUSUAL)
-    expected = by_hand(potential, start, 0.2 * torch.cat(noise), sizes, 0.9)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_flips_mirror_some_images_anew_at_each_visit() -> None:
@@ -310,21 +236,6 @@ def test_a_checkpoint_of_other_images_is_refused() -> None:
         Trainer(255 - pictures(), SMOKE, seed=0).load_state(state)
     del state["images_sha256"]  # as earlier versions wrote it
     Trainer(pictures(), SMOKE, seed=0).load_state(state)
-
-
-def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[set[tuple[int, ...]]] = [set(), set()]
-    keyed = rng.keyed_generator
-    monkeypatch.setattr(rng, "keyed_generator", lambda *key: (drawn[-1].add(key), keyed(*key))[1])
-    inferring = replace(SMOKE, flips=True, restart=0.5, inference_chains=2)
-    model = DRCModel(inferring, seed=0)
-    list(infer_regions(model, pictures(), inferring, 0, "cpu"))
-    inference = drawn.pop()
-    trainer = Trainer(pictures(), inferring, seed=0)
-    for _ in range(SMOKE.train_steps):
-        trainer.train_step()
-    assert len(inference) > len(pictures())
-    assert not inference & drawn.pop()
 
 
 def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
