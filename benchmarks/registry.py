@@ -168,6 +168,14 @@ DATASETS: dict[str, DatasetSpec] = {
     "pets": photos(
         "Oxford pets", "pets", "--masks annotations/trimaps --mask-kind labels --foreground 1 --images images"
     ),
+    "coco-mval": DatasetSpec(
+        "COCO sample",
+        "coco-mval",
+        "python -m data_prep folder --name coco-mval --masks COCO_MVal/gt --images COCO_MVal/img --crop centre "
+        "--out {out}",
+        train=None,
+        splits=ALL,
+    ),
     "tm-dsprites": sprites("TM-dSprites (re-made)", "tm-dsprites"),
     "tm-dsprites-grey": sprites("TM-dSprites grey", "tm-dsprites-grey", variant="tm-dsprites-grey"),
     "tm-dsprites-squares": sprites("TM-dSprites squares", "tm-dsprites-squares", ("square",)),
