@@ -71,6 +71,14 @@ def test_every_cell_has_a_line_a_column_and_known_names(number: str) -> None:
     assert len(set(places)) == len(places)
 
 
+@pytest.mark.parametrize("number", ["4", "photos"])
+def test_what_is_not_trained_stands_once_for_each_test_set(number: str) -> None:
+    entries = load_table(number).entries
+    for method in {entry.method for entry in entries if not METHODS[entry.method].trained}:
+        places = [(e.block, e.dataset, e.split) for e in entries if e.method == method]
+        assert sorted(places) == sorted({(e.block, e.dataset, e.split) for e in entries if e.method == "DRC"})
+
+
 @pytest.mark.parametrize("number", ["2", "3", "4"])
 def test_the_stand_in_needs_no_preparation_and_claims_no_published_figure(number: str) -> None:
     for entry in load_table(number).entries:
