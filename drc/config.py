@@ -120,8 +120,8 @@ BUDGET_CHANGES: dict[str, dict] = {
         "inference_steps": 4,
     },
 }  # fmt: skip
-# Four times the pixels, each with a quarter of the weight; chains take larger steps until the background is learned, and
-# twice as many of them at inference, for which `quick` has no time.
+# Four times the pixels, each with a quarter of the weight; chains take larger steps until the background is learned,
+# and twice as many of them at inference, for which `quick` has no time.
 BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {
     "pixel_weight": 0.25, "posterior_step_size": 0.2, "posterior_step_fall": 0.2,
     "inference_step_size": 0.6, "inference_last_step_size": 0.04, "inference_steps": 600,
