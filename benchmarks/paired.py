@@ -29,9 +29,9 @@ Difference = tuple[Printed, Printed, dict[str, Interval]]
 def differences(printed: list[Printed], runs: Path, kept: Path, earlier: Path) -> list[Difference]:
     """The reference against what was scored on the same images and trained on the same, or not trained.
 
-    What is not trained is compared with the reference that was trained on the scored data set itself. Floors are left
-    out. Scores of single images are taken from below `runs` or from beside the `kept` rows; where they are in neither,
-    the difference is taken over from the file `earlier`, if that has one of the same figures.
+    What is not trained is compared with the reference that was trained on the scored data set itself, or stands in the
+    same line. Floors are left out. Scores of single images are taken from below `runs` or from beside the `kept` rows;
+    where they are in neither, the difference is taken over from the file `earlier`, if that has the same figures.
     """
     before = _read_earlier(earlier)
     found = []
@@ -92,7 +92,7 @@ def _comparable(one: Entry, other: Entry) -> bool:
         return False
     if other.train_dataset:
         return other.train_dataset == one.train_dataset
-    return one.train_dataset in ("", one.dataset)
+    return one.train_dataset in ("", one.dataset) or one.line == other.line
 
 
 def _references(group: list[Printed]) -> list[Printed]:

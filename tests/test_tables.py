@@ -236,6 +236,14 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
     assert len(differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")) == 11
 
 
+def test_what_is_not_trained_is_compared_once_where_nothing_was_trained_on_the_test_set() -> None:
+    entries = [e for e in load_table("photos").entries if e.dataset == "coco-mval"]
+    printed = [Printed(e, "quick-ablation", "measured", rows=(row(e),)) for e in entries]
+    (note,) = unpaired(printed, [])
+    assert note.count("and GrabCut") == 1
+    assert note.count("and ReDO") == 2
+
+
 def test_a_difference_is_taken_over_where_the_scores_are_elsewhere(tmp_path: Path) -> None:
     file, nowhere = tmp_path / "paired.csv", tmp_path / "none"
     _, printed = measured("3", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5})
