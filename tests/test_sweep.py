@@ -252,7 +252,8 @@ run_locally([["-c", code, f"{sys.argv[1]}/{i}"] for i in range(2)], 2, Path(sys.
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_no_process_outlives_the_launcher_that_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
-    stop = "import signal\nsignal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    stop = f"import signal\nsignal.signal({int(number)}, signal.default_int_handler)\n"
     launcher = subprocess.Popen(
         [sys.executable, "-c", stop + ORPHANS, str(tmp_path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
