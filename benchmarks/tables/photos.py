@@ -16,8 +16,6 @@ PLACES = (  # tested on, its split, trained on
     ("coco-mval", "all", "pets"),
     ("clevr6-rendered", "eval", "clevr6-rendered"),
 )
-
-
 FIRST = {test: train for test, _, train in reversed(PLACES)}  # where methods that are not trained stand
 
 
