@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WRITTEN = (":(exclude,glob)results/*", ":(exclude)results/rows", ":(exclude)results/figures")
 """Pathspecs of what tables and the report write."""
 PACKAGES = ("numpy", "torch", "opencv-python-headless")
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # by their flag, the widest first
 
 
 @functools.cache
@@ -75,7 +76,10 @@ def resolve_device(name: str) -> str:
 
 
 def device_text(device: str) -> str:
-    """The device in words, for example ``cuda (NVIDIA H100)``."""
+    """The device in words, for example ``cuda (NVIDIA H100)`` or ``cpu (AMD EPYC, AVX2, 2 threads)``.
+
+    Processors of one name may differ in their vectors, on which speed and the last bits of a sum depend.
+    """
     if device == "cuda":
         import torch
 
@@ -115,7 +119,9 @@ def _cpu_model() -> str:
     except OSError:
         return platform.machine()
     names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
+    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    vectors = next((f"{name}, " for flag, name in VECTORS.items() if flag in flags), "")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
     with suppress(ValueError):  # which also says how many processes share the machine
         usable = min(usable, max(1, int(os.environ.get("OMP_NUM_THREADS", ""))))
-    return f"{names[0]}, {usable} threads" if names else platform.machine()
+    return f"{names[0]}, {vectors}{usable} threads" if names else platform.machine()

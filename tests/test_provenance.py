@@ -52,6 +52,22 @@ def test_the_device_has_as_many_threads_as_the_process_was_given(monkeypatch: py
     assert "1 threads" in provenance._cpu_model.__wrapped__()
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("fpu avx2 avx512f", "AMD EPYC, AVX-512, 1 threads"),
+        ("fpu avx2", "AMD EPYC, AVX2, 1 threads"),
+        ("fpu", "AMD EPYC, 1 threads"),
+    ],
+)
+def test_processors_of_one_name_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, flags: str, said: str
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(Path, "read_text", lambda self: f"model name\t: AMD EPYC\nflags\t\t: {flags}\n")
+    assert provenance._cpu_model.__wrapped__() == said
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak of memory")
 def test_a_peak_of_memory_is_what_came_since_it_was_forgotten() -> None:
     large = bytearray(400 << 20)
