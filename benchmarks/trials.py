@@ -234,6 +234,15 @@ def averaged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def devices_of(rows: list[dict[str, Any]]) -> str:
+    """What the seconds were measured on; where there are several devices, which trials had another than the first."""
+    trials: dict[str, dict[str, None]] = {}
+    for row in rows:
+        trials.setdefault(row["device"], {})[f"`{row['trial']}`"] = None
+    (first, _), *others = trials.items()
+    return "; ".join([first, *(f"seconds of {', '.join(names)}: {device}" for device, names in others)])
+
+
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """A table: what was changed, IoU, and the seconds of training and of segmenting."""
     first, lines = rows[0], []
@@ -248,7 +257,7 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
             "",
             f"DRC under `{first['preset']}` with one setting changed at a time: IoU in percent on {first['images']} "
             f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds; the gain is "
-            f"over `as it is` with the same seeds; {first['device']}.",
+            f"over `as it is` with the same seeds; {devices_of(rows)}.",
             "",
             "| changed | IoU | gain | seeds | training seconds | segmenting seconds |",
             "|---|---:|---:|---:|---:|---:|",
