@@ -64,9 +64,8 @@ def test_training_chains_take_the_steps_that_the_settings_name() -> None:
     torch.testing.assert_close(
         prior, by_hand(partial(prior_potential, trainer.model), start[1], noise[1], [0.3] * 2, 0.0)
     )
-    render = fast.sampler_render(
-        trainer.model, c
-    )  # tested against the model's own elsewhere: chains amplify rounding
+    # The sampler's render, which other tests hold to the model's own: chains amplify the rounding between the two.
+    render = fast.sampler_render(trainer.model, c)
     potential = partial(posterior_potential, trainer.model, render, images=images, config=c)
     size = 0.2 * 0.25**0.5  # half of the training is over
     expected = by_hand(potential, start[0], 0.2 * noise[0], [size] * 3, 0.5)
