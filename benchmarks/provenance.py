@@ -115,11 +115,11 @@ def peak_gpu_memory_mb(device: str) -> float | None:
 @functools.cache
 def _cpu_model() -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
     vectors = next((f"{name}, " for flag, name in VECTORS.items() if flag in flags), "")
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
     with suppress(ValueError):  # which also says how many processes share the machine
