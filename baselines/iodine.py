@@ -95,6 +95,7 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
 BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {"train_steps": 10_000}
 # For tables of many trainings: what changes is the length alone.
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 1_440}
+BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps": 2_500}
 
 
 class IODINENetworks(nn.Module):

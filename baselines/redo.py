@@ -70,6 +70,7 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
 BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {"train_steps": 5_250}
 # For tables of many trainings: what changes is the length alone.
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 790}
+BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps": 1_300}
 
 
 class ReDONetworks(nn.Module):

@@ -127,8 +127,9 @@ BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {
     "inference_step_size": 0.6, "inference_last_step_size": 0.04, "inference_steps": 600,
     "train_steps": 1_200, "train_images": 1_000,
 }  # fmt: skip
-# For tables of many trainings: half of the length, and half of the work of inference.
+# For tables of many trainings: a part of the length, and half of the work of inference.
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 180, "inference_chains": 2}
+BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps": 300, "inference_chains": 2}
 
 # Where the foreground is known to be small (sprites cover 7 % of an image), its mask starts low, so that the background
 # is learned first. Elsewhere a low start only makes the foreground vanish.
@@ -136,6 +137,7 @@ MASK_BIAS: dict[tuple[str, str], float] = {
     ("tm-dsprites", "quick"): -3.0,
     ("tm-dsprites", "quick-ablation"): -3.0,
     ("tm-dsprites", "cpu-hour"): -3.0,
+    ("tm-dsprites", "cpu-hour-ablation"): -3.0,
 }
 
 

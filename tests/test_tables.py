@@ -114,7 +114,8 @@ def test_a_cell_waits_for_its_training_set_too() -> None:
     assert {c.test_dataset for c in cells if c.method == "GrabCut"} == {"birds-split", "dogs-split"}
 
 
-def test_the_short_budget_is_quick_with_fewer_steps() -> None:
+@pytest.mark.parametrize("budget", ["quick", "cpu-hour"])
+def test_a_short_budget_is_the_long_one_with_fewer_steps(budget: str) -> None:
     for trained in (spec for spec in METHODS.values() if spec.trained):
         method = trained.load()
         whole, short = (
@@ -126,7 +127,7 @@ def test_the_short_budget_is_quick_with_fewer_steps() -> None:
                     image_size=PRESETS[preset].image_size,
                 )
             )
-            for preset in ("quick", "quick-ablation")
+            for preset in (budget, f"{budget}-ablation")
         )
         assert {key for key in whole if whole[key] != short[key]} - {"inference_chains"} == {"train_steps"}
         assert short["train_steps"] < whole["train_steps"]
