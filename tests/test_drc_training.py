@@ -336,6 +336,14 @@ def test_the_authors_settings_per_data_set() -> None:
     assert DRCConfig().batch_size == 48
 
 
+def test_budgets_of_few_images_have_a_background_of_few_numbers() -> None:
+    def z_bg(dataset: str, preset: str) -> int:
+        return configure(variant="full", preset=preset, dataset=dataset, image_size=64).z_bg
+
+    assert [z_bg(dataset, "quick") for dataset in ("clevr6", "tm-dsprites", "cars", "mine")] == [2, 4, 4, 4]
+    assert [z_bg("mine", preset) for preset in ("cpu-hour", "gpu", "paper")] == [4, 256, 256]
+
+
 def test_a_mask_does_not_depend_on_the_batch_it_is_inferred_in_and_progress_reaches_its_total(
     tmp_path: Path,
 ) -> None:
