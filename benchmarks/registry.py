@@ -217,7 +217,11 @@ PRESETS: dict[str, Budget] = {
         32, 96, 512, 1000, "quick with about half of the training and inference, for tables of many trainings"
     ),
     "cpu-hour-ablation": Budget(
-        64, 96, 1000, 1000, "cpu-hour with a quarter of the training, for tables of many trainings"
+        64,
+        96,
+        1000,
+        1000,
+        "cpu-hour with a quarter of the training and half of the inference, for many trainings",
     ),
 }
 
