@@ -24,6 +24,15 @@ from benchmarks.validate import TASKS
 RESULTS = Path(__file__).parents[1] / "results"
 ROWS, FAULTS = read_kept(RESULTS / "rows")
 QUICK = [row for row in ROWS if not METHODS[row.method].trained and DATASETS[row.test_dataset].generated]
+README_LINES = {
+    "GrabCut, 1-pixel border": ("GrabCut", "border"),
+    "ReDO, an oracle chooses its region": ("ReDO", "full"),
+    "IODINE, likewise": ("IODINE", "full"),
+    "Slot-Attention, likewise": ("Slot-Attention", "full"),
+    "DRC, inferred from noise, nothing matched": ("DRC", "full"),
+    "everything called foreground": ("all-foreground", "fixed"),
+    "a centred ellipse of half the area": ("centred-ellipse", "fixed"),
+}
 
 
 def label(row: Row) -> str:
@@ -90,29 +99,55 @@ def test_the_rendered_tables_are_those_of_the_rows(number: str, preset: str) -> 
     ]
 
 
+def read_csv(name: str) -> list[dict[str, str]]:
+    with (RESULTS / name).open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+def readme_table(header: str) -> dict[str, list[str]]:
+    """The cells by the line's name, bold or not, of README's table with that header."""
+    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8").replace("**", "")
+    lines = readme.split(f"\n{header}\n", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {name: values for name, *values in cells}
+
+
+def said(row: dict[str, str], metric: str) -> str:
+    return row[metric] + (f" ± {row[f'{metric}_std']}" if row.get(f"{metric}_std") else "")
+
+
 def test_the_figures_of_the_readme_are_those_of_the_table() -> None:
-    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
-    with (RESULTS / "table1.csv").open(newline="", encoding="utf-8") as lines:
-        found = {(x["method"], x["variant"], x["split"]): x for x in csv.DictReader(lines) if x["iou"]}
-    names = {
-        "GrabCut, 1-pixel border": ("GrabCut", "border"),
-        "ReDO, an oracle chooses its region": ("ReDO", "full"),
-        "IODINE, likewise": ("IODINE", "full"),
-        "Slot-Attention, likewise": ("Slot-Attention", "full"),
-        "DRC, inferred from noise, nothing matched": ("DRC", "full"),
-        "everything called foreground": ("all-foreground", "fixed"),
-        "a centred ellipse of half the area": ("centred-ellipse", "fixed"),
-    }
-    for name, (method, variant) in names.items():
-        (line,) = [x for x in readme.replace("**", "").splitlines() if x.startswith(f"| {name} |")]
-        cells = [cell.strip() for cell in line.split("|")[2:4]]
-        for cell, split in zip(cells, ("eval", "test"), strict=True):
-            values = found[method, variant, split]
-            said = [
-                values[metric] + (f" ± {values[f'{metric}_std']}" if values[f"{metric}_std"] else "")
-                for metric in ("iou", "dice")
-            ]
-            assert cell == " / ".join(said)
+    found = {(x["method"], x["variant"], x["split"]): x for x in read_csv("table1.csv") if x["iou"]}
+    lines = readme_table("| | training images | held out | published, 128×128 |")
+    assert lines.keys() == README_LINES.keys()
+    for name, (method, variant) in README_LINES.items():
+        for cell, split in zip(lines[name][:2], ("eval", "test"), strict=True):
+            row = found[method, variant, split]
+            assert cell == f"{said(row, 'iou')} / {said(row, 'dice')}"
+
+
+def test_the_readmes_scenes_and_photographs_are_those_of_the_tables() -> None:
+    by_area = {f"{x}, all but its largest region": x for x in ("ReDO", "IODINE", "Slot-Attention")}
+    lines = readme_table("| | CLEVR | ECSSD | pets |")
+    assert lines.keys() == README_LINES.keys() | by_area.keys()
+
+    def figure(stem: str, name: str, dataset: str) -> list[str]:
+        kind = "-strategies" if name in by_area else ""
+        return [
+            said(row, "iou")
+            for row in read_csv(f"{stem}{kind}.csv")
+            if row["method"] == (by_area[name] if name in by_area else README_LINES[name][0])
+            and row["dataset"] == dataset
+            and row["train_dataset"] in ("", dataset)
+            and row.get("strategy", "background-slot-by-area") == "background-slot-by-area"
+            and row["iou"]
+        ]
+
+    for name, cells in lines.items():
+        for cell, dataset in zip(cells, ("clevr6-rendered", "ecssd", "pets"), strict=True):
+            (small,) = figure("photos-quick", name, dataset) + figure("photos", name, dataset)
+            (large,) = figure("photos-cpu-hour-ablation", name, dataset)
+            assert cell == f"{small} / {large}"
 
 
 def test_the_validation_was_of_these_tasks_reached_them_and_is_in_the_docs() -> None:
