@@ -287,7 +287,7 @@ def as_png(rows: list[dict[str, Any]]) -> bytes:
         )
         points = sorted((a[what], a["iou"], a["std"] or 0.0) for a in common.values())
         x, y, spread = zip(*points, strict=True) if points else ((), (), ())
-        axis.errorbar(x, y, yerr=spread, marker="o", capsize=3)
+        axis.errorbar(x, y, yerr=spread, marker="o", capsize=3, clip_on=False)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:.0f}")
         axis.set(xlabel=label, ylabel="IoU, percent", ylim=(0, None))
