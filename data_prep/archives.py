@@ -6,16 +6,18 @@ not UTF-8, or contents that swell beyond reason make the whole archive refused.
 
 from __future__ import annotations
 
+import gzip
 import logging
+import lzma
 import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Protocol, cast
 
 from tqdm import tqdm
 
@@ -27,7 +29,11 @@ MAX_SWELL = 100
 """An archive may unpack to this many times its own size, and to 64 MB in any case."""
 SMALL = 64 * 2**20
 PIECE = 2**20
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
+BLOCK = 512  # of a tar file, whose last ones are empty
+DAMAGED = (
+    tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
+    EOFError, NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
 
 
 def is_archive(path: Path) -> bool:
@@ -95,8 +101,6 @@ def locate(folder: Path, name: str) -> Path:
 
 def unpack(archive: Path, target: Path, *, progress: bool = True) -> None:
     """Unpack `archive` into the existing folder `target`. Raises SourceError; `target` is then incomplete."""
-    limit = max(SMALL, MAX_SWELL * archive.stat().st_size)
-    written = 0
     try:
         with (
             _members(archive) as members,
@@ -110,12 +114,6 @@ def unpack(archive: Path, target: Path, *, progress: bool = True) -> None:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with file.open("wb") as out:
                     while piece := stream.read(PIECE):
-                        written += len(piece)
-                        if written > limit:
-                            raise SourceError(
-                                f"{archive} swells to more than {MAX_SWELL} times its size at {name!r}, "
-                                "as a zip bomb does; download it again from its publisher."
-                            )
                         out.write(piece)
                         bar.update(len(piece))
     except DAMAGED as error:
@@ -142,32 +140,81 @@ def _inside(archive: Path, target: Path, name: str) -> Path:
     return target / path
 
 
-Members = Iterator[tuple[str, IO[bytes] | None]]
+class Readable(Protocol):
+    """All that is asked of a member's stream."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes; none at the end."""
+
+
+Members = Iterator[tuple[str, Readable | None]]
+
+
+class Swelling:
+    """Counts what an archive has been unpacked to, headers included; refuses it beyond MAX_SWELL."""
+
+    def __init__(self, archive: Path) -> None:
+        self._archive = archive
+        self._left = max(SMALL, MAX_SWELL * archive.stat().st_size)
+
+    def counted(self, stream: Readable) -> Counted:
+        """The stream; reading raises SourceError once the limit is passed."""
+        return Counted(stream, self._take)
+
+    def _take(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise SourceError(
+                f"{self._archive} swells to more than {MAX_SWELL} times its size, as a zip bomb does; "
+                "download it again from its publisher."
+            )
+
+
+class Counted:
+    """A stream whose bytes are counted; `last` holds the end of what was read."""
+
+    def __init__(self, stream: Readable, take: Callable[[int], None]) -> None:
+        self._stream, self._take, self.last = stream, take, b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of the stream itself."""
+        piece = self._stream.read(size)
+        self._take(len(piece))
+        self.last = (self.last + piece)[-BLOCK:]
+        return piece
 
 
 @contextmanager
 def _members(archive: Path) -> Iterator[Members]:
     """Names and streams of an archive's files, in their order; the stream of a folder is None."""
+    swelling = Swelling(archive)
     if archive.name.lower().endswith(".zip"):
         with zipfile.ZipFile(archive) as opened:
-            yield _zip_members(archive, opened)
+            yield _zip_members(archive, opened, swelling)
     else:
-        with tarfile.open(archive, "r|*") as opened_tar:
-            yield _tar_members(archive, opened_tar)
+        with archive.open("rb") as raw:
+            packed = raw.peek(2)[:2] == b"\x1f\x8b"
+            with gzip.open(raw) if packed else nullcontext(raw) as stream:
+                yield _tar_members(archive, swelling.counted(stream))
 
 
-def _tar_members(archive: Path, opened: tarfile.TarFile) -> Members:
-    for member in opened:
-        if member.isdir():
-            yield member.name, None
-        elif member.isfile():
-            yield member.name, opened.extractfile(member)
-        else:
-            kind = "a link" if member.issym() or member.islnk() else "a device or pipe"
-            raise SourceError(f"{archive} holds {kind}, {member.name!r}; do not trust this archive.")
+def _tar_members(archive: Path, stream: Counted) -> Members:
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as opened:
+        for member in opened:
+            if member.isdir():
+                yield member.name, None
+            elif member.isfile():
+                yield member.name, opened.extractfile(member)
+            else:
+                kind = "a link" if member.issym() or member.islnk() else "a device or pipe"
+                raise SourceError(f"{archive} holds {kind}, {member.name!r}; do not trust this archive.")
+    while stream.read(PIECE):  # to the end, where gzip keeps its check sum
+        pass
+    if stream.last.strip(b"\0") or len(stream.last) < BLOCK:
+        raise EOFError("it has no closing block")
 
 
-def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Members:
+def _zip_members(archive: Path, opened: zipfile.ZipFile, swelling: Swelling) -> Members:
     for member in opened.infolist():
         kind = (member.external_attr >> 16) & 0o170000
         if kind not in (0, 0o100000, 0o040000):
@@ -178,4 +225,4 @@ def _zip_members(archive: Path, opened: zipfile.ZipFile) -> Members:
             yield member.filename, None
         else:
             with opened.open(member) as stream:
-                yield member.filename, stream
+                yield member.filename, swelling.counted(stream)

@@ -15,7 +15,7 @@ import numpy as np
 from data_prep import birds
 from data_prep.archives import Scratch
 from data_prep.build import Options, Sample, write_samples
-from data_prep.errors import SourceError, one_line
+from data_prep.errors import NO_ARRAY, SourceError, one_line
 from data_prep.pictures import (
     check_same_size,
     read_picture,
@@ -87,7 +87,7 @@ def read_kept(file: Path, count: int) -> np.ndarray:
         kept = np.load(file, allow_pickle=False)
     except FileNotFoundError as error:
         raise SourceError(f"{file} is missing; take it from the authors' archive.") from error
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, *NO_ARRAY) as error:
         raise SourceError(
             f"{file} is not a plain NumPy list ({one_line(error)}); unpack the archive again."
         ) from error

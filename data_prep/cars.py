@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.archives import Scratch
 from data_prep.build import Fault
-from data_prep.errors import SourceError
+from data_prep.errors import SourceError, one_line
 from data_prep.pictures import list_pictures
 from data_prep.pseudo import Item, Source
 from data_prep.selection import SelectionRules
@@ -64,7 +64,10 @@ def read_boxes(file: Path) -> list[tuple[str, str, tuple[float, float, float, fl
         raise SourceError(f"{file} has no field {', '.join(missing)}; is it the devkit's own file?")
     found = []
     for row in rows:
-        left, top, right, bottom = (float(row[key]) for key in BOX)
+        try:
+            left, top, right, bottom = (float(row[key]) for key in BOX)
+        except (TypeError, ValueError) as error:
+            raise SourceError(f"{file} has a box that is not four numbers ({one_line(error)}).") from error
         label = str(row["class"]) if "class" in (rows.dtype.names or ()) else ""
         found.append((str(row["fname"]), label, (left - 1, top - 1, right - left + 1, bottom - top + 1)))
     return found

@@ -80,6 +80,8 @@ def read_scenes(files: Sequence[Path], config: Clevr6Config, bar: tqdm | None = 
                     raise ItemError(record.fault)
                 features = parse_example(record.data)
                 visibility = float_values(features, "visibility", ENTITIES)
+                if not np.isfinite(visibility).all():
+                    raise ItemError("its visibility is not a number")
             except ItemError as error:
                 yield Scene(name, number, split, {}, fault=f"{record.name}: {error}")
             else:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -187,8 +188,8 @@ def folder_command(
       python -m data_prep folder --images images --masks trimaps --mask-kind labels --foreground 1 \\
           --crop centre --out data/pets
     """
-    values = tuple(int(value) for value in _numbers("--foreground", foreground))
-    shares = tuple(_numbers("--ratios", ratios))
+    values = tuple(_numbers("--foreground", foreground, int))
+    shares = tuple(_numbers("--ratios", ratios, float))
     if len(shares) != 3:
         raise UserError(f"--ratios {ratios} are not three shares; give them like 80,10,10.")
     config = folder.FolderConfig(
@@ -200,11 +201,15 @@ def folder_command(
     announce(folder.prepare(images, masks, out, config, options, lists=lists or None, boxes_file=boxes))
 
 
-def _numbers(option: str, text: str) -> list[float]:
+Number = TypeVar("Number", int, float)
+
+
+def _numbers(option: str, text: str, kind: Callable[[str], Number]) -> list[Number]:
     try:
-        return [float(part) for part in text.split(",") if part.strip()]
+        return [kind(part) for part in text.split(",") if part.strip()]
     except ValueError as error:
-        raise UserError(f"{option} {text} is not a list of numbers; give it like 1,2,3.") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"{option} {text} is not a list of {what}; give it like 1,2,3.") from error
 
 
 @click.command("authors")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+
 from data_prep.archives import Scratch
 from data_prep.build import Fault
-from data_prep.errors import ItemError, one_line
+from data_prep.errors import ItemError, SourceError, one_line
 from data_prep.pictures import list_pictures
 from data_prep.pseudo import Item, Source
 from data_prep.selection import SelectionRules
@@ -36,7 +38,11 @@ def read(root: Path, scratch: Scratch) -> Source:
     present, faults = list_pictures(images)
     items, listed = [], set()
     for split, name in LISTS.items():
-        for file in read_mat(lists / name, "file_list")["file_list"].tolist():
+        for file in read_list(lists / name):
+            if file in listed:
+                raise SourceError(
+                    f"{lists / name} names {file}, which was listed before; take the publisher's lists."
+                )
             listed.add(file)
             if file not in present:
                 faults.append(Fault(file, f"{lists / name} names {file}, which {images} does not hold"))
@@ -56,6 +62,14 @@ def _lists(root: Path, scratch: Scratch) -> Path:
     if (root / "lists").is_dir():
         return root / "lists"
     return scratch.open(root / "lists.tar")
+
+
+def read_list(file: Path) -> list[str]:
+    """The images that one of the lists names. Raises SourceError."""
+    names = np.atleast_1d(read_mat(file, "file_list")["file_list"]).tolist()
+    if not all(isinstance(name, str) for name in names):
+        raise SourceError(f"{file} lists what is no file name; take the publisher's list.")
+    return names
 
 
 def read_box(file: Path) -> tuple[float, float, float, float]:

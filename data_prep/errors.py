@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from tokenize import TokenError
+from zipfile import BadZipFile
+
+NO_ARRAY = (ValueError, EOFError, SyntaxError, TokenError, MemoryError, BadZipFile)
+"""What np.load raises, beside OSError, for a file that is no plain array."""
+
 
 class DataPrepError(Exception):
     """Base of every error a user can mend; the commands print its message and exit with code 2."""

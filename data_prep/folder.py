@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -12,12 +13,13 @@ from PIL import Image
 
 from data_prep.archives import Scratch
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
-from data_prep.errors import DataPrepError, ItemError, SourceError
+from data_prep.errors import DataPrepError, ItemError, SourceError, one_line
 from data_prep.pictures import (
     ENDINGS,
     Crop,
     centre_square,
     check_same_size,
+    check_upright,
     list_pictures,
     read_picture,
     resize_image,
@@ -78,7 +80,7 @@ class FolderConfig:
             )
         if self.foreground and self.mask_kind != "labels":
             raise DataPrepError("Foreground values need label masks; add --mask-kind labels.")
-        if len(self.ratios) != 3 or min(self.ratios) < 0 or sum(self.ratios) <= 0:
+        if len(self.ratios) != 3 or not (min(self.ratios) >= 0 and 0 < sum(self.ratios) < math.inf):
             raise DataPrepError(f"Ratios {self.ratios} are not three shares; give them like 80,10,10.")
         if not self.name.strip() or "/" in self.name:
             raise DataPrepError(f"The name {self.name!r} is empty or holds a slash; choose a plain one.")
@@ -147,7 +149,10 @@ def random_split(stems: list[str], config: FolderConfig) -> dict[str, str]:
 
 def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
     """Boxes by stem from a CSV file with the columns stem,x,y,width,height (pixels). Raises SourceError."""
-    rows = list(csv.reader(read_lines(file)))
+    try:
+        rows = list(csv.reader(read_lines(file)))
+    except csv.Error as error:
+        raise SourceError(f"{file} is not a CSV file ({one_line(error)}).") from error
     if not rows or rows[0] != ["stem", "x", "y", "width", "height"]:
         raise SourceError(f"{file} must begin with the line stem,x,y,width,height.")
     boxes = {}
@@ -164,14 +169,16 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
 
 def read_labels(file: Path, config: FolderConfig) -> np.ndarray:
     """A mask as labels (H,W) uint8: 0 background, objects numbered from 1. Raises ItemError."""
-    picture = read_picture(file)
     if config.mask_kind == "grey":
-        return _binary(np.asarray(picture.convert("L")), config)
+        return _binary(file, np.asarray(read_picture(file, "L")), config)
+    picture = read_picture(file)
     if config.mask_kind == "alpha":
         if "A" not in picture.getbands():
             raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")
-        return _binary(np.asarray(picture.getchannel("A")), config)
+        return _binary(file, np.asarray(picture.getchannel("A")), config)
     if config.mask_kind == "colours":
+        if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+            raise ItemError(f"{file} has no colours (its mode is {picture.mode}); use --mask-kind labels")
         rgb = np.asarray(picture.convert("RGB")).astype(np.uint32)
         return _numbered(file, (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2])
     values = np.asarray(picture)
@@ -182,7 +189,12 @@ def read_labels(file: Path, config: FolderConfig) -> np.ndarray:
     return _numbered(file, values)
 
 
-def _binary(values: np.ndarray, config: FolderConfig) -> np.ndarray:
+def _binary(file: Path, values: np.ndarray, config: FolderConfig) -> np.ndarray:
+    if 0 < values.max() <= config.threshold:
+        raise ItemError(
+            f"{file} has no value above the threshold {config.threshold}, its largest is {values.max()}; "
+            "lower --threshold, or use --mask-kind labels if 1 stands for the foreground"
+        )
     return ((values > config.threshold) != config.invert).astype(np.uint8)
 
 
@@ -220,6 +232,7 @@ def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | No
 def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
     """Read, crop and resize one pair. Raises ItemError naming the file at fault."""
     image, labels = read_picture(pair.image, "RGB"), read_labels(pair.mask, config)
+    check_upright(image, pair.image)
     check_same_size(image.size, labels.shape[::-1], pair.image, pair.mask)
     crop = find_crop(pair, labels, config)
     return Sample(

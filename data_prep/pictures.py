@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from data_prep.build import Fault
 from data_prep.errors import ItemError, one_line
@@ -16,22 +16,38 @@ Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice that size is refused
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, Image.DecompressionBombError)
+_TURNED = range(2, 9)  # EXIF orientations other than upright
 
 
 def read_picture(file: Path, mode: str | None = None) -> Image.Image:
-    """Decode a picture whole, turned to PIL mode `mode` ("RGB", "L", ...) unless that is None.
+    """Decode a picture whole as it is stored, in PIL mode `mode` ("RGB", "L", ...) unless that is None.
 
-    Raises ItemError if it is missing, truncated, or no picture.
+    16 bits a pixel become 8 from their whole range. Raises ItemError if it is missing, truncated, no picture, or has
+    pixels of 32 bits, whose range nothing tells, where `mode` wants 8.
     """
     try:
         with Image.open(file) as opened:
             opened.load()
-            return opened.convert(mode) if mode and opened.mode != mode else opened
+            return _in_mode(opened, mode) if mode and opened.mode != mode else opened
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
     except _UNREADABLE as error:
         raise ItemError(f"{file} is not a whole picture ({one_line(error)})") from error
+
+
+def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError("it has 32 bits a pixel, in no known range; save it with 8 or 16")
+    return picture.convert(mode)
+
+
+def check_upright(picture: Image.Image, file: Path) -> None:
+    """Raise ItemError if a picture's EXIF wants it turned or mirrored: a mask may be drawn for either way."""
+    if picture.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+        raise ItemError(f"{file} is stored turned (EXIF orientation); save it upright, as its mask is")
 
 
 def square_around(

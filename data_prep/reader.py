@@ -8,12 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.errors import DataPrepError, one_line
+from data_prep.errors import NO_ARRAY, DataPrepError, one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,13 +165,19 @@ def _check_manifest_fields(file: Path, manifest: dict[str, Any]) -> None:
         isinstance(manifest.get("name"), str)
         and isinstance(shape, dict)
         and all(isinstance(shape.get(key), int) for key in ("count", "height", "width"))
+        and isinstance(manifest.get("counts"), dict)
+        and all(isinstance(manifest.get(key), dict) for key in ("settings", "sources", "notes"))
+        and isinstance(manifest.get("skipped"), list)
+        and all(isinstance(manifest.get(key), str) for key in ("licence", "command"))
         and isinstance(files, dict)
         and all(isinstance(files.get(member), dict) for member in MEMBERS)
         and all(isinstance(files[member].get("bytes"), int) for member in MEMBERS)
         and all(isinstance(files[member].get("sha256"), str) for member in MEMBERS)
     )
     if not sound:
-        raise StoreError(f"{file} lacks the name, the shape or the digests of its files; {REMEDY}.")
+        raise StoreError(
+            f"{file} lacks the name, the shape, the counts or another part of a manifest; {REMEDY}."
+        )
 
 
 def _check_length(file: Path, manifest: dict[str, Any]) -> None:
@@ -191,7 +196,7 @@ def _check_length(file: Path, manifest: dict[str, Any]) -> None:
 def _map_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TokenError) as error:
+    except (OSError, *NO_ARRAY) as error:
         raise StoreError(f"{file} is not a plain NumPy array ({one_line(error)}); {REMEDY}.") from error
     if not isinstance(array, np.ndarray):
         raise StoreError(f"{file} is an archive and not a NumPy array; {REMEDY}.")

@@ -91,6 +91,12 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         check_target(self.path, force=self.force)
         try:
+            json.dumps([str(self.path), self._head], ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise StoreError(
+                f"{str(self.path)!a} or a path it is made from is not UTF-8; rename it first."
+            ) from error
+        try:
             with self._disk_errors():
                 self._start()
         except BaseException:
@@ -217,8 +223,8 @@ class DatasetWriter:
             self.path.replace(old)
         try:
             self._partial.replace(self.path)
-        except OSError:
-            if old.exists():
+        except BaseException:  # an interrupt too: the standing data set comes back
+            if old.exists() and not self.path.exists():
                 old.replace(self.path)
             raise
         shutil.rmtree(old, ignore_errors=True)

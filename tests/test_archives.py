@@ -126,3 +126,45 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         tar.addfile(tarfile.TarInfo("caf\xe9.jpg"), io.BytesIO())
     with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="not UTF-8"):
         scratch.open(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".tar"])
+def test_bombs_of_headers(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of megabytes and a crowd of empty files weigh nothing in contents, but they are counted."""
+    monkeypatch.setattr("data_prep.archives.SMALL", 2**20)
+    monkeypatch.setattr("data_prep.archives.MAX_SWELL", 0)
+    long_name = make_tar(tmp_path / f"a{ending}", {"x" * 2**21: b""})
+    crowd = make_tar(tmp_path / f"b{ending}", {f"{i}": b"" for i in range(3000)})
+    for archive in (long_name, crowd):
+        with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="zip bomb"):
+            scratch.open(archive)
+
+
+def test_a_flipped_byte_in_what_gzip_packed(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tgz", {"x.bin": os.urandom(5000)})
+    damaged = bytearray(archive.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    archive.write_bytes(damaged)
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="cut short or damaged"):
+        scratch.open(archive)
+
+
+def test_cut_between_two_files(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tar", {"x.bin": os.urandom(512), "y.bin": os.urandom(512)})
+    archive.write_bytes(archive.read_bytes()[: 1024 + 100])
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="cut short or damaged"):
+        scratch.open(archive)
+
+
+def test_odd_headers(tmp_path: Path) -> None:
+    sparse = tarfile.TarInfo("x")
+    sparse.pax_headers = {"GNU.sparse.map": "a,b", "GNU.sparse.size": "1"}
+    make_tar(tmp_path / "a.tar", {}, sparse)
+    make_zip(tmp_path / "b.zip", {"n\u00e4me": b"x"})
+    (tmp_path / "b.zip").write_bytes(
+        (tmp_path / "b.zip").read_bytes().replace("n\u00e4me".encode(), b"n\xff\xffme")
+    )
+    with Scratch(tmp_path / "out") as scratch:
+        for name in ("a.tar", "b.zip"):
+            with pytest.raises(SourceError, match="damaged"):
+                scratch.open(tmp_path / name)

@@ -117,6 +117,10 @@ def test_wrong_crc_of_the_length(tmp_path: Path) -> None:
         ({"image": one_byte_values(np.zeros(100, np.uint8))}, "'image' has 100 one-byte values where 230400"),
         ({"mask": field(1, field(1, b"long"))}, "one-byte values where 844800"),
         ({"visibility": field(2, field(1, bytes(40)))}, "'visibility' has 10 floats where 11"),
+        (
+            {"visibility": field(2, field(1, np.full(11, np.nan, "<f4").tobytes()))},
+            "its visibility is not a number",
+        ),
         ({"visibility": one_byte_values(np.zeros(11, np.uint8))}, "'visibility' is of another kind"),
         ({"image": None}, "no feature 'image'"),
     ],

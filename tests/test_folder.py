@@ -227,9 +227,43 @@ def test_two_images_of_one_name(pairs: Path) -> None:
         ({"mask_kind": "labels", "invert": True}, "Only grey and alpha"),
         ({"foreground": (1,)}, "need label masks"),
         ({"ratios": (0, 0, 0)}, "not three shares"),
+        ({"ratios": (float("nan"), 1, 1)}, "not three shares"),
+        ({"ratios": (1, float("inf"), 1)}, "not three shares"),
         ({"name": "a/b"}, "holds a slash"),
     ],
 )
 def test_settings_out_of_range(bad: dict[str, object], message: str) -> None:
     with pytest.raises(DataPrepError, match=message):
         folder.FolderConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_16_bits_keep_their_range(pairs: Path) -> None:
+    only(pairs, Image.fromarray((LABELS > 0).astype(np.uint16) * 40_000))
+    ramp = np.tile(np.linspace(0, 65_535, 100).astype(np.uint16), (60, 1))
+    (pairs / "images" / "a00.jpg").unlink()
+    Image.fromarray(ramp).save(pairs / "images" / "a00.png")
+    made = prepare(pairs)
+    assert made.images[0].mean() == pytest.approx(127.5, abs=2)
+    assert (made.masks[0] > 0).mean() == pytest.approx(SHARE[1] + SHARE[2], abs=0.02)
+
+
+def test_pictures_that_would_be_misread_are_refused(pairs: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    for mode in ("RGB", "L"):
+        Image.new(mode, (100, 60)).save(pairs / "images" / "a00.jpg", exif=turned)
+        with pytest.raises(SourceError, match=r"a00\.jpg is stored turned"):
+            prepare(pairs)
+    (pairs / "images" / "a00.jpg").unlink()
+    Image.fromarray(np.ones((60, 100), np.float32)).save(pairs / "images" / "a00.tiff")
+    with pytest.raises(SourceError, match=r"a00\.tiff .* 32 bits a pixel"):
+        prepare(pairs)
+
+
+def test_masks_of_0_and_1_are_not_taken_for_empty(pairs: Path) -> None:
+    save_mask(pairs, Image.fromarray((LABELS > 0).astype(np.uint8)))
+    for invert in (False, True):
+        with pytest.raises(
+            SourceError, match=r"a00\.png has no value above the threshold 127, its largest is 1"
+        ):
+            prepare(pairs, invert=invert)

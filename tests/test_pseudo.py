@@ -186,6 +186,25 @@ def test_matlab_files_of_another_version(stanford_dogs: Path, tmp_path: Path) ->
         prepare(stanford_dogs, tmp_path / "out", BrightThings())
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([3, 4], "lists what is no file name"),
+        (["n00-breed/n00_0.jpg"] * 2, "which was listed before"),
+    ],
+)
+def test_odd_lists_of_dogs(stanford_dogs: Path, tmp_path: Path, names: list[Any], message: str) -> None:
+    scipy.io.savemat(stanford_dogs / "train_list.mat", {"file_list": np.array(names, dtype=object)[:, None]})
+    with pytest.raises(SourceError, match=message):
+        prepare(stanford_dogs, tmp_path / "out", BrightThings())
+
+
+def test_a_list_of_one_dog(stanford_dogs: Path) -> None:
+    file = stanford_dogs / "train_list.mat"
+    scipy.io.savemat(file, {"file_list": np.array(["n00-breed/n00_0.jpg"], dtype=object)[:, None]})
+    assert dogs.read_list(file) == ["n00-breed/n00_0.jpg"]
+
+
 @pytest.fixture
 def stanford_cars(tmp_path: Path) -> Path:
     """Three training and two test cars in the devkit's own layout."""
@@ -208,6 +227,15 @@ def stanford_cars(tmp_path: Path) -> Path:
                 row["class"] = 7
         scipy.io.savemat(root / "devkit" / f"cars_{split}_annos.mat", {"annotations": rows})
     return root
+
+
+def test_a_car_with_words_for_a_box(stanford_cars: Path) -> None:
+    file = stanford_cars / "devkit" / "cars_test_annos.mat"
+    rows = scipy.io.loadmat(file)["annotations"]
+    rows[0, 0][cars.BOX[1]] = "wide"
+    scipy.io.savemat(file, {"annotations": rows})
+    with pytest.raises(SourceError, match=r"cars_test_annos\.mat has a box that is not four numbers"):
+        cars.read_boxes(file)
 
 
 def test_cars(stanford_cars: Path, tmp_path: Path) -> None:

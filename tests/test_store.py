@@ -178,6 +178,44 @@ def test_bad_manifest(dataset: PreparedDataset, text: str | bytes, message: str)
         open_dataset(dataset.path)
 
 
+@pytest.mark.parametrize("part", ["counts", "skipped", "notes", "settings", "licence", "command"])
+def test_manifest_without_a_part(dataset: PreparedDataset, part: str) -> None:
+    file = dataset.path / "manifest.json"
+    manifest = json.loads(file.read_text())
+    del manifest[part]
+    file.write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="another part of a manifest"):
+        open_dataset(dataset.path)
+
+
+def test_bytes_of_an_archive_for_an_array(dataset: PreparedDataset) -> None:
+    file = dataset.path / "masks.npy"
+    file.write_bytes(b"PK\x03\x04".ljust(file.stat().st_size, b"\0"))
+    with pytest.raises(StoreError, match=r"masks\.npy is not a plain NumPy array"):
+        open_dataset(dataset.path)
+
+
+def test_an_interrupt_while_a_set_is_replaced_brings_the_old_one_back(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if Path(target) == dataset.path and not self.name.endswith("-old"):
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_writer(dataset.path, force=True) as writer:
+        fill(writer, count=3)
+    assert len(open_dataset(dataset.path)) == 6
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not UTF-8"), new_writer(tmp_path / "caf\udce9"):
+        raise AssertionError
+
+
 def test_bad_index_is_refused_when_read(dataset: PreparedDataset) -> None:
     file = dataset.path / "index.csv"
     length = file.stat().st_size
