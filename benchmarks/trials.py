@@ -235,12 +235,13 @@ def averaged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def devices_of(rows: list[dict[str, Any]]) -> str:
-    """What the seconds were measured on; where there are several devices, which trials had another than the first."""
+    """What the trials ran on; of several devices, which trials had another than the first, and what that means."""
     trials: dict[str, dict[str, None]] = {}
     for row in rows:
         trials.setdefault(row["device"], {})[f"`{row['trial']}`"] = None
     (first, _), *others = trials.items()
-    return "; ".join([first, *(f"seconds of {', '.join(names)}: {device}" for device, names in others)])
+    ran = "; ".join([first, *(f"{device}: {', '.join(names)}" for device, names in others)])
+    return f"{ran}; another device moves IoU by itself, and seconds of two do not compare" if others else ran
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
