@@ -2,8 +2,9 @@
 
 A posterior step is one gradient of the potential with respect to z. As released it runs with anomaly detection on
 and with both classifiers inside, whose output nothing uses; the reference is `drc.model` as it stands; the fast path
-is `drc.fast`, with its convolutions in float32 and, where the device has fast instructions for it, in bfloat16.
-The ways take turns, so that whatever else the machine does meets all of them, and medians are compared.
+is `drc.fast`, with its convolutions in float32, which on a GPU PyTorch does in TF32 whichever the way, and in
+bfloat16, on a GPU compiled and recorded (`drc.compiled`, `drc.sampler`). The ways take turns, so that whatever else
+the machine does meets all of them, and medians are compared.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.provenance import commit, peak_memory_mb, versions
-from drc import fast
+from drc import compiled, fast
 from drc.config import DRCConfig, configure
 from drc.model import DRCModel, Regions
 from drc.objectives import posterior_potential, prior_potential
+from drc.sampler import Sampler
 from drc.trainer import frozen
 
 ROUNDS = 9
@@ -42,7 +44,7 @@ class Setting:
 
 SETTINGS = {
     "cpu": {"authors_width": Setting("paper", 128, 4), "quick": Setting("quick", 32, 32)},
-    "cuda": {"authors_width": Setting("paper", 128, 48)},
+    "cuda": {"authors_width": Setting("gpu", 128, 48)},
 }
 
 
@@ -63,7 +65,7 @@ def gradient(potential: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[str, Callable[[], object]]:
-    """One posterior step each way, and one prior step with and without anomaly detection."""
+    """One posterior step each way, and one prior step as released and ours."""
 
     def potential(render: Callable[[Tensor], Regions]) -> Callable[[Tensor], Tensor]:
         return partial(posterior_potential, model, render, images=images, config=config)
@@ -76,17 +78,17 @@ def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[
         with frozen(model):
             gradient(target, z)
 
-    full, half = (
-        fast.sampler_render(model, replace(config, sampler_precision=precision))
-        for precision in fast.PRECISIONS
-    )
+    half = Sampler(model, replace(config, sampler_precision="bfloat16"))
+    full = Sampler(model, replace(config, sampler_precision="float32", compiled=False))
+    with frozen(model):
+        fast_full, fast_half, prior = full.posterior(images), half.posterior(images), half.prior(z)
     return {
         "released": lambda: released(potential(partial(released_render, model))),
         "reference": lambda: ours(potential(model)),
-        "fast": lambda: ours(potential(full)),
-        "fast_bfloat16": lambda: ours(potential(half)),
+        "fast": lambda: ours(fast_full),
+        "fast_bfloat16": lambda: ours(fast_half),
         "prior_released": lambda: released(partial(prior_potential, model)),
-        "prior": lambda: ours(partial(prior_potential, model)),
+        "prior": lambda: ours(prior),
     }
 
 
@@ -122,7 +124,8 @@ def step_flops(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) ->
     """Arithmetic of one posterior step of the fast path on a batch, as PyTorch counts it."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    render, z = fast.sampler_render(model, config), z.detach().requires_grad_(True)
+    render = partial(compiled.render, model) if z.is_cuda else fast.sampler_render(model, config)
+    z = z.detach().requires_grad_(True)
     with FlopCounterMode(display=False) as counter, frozen(model):
         posterior_potential(model, render, z, images, config).sum().backward()
     return counter.get_total_flops()
@@ -168,10 +171,6 @@ def best_matrix_rate(device: str) -> float:
 def run() -> dict[str, Any]:
     """All that `results/speed.json` holds."""
     found: dict[str, Any] = {"commit": commit(), "versions": versions(), "threads": torch.get_num_threads()}
-    found["cpu"] = platform.processor() or platform.machine()
-    for name, setting in SETTINGS["cpu"].items():
-        found |= measure(name, setting, "cpu")
-    found["cpu_peak_memory_mb"] = peak_memory_mb()  # of the whole process
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
         found |= measure("authors_width", SETTINGS["cuda"]["authors_width"], "cuda")
@@ -179,6 +178,10 @@ def run() -> dict[str, Any]:
     else:
         reason = "not measured: this machine has no CUDA device that PyTorch can use"
         found |= {"gpu": reason, "gpu_authors_width_ratio": None, "gpu_matmul_share": None}
+    found["cpu"] = platform.processor() or platform.machine()
+    for name, setting in SETTINGS["cpu"].items():
+        found |= measure(name, setting, "cpu")
+    found["cpu_peak_memory_mb"] = peak_memory_mb()  # of the whole process
     return found
 
 

@@ -18,7 +18,7 @@ from drc.config import DRCConfig
 from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods
 from drc.networks import RegionClassifier
 from drc.objectives import orthogonality, total_variation
-from drc.trainer import Trainer
+from drc.trainer import Trainer, as_numbers
 
 
 class AmortisedModel(DRCModel):
@@ -95,12 +95,15 @@ class AmortisedTrainer(Trainer):
         z = mean + (0.5 * log_variance).exp() * self.noise(rng.POSTERIOR, rows, visit, 1)[0]
         regions = self.render(z)
         total, terms = objective(self.model, regions, images, mean, log_variance, self.config)
-        values = {name: term.item() for name, term in terms.items()} | {
-            "kl": kl_to_standard_normal(mean, log_variance).mean().item(),
-            "reconstruction": (regions.image - images).abs().mean().item(),
-            "foreground": regions.pi[:, 0].mean().item(),
-            "z_norm": z.square().mean().sqrt().item(),
-        }
+        values = as_numbers(
+            terms
+            | {
+                "kl": kl_to_standard_normal(mean, log_variance).mean(),
+                "reconstruction": (regions.image - images).abs().mean(),
+                "foreground": regions.pi[:, 0].mean(),
+                "z_norm": z.square().mean().sqrt(),
+            }
+        )
         self.check_finite(values)
         self.descend("generators", total)
         self.posterior_chains[rows] = z.detach().cpu()

@@ -17,7 +17,7 @@ from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc.config import DRCConfig
@@ -137,28 +137,38 @@ def grow(decoder: Decoder, x: Tensor, arranged: list[Tensor]) -> Tensor:
     return x
 
 
-def paint(region: RegionGenerator, z: Tensor, arranged: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+Grow = Callable[[Decoder, Tensor, list[Tensor]], Tensor]
+
+
+def head(features: Tensor, *convolutions: nn.Conv2d) -> Tensor:
+    """Convolutions of the same features as one, in the precision of these, to maps in that of the weights."""
+    weight = torch.cat([convolution.weight for convolution in convolutions])
+    bias = torch.cat([convolution.bias for convolution in convolutions if convolution.bias is not None])
+    painted = F.conv2d(features, weight.to(features.dtype), bias.to(features.dtype), padding=1)
+    return painted.contiguous().to(weight.dtype)
+
+
+def paint(
+    region: RegionGenerator, z: Tensor, arranged: list[Tensor], grow: Grow
+) -> tuple[Tensor, Tensor, Tensor]:
     """`RegionGenerator.forward` with both heads in one convolution."""
     start = region.start(z)
-    heads = (region.content, region.mask)
-    weight = torch.cat([head.weight for head in heads])
-    bias = torch.cat([head.bias for head in heads if head.bias is not None])
-    painted = F.conv2d(grow(region, start, arranged), weight, bias, padding=1).contiguous()
+    painted = head(grow(region, start, arranged), region.content, region.mask)
     return painted[:, :3].tanh(), painted[:, 3:], start
 
 
-def render(model: DRCModel, z: Tensor, arranged: Kernels | None = None) -> Regions:
+def render(model: DRCModel, z: Tensor, arranged: Kernels | None = None, grow: Grow = grow) -> Regions:
     """`DRCModel.forward`: (B, z_dim) -> Regions; with kernels arranged before, or in the precision of z."""
     arranged = arranged or kernels(model, z.dtype)
     z_fg, z_bg, z_reassign = z.split(model.z_dims, dim=1)
-    content_fg, logit_fg, _ = paint(model.fg, z_fg, arranged.fg)
-    source_bg, source_logit_bg, start_bg = paint(model.bg, z_bg, arranged.bg)
+    content_fg, logit_fg, _ = paint(model.fg, z_fg, arranged.fg, grow)
+    source_bg, source_logit_bg, start_bg = paint(model.bg, z_bg, arranged.bg, grow)
     grid = None
     if model.reassign is not None:
         warp = model.reassign
         start = torch.cat([start_bg.detach(), warp.start(z_reassign)], dim=1)
         features = grow(warp, start, arranged.reassign)
-        grid = warp.grid(features).tanh().permute(0, 2, 3, 1)
+        grid = head(features, warp.grid).tanh().permute(0, 2, 3, 1)
     return compose(content_fg, logit_fg, source_bg, source_logit_bg, grid)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from drc import fast
 from drc.config import completed
 from drc.curves import draw_curves
 from drc.files import write_atomic, write_json, write_png
@@ -114,7 +115,7 @@ class RunProgress:
         """Figure 3's rows for the first training images, from where their posterior chains stand."""
         trainer, rows = self.trainer, range(min(SAMPLE_IMAGES, self.trainer.count))
         with torch.no_grad():
-            regions = trainer.render(trainer.posterior_chains[list(rows)].to(trainer.device))
+            regions = fast.render(trainer.model, trainer.posterior_chains[list(rows)].to(trainer.device))
         panels = {"input": np.asarray(trainer.images[: len(rows)])} | figure_panels(regions)
         columns = [column({name: row[i] for name, row in panels.items()}) for i in rows]
         write_png(self.folder / f"samples-{step:08d}.png", sheet(columns, [f"image {i}" for i in rows]))

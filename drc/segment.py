@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,18 +13,17 @@ from drc.amortised import AmortisedModel
 from drc.config import DRCConfig
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions
-from drc.objectives import posterior_potential
-from drc.trainer import frozen, to_signed
+from drc.sampler import Sampler
+from drc.trainer import frozen, to_device, to_signed
 
 CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
 FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`
 
 
 def infer(
-    model: DRCModel,
+    sampler: Sampler,
     images: Tensor,
     rows: Sequence[int],
-    config: DRCConfig,
     seed: int,
     taken: Callable[[int], None] = lambda steps: None,
 ) -> Tensor:
@@ -35,7 +33,7 @@ def infer(
     last that the settings name; its numbers are keyed by its row, so a mask does not depend on the batch it was
     inferred in. A model with amortised inference answers with the mean of q(z | x) instead.
     """
-    c = config
+    model, c = sampler.model, sampler.config
     if isinstance(model, AmortisedModel):
         taken(c.inference_steps)
         with torch.no_grad():
@@ -45,12 +43,12 @@ def infer(
         for visit, done in enumerate(range(0, c.inference_steps, c.posterior_steps)):
             steps = min(c.posterior_steps, c.inference_steps - done)
             drawn = rng.chain_noise(seed, rng.INFERENCE, rows, visit, (steps, model.z_dim)).transpose(0, 1)
-            yield from drawn.to(images.device) * c.temperature**0.5
+            yield from to_device(drawn, images.device) * c.temperature**0.5
             taken(done + steps)
 
     with frozen(model):
         return langevin(
-            partial(posterior_potential, model, fast.sampler_render(model, c), images=images, config=c),
+            sampler.posterior(images),
             rng.chain_noise(seed, rng.INFERENCE_START, rows, 0, (model.z_dim,)).to(images.device),
             noise(),
             falling(c.inference_step_size, c.inference_last_step_size, c.inference_steps),
@@ -72,8 +70,8 @@ def infer_regions(
     `progress(step, total)` counts the sampler's steps over all chains and batches; `keys` are what the images' noise
     is keyed by, their rows where there are none. Matrix products of one to three rows round otherwise than larger
     ones, and a chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on
-    a CPU a mask does not depend on its batch by a single bit. Raises ValueError for images of another size than the
-    model's.
+    a CPU a mask does not depend on its batch by a single bit; and to the full, where generators are compiled for a
+    batch of one size. Raises ValueError for images of another size than the model's.
     """
     if images.shape[1:3] != (config.image_size, config.image_size):
         height, width, size = *images.shape[1:3], config.image_size
@@ -81,10 +79,11 @@ def infer_regions(
             f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
         )
     starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
-    total = len(starts) * len(chains) * config.inference_steps
+    fill = config.inference_batch_size if config.compiled and device != "cpu" else FILL
+    total, sampler = len(starts) * len(chains) * config.inference_steps, Sampler(model, config)
     for batch, first in enumerate(starts):
         count = min(config.inference_batch_size, len(images) - first)
-        rows = list(range(first, first + count)) + [first + count - 1] * (-count % FILL)
+        rows = list(range(first, first + count)) + [first + count - 1] * (-count % fill)
         inputs, found = to_signed(images[rows], device), []
         for chain in chains:
 
@@ -95,7 +94,7 @@ def infer_regions(
                     progress(before + steps, total)
 
             own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
-            z = infer(model, inputs, own_keys, config, seed, taken)
+            z = infer(sampler, inputs, own_keys, seed, taken)
             with torch.no_grad():
                 found.append(fast.render(model, z))
         regions = averaged(found)

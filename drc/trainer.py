@@ -24,7 +24,8 @@ from drc.config import DRCConfig
 from drc.langevin import langevin
 from drc.memory import keep_freed_memory
 from drc.model import DRCModel
-from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
+from drc.objectives import generator_terms, lebm_loss
+from drc.sampler import Sampler
 
 logger = logging.getLogger(__name__)
 Progress = Callable[..., None]
@@ -42,6 +43,19 @@ def to_signed(images: np.ndarray, device: str | torch.device) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """`numbers` on the device; a GPU that is at work is not waited for."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def as_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of a device as numbers, all in one transfer."""
+    stacked = torch.stack([term.detach() for term in terms.values()])
+    return dict(zip(terms, stacked.tolist(), strict=True))
+
+
 @contextmanager
 def frozen(model: DRCModel) -> Iterator[None]:
     """Within it, gradients go to the latents alone."""
@@ -50,6 +64,17 @@ def frozen(model: DRCModel) -> Iterator[None]:
         yield
     finally:
         model.requires_grad_(True)
+
+
+@contextmanager
+def matrix_products_in_tf32() -> Iterator[None]:
+    """Within it, a GPU takes float32 matrices in TF32, as PyTorch has it take convolutions anyway."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @contextmanager
@@ -99,6 +124,7 @@ class Trainer:
             keep_freed_memory()
         self.learning_rates = self.build()
         self.render = partial(fast.render, self.model)
+        self.sampler = Sampler(self.model, config)
         start = rng.chain_noise(seed, rng.INITIAL, range(self.count), 0, (2, self.model.z_dim))
         self.posterior_chains, self.prior_chains = start.unbind(dim=1)  # both from p_0, N(0, I)
 
@@ -139,7 +165,7 @@ class Trainer:
     def noise(self, stream: int, rows: list[int], visit: int, steps: int) -> Tensor:
         """What the chains of `rows` are shaken with on this visit: (steps, B, d)."""
         noise = rng.chain_noise(self.seed, stream, rows, visit, (steps, self.model.z_dim))
-        return noise.transpose(0, 1).to(self.device)
+        return to_device(noise.transpose(0, 1), self.device)
 
     def chains(self, rows: list[int], visit: int) -> tuple[Tensor, Tensor]:
         """Where the chains of `rows` stand, those that start anew at N(0, I): posterior and prior, (B, d) each."""
@@ -161,26 +187,20 @@ class Trainer:
         c = self.config
         posterior, prior = self.chains(rows, visit)
         with frozen(self.model):
-            z_prior = langevin(
-                partial(prior_potential, self.model),
-                prior.to(self.device),
-                self.noise(rng.PRIOR, rows, visit, c.prior_steps),
-                c.prior_step_size,
-            )
             z_posterior = langevin(
-                partial(
-                    posterior_potential,
-                    self.model,
-                    fast.sampler_render(self.model, c),
-                    images=images,
-                    config=c,
-                ),
+                self.sampler.posterior(images),
                 posterior.to(self.device),
                 self.noise(rng.POSTERIOR, rows, visit, c.posterior_steps) * c.temperature**0.5,
                 self.posterior_step_size(),
                 c.momentum,
+            )  # first, so that a GPU is busy with it while the other's noise is drawn
+            prior = prior.to(self.device)
+            z_prior = langevin(
+                self.sampler.prior(prior),
+                prior,
+                self.noise(rng.PRIOR, rows, visit, c.prior_steps),
+                c.prior_step_size,
             )
-        self.posterior_chains[rows], self.prior_chains[rows] = z_posterior.cpu(), z_prior.cpu()
         return z_posterior, z_prior
 
     def learn(self, images: Tensor, z_posterior: Tensor, z_prior: Tensor) -> dict[str, float]:
@@ -188,15 +208,18 @@ class Trainer:
         regions, energies = self.render(z_posterior), self.model.lebm(z_posterior)
         terms = generator_terms(self.model, regions, energies, images, self.config)
         contrast = lebm_loss(self.model, z_posterior, z_prior)
-        values = {name: term.item() for name, term in terms._asdict().items()} | {
-            "lebm": contrast.item(),  # the energy gap between the chains
-            "energy_posterior": energies.energy.mean().item(),
-            "energy_prior": (energies.energy.mean() - contrast).item(),
-            "reconstruction": (regions.image - images).abs().mean().item(),
-            "foreground": regions.pi[:, 0].mean().item(),
-            "z_norm": z_posterior.square().mean().sqrt().item(),
-            "z_norm_prior": z_prior.square().mean().sqrt().item(),
-        }
+        values = as_numbers(
+            terms._asdict()
+            | {
+                "lebm": contrast,  # the energy gap between the chains
+                "energy_posterior": energies.energy.mean(),
+                "energy_prior": energies.energy.mean() - contrast,
+                "reconstruction": (regions.image - images).abs().mean(),
+                "foreground": regions.pi[:, 0].mean(),
+                "z_norm": z_posterior.square().mean().sqrt(),
+                "z_norm_prior": z_prior.square().mean().sqrt(),
+            }
+        )
         self.check_finite(values)
         self.descend("generators", terms.total(self.config))
         self.descend("lebm", contrast)
@@ -248,7 +271,11 @@ class Trainer:
 
     def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
         """One iteration of Algorithm 1 on the images of `rows` -> the terms, as numbers."""
-        return self.learn(images, *self.sample(rows, visit, images))
+        z_posterior, z_prior = self.sample(rows, visit, images)
+        with matrix_products_in_tf32():
+            values = self.learn(images, z_posterior, z_prior)
+        self.posterior_chains[rows], self.prior_chains[rows] = z_posterior.cpu(), z_prior.cpu()
+        return values
 
     def set_learning_rates(self) -> None:
         """Constant, then linearly to a tenth over the last `lr_decay` share of the steps."""

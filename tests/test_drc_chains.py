@@ -15,6 +15,7 @@ from torch import Tensor
 from drc import fast, rng
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
+from drc.sampler import Sampler
 from drc.segment import infer, infer_regions
 from drc.trainer import Trainer, to_signed
 
@@ -75,7 +76,7 @@ def test_training_chains_take_the_steps_that_the_settings_name() -> None:
 
 def test_inference_takes_the_steps_that_the_settings_name() -> None:
     model, images, rows = DRCModel(UNUSUAL, seed=0), to_signed(pictures(4), "cpu"), [4, 1, 0, 9]
-    found = infer(model, images, rows, UNUSUAL, seed=2)
+    found = infer(Sampler(model, UNUSUAL), images, rows, seed=2)
     start = rng.chain_noise(2, rng.INFERENCE_START, rows, 0, (model.z_dim,))
     noise = [
         rng.chain_noise(2, rng.INFERENCE, rows, visit, (steps, model.z_dim)).transpose(0, 1)

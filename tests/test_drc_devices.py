@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from drc import fast
 from drc.config import VARIANTS
 from drc.method import DRC
 from drc.model import DRCModel
-from drc.objectives import posterior_potential
-from drc.trainer import Trainer, to_signed, train
+from drc.objectives import posterior_potential, prior_potential
+from drc.sampler import Sampler
+from drc.trainer import Trainer, frozen, to_signed, train
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_CUDA)]
@@ -68,6 +70,42 @@ def test_a_run_on_cuda_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     train(resumed, tmp_path / "cut", quiet)
     assert resumed.step == config.train_steps
     torch.testing.assert_close(resumed.posterior_chains, whole.posterior_chains, rtol=1e-2, atol=1e-2)
+
+
+@NO_CUDA
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.3)])
+def test_what_is_compiled_and_recorded_on_cuda_follows_the_weights_and_the_images(
+    precision: str, tolerance: float
+) -> None:
+    config = replace(SMOKE, compiled=True, sampler_precision=precision)
+    model, chains = DRCModel(config, seed=0).cuda(), torch.randn(6, 20, device="cuda")
+    assert model.z_dim == chains.shape[1]
+    sampler = Sampler(model, config)
+
+    def pull(potential) -> torch.Tensor:
+        z = chains.clone().requires_grad_(True)
+        return torch.autograd.grad(potential(z).sum(), z)[0]
+
+    for seed in (0, 1):  # the second time what was recorded is played again
+        model.load_state_dict(DRCModel(config, seed).state_dict())
+        images = to_signed(pictures(7)[seed : seed + 6], "cuda")
+        with frozen(model):
+            reference = partial(posterior_potential, model, model, images=images, config=config)
+            expected, found = pull(reference), pull(sampler.posterior(images))
+            assert (found - expected).norm() < tolerance * expected.norm()
+            torch.testing.assert_close(
+                pull(sampler.prior(chains)), pull(partial(prior_potential, model)), rtol=1e-4, atol=1e-5
+            )
+
+
+@NO_CUDA
+def test_training_that_is_compiled_on_cuda_follows_that_which_is_not() -> None:
+    config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
+    runs = [Trainer(pictures(), replace(config, compiled=fused), 0, "cuda") for fused in (False, True)]
+    expected, found = ([run.train_step() for _ in range(2)] for run in runs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-2)
+    torch.testing.assert_close(runs[1].posterior_chains, runs[0].posterior_chains, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("device", DEVICES)

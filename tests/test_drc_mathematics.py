@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from drc import fast
+from drc import compiled, fast
 from drc.config import DRCConfig
 from drc.langevin import falling, langevin
 from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, responsibilities
@@ -184,19 +185,47 @@ def test_the_gradient_to_z_agrees_with_finite_differences(
         assert gradient[1, j].item() == pytest.approx(difference.item(), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize("render", [fast.render, compiled.render], ids=["cpu", "gpu"])
 @pytest.mark.parametrize("image_size", [8, 16, 32, 64])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_fast_path_agrees_with_the_reference(image_size: int, batch: int) -> None:
+def test_both_fast_paths_agree_with_the_reference(render: Callable, image_size: int, batch: int) -> None:
     config = replace(TINY, image_size=image_size, z_bg=1)
     model = tiny_model(config)
     z = torch.randn(batch, model.z_dim, generator=torch.Generator().manual_seed(0)).double()
-    for reference, other in zip(model(z), fast.render(model, z), strict=True):
+    for reference, other in zip(model(z), render(model, z), strict=True):
         torch.testing.assert_close(other, reference, rtol=1e-8, atol=1e-8)
     weights = [p for name, p in model.named_parameters() if "classifier" not in name and "lebm" not in name]
     expected = torch.autograd.grad(model(z).image.square().sum(), weights)  # all but classifiers and LEBM
-    found = torch.autograd.grad(fast.render(model, z).image.square().sum(), weights)
+    found = torch.autograd.grad(render(model, z).image.square().sum(), weights)
     for reference, other in zip(expected, found, strict=True):
         torch.testing.assert_close(other, reference, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("side", [1, 2, 4, 8])
+def test_enlarging_by_reads_is_the_bilinear_one(side: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, side, side, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    found = compiled.Enlarge.apply(x)
+    expected = functional.interpolate(
+        x.permute(0, 3, 1, 2), scale_factor=2.0, mode="bilinear", align_corners=False
+    ).permute(0, 2, 3, 1)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.sin().sum(), x), torch.autograd.grad(expected.sin().sum(), x)
+    )
+
+
+def test_the_form_for_a_gpu_can_be_compiled_whole_and_is_the_same_then() -> None:
+    model = tiny_model().requires_grad_(False)
+    z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    whole = torch.compile(compiled.potential, backend="aot_eager", dynamic=False, fullgraph=True)
+    arranged = compiled.kernels(model, torch.float64)
+    expected = posterior_potential(model, model, z, tiny_images(), TINY)
+    found = whole(model, arranged, z, tiny_images(), TINY)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found.sum(), z), torch.autograd.grad(expected.sum(), z), rtol=1e-6, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("side", [1, 2, 4, 8, 16])

@@ -341,7 +341,7 @@ def test_budgets_of_few_images_have_a_background_of_few_numbers() -> None:
         return configure(variant="full", preset=preset, dataset=dataset, image_size=64).z_bg
 
     assert [z_bg(dataset, "quick") for dataset in ("clevr6", "tm-dsprites", "cars", "mine")] == [2, 4, 4, 4]
-    assert [z_bg("mine", preset) for preset in ("cpu-hour", "gpu", "paper")] == [4, 256, 256]
+    assert [z_bg("mine", preset) for preset in ("cpu-hour", "gpu", "paper")] == [4, 4, 256]
 
 
 def test_a_mask_does_not_depend_on_the_batch_it_is_inferred_in_and_progress_reaches_its_total(
