@@ -211,7 +211,7 @@ PRESETS: dict[str, Budget] = {
     ),
     "quick": Budget(32, 192, 512, 1000, "minutes on 2 CPU cores"),
     "cpu-hour": Budget(64, 192, 1000, 1000, "up to an hour a training and its scoring on 2 CPU cores"),
-    "gpu": Budget(128, 192, 20000, 1000, "minutes a training on one data-centre GPU"),
+    "gpu": Budget(128, 192, 20000, 1000, "3 to 4 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
     "quick-ablation": Budget(
         32, 96, 512, 1000, "quick with about half of the training and inference, for tables of many trainings"

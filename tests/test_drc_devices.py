@@ -98,6 +98,12 @@ def test_what_is_compiled_and_recorded_on_cuda_follows_the_weights_and_the_image
             )
 
 
+def test_on_a_cpu_compiled_changes_nothing() -> None:
+    runs = [Trainer(pictures(), replace(SMOKE, compiled=fused), 0) for fused in (False, True)]
+    assert runs[0].train_step() == runs[1].train_step()
+    assert torch.equal(runs[0].posterior_chains, runs[1].posterior_chains)
+
+
 @NO_CUDA
 def test_training_that_is_compiled_on_cuda_follows_that_which_is_not() -> None:
     config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
