@@ -27,7 +27,9 @@ class Recorded:
     def __init__(self, potential: Potential, chains: Tensor) -> None:
         self.potential = potential  # keeps alive what the graphs read
         with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The AccumulateGrad node's stream")  # no gradient accumulates
+            warnings.filterwarnings(
+                "ignore", message="The AccumulateGrad node's stream"
+            )  # no gradient accumulates
             sample = chains.detach().clone().requires_grad_(True)
             self.graphs = torch.cuda.make_graphed_callables(lambda z: potential(z), (sample,))
 
