@@ -23,9 +23,8 @@ from drc.networks import Decoder
 from drc.objectives import posterior_potential
 
 logger = logging.getLogger(__name__)
-INLINED = (
-    8  # numbers that a value may be computed from again instead of being stored; a norm's gradient has six
-)
+# From so many numbers a value may be computed again instead of being stored; a norm's gradient has six.
+INLINED = 8
 
 
 class Enlarge(torch.autograd.Function):
@@ -65,9 +64,8 @@ class NormedLeakyReLU(torch.autograd.Function):
         ctx.save_for_backward(x, mean, inverse_std, scale, shift)
         ctx.slope = slope
         y = F.leaky_relu(full * scale + shift, slope)
-        return (
-            y if y.dtype == x.dtype else y.to(x.dtype)
-        )  # PyTorch 2.11 loses the gradient of a cast without effect
+        # Compiled by PyTorch 2.11, a cast without effect would lose the gradient.
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -124,9 +122,7 @@ def usable() -> bool:
     from torch.utils._triton import has_triton
 
     if not has_triton():
-        logger.warning(
-            "torch.compile needs Triton, which is not usable here: the GPU works at a fraction of its speed"
-        )
+        logger.warning("torch.compile needs Triton, which is not usable here: the GPU will be slower")
     return has_triton()
 
 
@@ -134,7 +130,5 @@ def usable() -> bool:
 def fused(function: Callable[..., object]) -> Callable[..., object]:
     """`function` compiled for just the shapes and settings that it meets, however many these are in a process."""
     torch._dynamo.config.recompile_limit = 64
-    warnings.filterwarnings(
-        "ignore", module="torch._inductor"
-    )  # advice to those who write the compiled function
+    warnings.filterwarnings("ignore", module="torch._inductor")  # its advice is for whoever writes `function`
     return torch.compile(function, dynamic=False, options={"realize_reads_threshold": INLINED})

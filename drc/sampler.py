@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +15,7 @@ from drc.config import DRCConfig
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
 
+logger = logging.getLogger(__name__)
 Potential = Callable[[Tensor], Tensor]
 
 
@@ -27,9 +29,7 @@ class Recorded:
     def __init__(self, potential: Potential, chains: Tensor) -> None:
         self.potential = potential  # keeps alive what the graphs read
         with torch.enable_grad(), warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", message="The AccumulateGrad node's stream"
-            )  # no gradient accumulates
+            warnings.filterwarnings("ignore", message="The AccumulateGrad")  # nothing accumulates here
             sample = chains.detach().clone().requires_grad_(True)
             self.graphs = torch.cuda.make_graphed_callables(lambda z: potential(z), (sample,))
 
@@ -44,6 +44,7 @@ class Posterior(Recorded):
     def __init__(self, model: DRCModel, config: DRCConfig, images: Tensor) -> None:
         self.model, self.precision = model, fast.PRECISIONS[config.sampler_precision]
         self.images, self.kernels = images.clone(), compiled.kernels(model, self.precision)
+        logger.info("compiling the sampler for batches of %d images: about a minute", len(images))
         function = compiled.fused(compiled.potential)
         potential = partial(function, model, self.kernels, images=self.images, config=config)
         super().__init__(potential, torch.zeros(len(images), model.z_dim, device=images.device))
