@@ -127,7 +127,7 @@ def usable() -> bool:
 
 
 @cache
-def fused(function: Callable[..., object]) -> Callable[..., object]:
+def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`function` compiled for just the shapes and settings that it meets, however many these are in a process."""
     torch._dynamo.config.recompile_limit = 64
     warnings.filterwarnings("ignore", module="torch._inductor")  # its advice is for whoever writes `function`

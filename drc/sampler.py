@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ class Recorded:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The AccumulateGrad")  # nothing accumulates here
             sample = chains.detach().clone().requires_grad_(True)
-            self.graphs = torch.cuda.make_graphed_callables(lambda z: potential(z), (sample,))
+            graphs = torch.cuda.make_graphed_callables(lambda z: potential(z), (sample,))
+        self.graphs = cast(Potential, graphs)
 
     def __call__(self, z: Tensor) -> Tensor:
         """(B, d) -> (B,)."""
