@@ -40,9 +40,9 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except (BenchmarkError, DataPrepError) as error:
             raise Refusal(str(error)) from error
         except KeyboardInterrupt:
+            how = "the same command, without --force," if options.get("force") else "the same command"
             click.echo(
-                "\nStopped. Finished cells and the last checkpoint are kept: the same command goes on.",
-                err=True,
+                f"\nStopped. Finished cells and the last checkpoint are kept: {how} goes on.", err=True
             )
             sys.exit(130)
 
@@ -150,7 +150,10 @@ def parse_seeds(text: str) -> list[int]:
     try:
         for part in split(text):
             first, dash, last = part.partition("-")
-            found |= dict.fromkeys(range(int(first), int(last if dash else first) + 1))
+            seeds = range(int(first), int(last if dash else first) + 1)
+            if not seeds:
+                raise ValueError(part)
+            found |= dict.fromkeys(seeds)
     except ValueError:
         found = {}
     if not found:

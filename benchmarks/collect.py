@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -72,10 +72,11 @@ class Printed:
         return 100 * statistics.fmean(lows), 100 * statistics.fmean(highs)
 
 
-def read_runs(runs: Path, kept: Path | None = None) -> Stored:
+def read_runs(runs: Path, kept: Path | None = None, current: Mapping[Cell, str] | None = None) -> Stored:
     """Read every row of a runs folder and, if named, of a folder of kept rows; and every kept error.
 
-    Where rows of one cell differ in their settings, the later one counts. What cannot be used is named in a
+    Where rows of one cell differ in their settings or images, the one whose key is the cell's in `current` counts, or
+    else the later one. What cannot be used is named in a
     warning, listed in `faults` and left out. New rows are written to the folder of kept rows.
     """
     stored = Stored()
@@ -93,7 +94,7 @@ def read_runs(runs: Path, kept: Path | None = None) -> Stored:
         keep_rows(own, read_replaced(runs), kept, runs / "cells")
         theirs, wrong = read_kept(kept)
         stored.faults += wrong
-    merge(own, theirs, stored)
+    merge(own, theirs, stored, current or {})
     for fault in stored.faults:
         log.warning("set aside: %s", fault)
     return stored
@@ -121,10 +122,14 @@ def read_published(table: Table) -> Published:
 
 
 def seeds_of(table: Table, preset: str, stored: Stored) -> list[int]:
-    """The seeds with which any cell of a table was measured under a budget, in order."""
+    """The seeds with which any cell of a table was measured under a budget, in order.
+
+    What is not trained has seed 0 and counts only where nothing that is trained was measured.
+    """
     there = {cell.seed for cell in stored.rows if cell.preset == preset}
     cells = {entry.cell(preset, seed) for seed in there for entry in table.entries}
-    return sorted({cell.seed for cell in cells if cell in stored.rows})
+    measured = [cell for cell in cells if cell is not None and cell in stored.rows]
+    return sorted({cell.seed for cell in measured if cell.train_dataset} or {cell.seed for cell in measured})
 
 
 def print_cells(
@@ -171,7 +176,7 @@ def _read_error(folder: Path, errors: dict[Cell, str]) -> None:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         cell = Cell(**{f.name: settings[f.name] for f in fields(Cell)})
-        lines = (folder / "error.txt").read_text(encoding="utf-8").strip().splitlines()
+        lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except (OSError, ValueError, KeyError, TypeError):
         return
     errors[cell] = f"{lines[-1] if lines else 'unknown'} (see {folder / 'error.txt'})"

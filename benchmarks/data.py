@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class Library:
         """The one command that prepares the data set there."""
         budget = self.budget
         return DATASETS[name].prepare.format(
-            out=self.path(name),
+            out=shlex.quote(str(self.path(name))),
             size=budget.image_size,
             count=budget.train_images,
             heldout=budget.heldout_images,

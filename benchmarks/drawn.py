@@ -20,8 +20,9 @@ def source_of(rows: Iterable[Row]) -> str:
 
 
 def text_of(png: bytes) -> dict[str, str]:
-    """What was written into a picture's text."""
+    """What was written into a picture's text; OSError, SyntaxError or ValueError if it is not whole."""
     with Image.open(io.BytesIO(png)) as image:
+        image.load()
         return {str(key): str(value) for key, value in image.info.items()}
 
 

@@ -37,6 +37,14 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, as_json(content))
 
 
+def read_json(path: Path, remedy: str) -> Any:
+    """What a JSON file holds. Raises BenchmarkError, naming the file and the remedy, if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{path} cannot be read ({reason(error)}): {remedy}") from error
+
+
 def usable_folder(path: Path, purpose: str) -> Path:
     """Make a folder and try to write in it.
 
@@ -74,7 +82,9 @@ def reason(error: BaseException) -> str:
 def last_line(file: Path) -> str:
     """The last line that is not empty, or "unknown"."""
     with contextlib.suppress(OSError):
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [
+            line for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
         if lines:
             return lines[-1]
     return "unknown"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from benchmarks.cells import Cell, settings_key
 from benchmarks.data import Library
+from benchmarks.own import word_of
 from benchmarks.registry import METHODS
 
 
@@ -75,8 +77,9 @@ def fit_config(config: Any) -> dict[str, Any]:
 
 def row_command(cell: Cell) -> str:
     """What a stranger pastes to make this row again, and no other."""
-    train = f"--train {cell.train_dataset} " if cell.train_dataset else ""
+    test = shlex.quote(f"{word_of(cell.test_dataset)}:{cell.split}")
+    train = f"--train {shlex.quote(word_of(cell.train_dataset))} " if cell.train_dataset else ""
     return (
         f"python -m benchmarks sweep --methods {cell.method} --variants {cell.variant} {train}"
-        f"--test {cell.test_dataset}:{cell.split} --seeds {cell.seed} --preset {cell.preset}"
+        f"--test {test} --seeds {cell.seed} --preset {cell.preset}"
     )

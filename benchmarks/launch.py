@@ -141,7 +141,8 @@ class ClusterJob:
         import submitit
 
         _stop([self.process])
-        return submitit.helpers.DelayedSubmission(ClusterJob(self.words))
+        words = [word for word in self.words if word != "--force"]  # what it has is not to be moved away
+        return submitit.helpers.DelayedSubmission(ClusterJob(words))
 
 
 def _start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

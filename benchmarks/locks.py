@@ -45,14 +45,14 @@ def claim(folder: Path) -> Iterator[None]:
     finally:
         released.set()
         with contextlib.suppress(OSError):
-            if lock.read_text() == mine:
+            if _text(lock) == mine:
                 lock.unlink()
 
 
 def holder(folder: Path) -> str | None:
     """Who is at work in a folder, in words; None if nobody is."""
     with contextlib.suppress(FileNotFoundError):
-        text = (folder / LOCK).read_text()
+        text = _text(folder / LOCK)
         if not _abandoned(folder / LOCK, text):
             return _words(text)
     return None
@@ -81,20 +81,24 @@ def _create(lock: Path, mine: str) -> None:
 def _remove_abandoned(lock: Path) -> None:
     """Remove the lock if its holder is gone; raise Busy if it is not."""
     try:
-        judged = lock.read_text()
+        judged = _text(lock)
         if not _abandoned(lock, judged):
             raise Busy(f"{_words(judged)} is at work in {lock.parent}")
         aside = lock.with_name(f".{LOCK}.{uuid.uuid4().hex[:8]}")
         lock.rename(aside)
     except FileNotFoundError:
         return  # released meanwhile
-    if aside.read_text() != judged:  # somebody took it over between the look and the rename: give it back
+    if _text(aside) != judged:  # somebody took it over between the look and the rename: give it back
         with contextlib.suppress(FileExistsError):
             os.link(aside, lock)
         aside.unlink()
         raise Busy(f"another process is at work in {lock.parent}")
     log.info("took over the lock of a process that is gone: %s", _words(judged))
     aside.unlink()
+
+
+def _text(lock: Path) -> str:
+    return lock.read_text(encoding="utf-8", errors="replace")
 
 
 def _abandoned(lock: Path, text: str) -> bool:

@@ -32,6 +32,7 @@ def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
     measured = {p.entry.column for p in printed if p.rows}
     notes += [c.about for c in table.columns if c.label in measured and c.about]
     notes += _counts(printed)
+    notes += _other_images(printed)
     notes += _protocols(printed)
     notes += _costs(printed)
     notes += _uncertainty(printed)
@@ -91,6 +92,22 @@ def _counts(printed: list[Printed]) -> list[str]:
         f"Images scored: {listed(said, '; ')}. "
         "Each figure is the mean over images; empty over empty counts as 1."
     ]
+
+
+def _other_images(printed: list[Printed]) -> list[str]:
+    """A warning for each place where figures stand beside one another that are of different images."""
+    scored: dict[str, dict[str, dict[str, None]]] = {}
+    for p in printed:
+        for row in p.rows:
+            lines = scored.setdefault(place_of(p.entry), {}).setdefault(row.data_sha256, {})
+            lines[f"{_variant(p)}, seed {row.seed}"] = None
+    return _first(
+        f"NOT THE SAME IMAGES on {place}: "
+        + "; ".join(f"data {sha256[:12]}: {listed(lines)}" for sha256, lines in images.items())
+        + ". Measure again with one data set."
+        for place, images in scored.items()
+        if len(images) > 1
+    )
 
 
 def _protocols(printed: list[Printed]) -> list[str]:

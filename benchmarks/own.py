@@ -35,7 +35,9 @@ def resolve_dataset(text: str, data: Path) -> str:
 
 def resolve_test(text: str, data: Path) -> str:
     """The same for ``name`` or ``name:split``."""
-    name, colon, split = text.rpartition(":") if ":" in text else (text, "", "")
+    name, colon, split = text.rpartition(":")
+    if not colon or "/" in split:  # a colon may belong to a folder above the data set's
+        name, colon, split = text, "", ""
     return resolve_dataset(name, data) + colon + split
 
 
@@ -50,7 +52,11 @@ def _register(path: Path) -> str:
     if name in DATASETS:
         if DATASETS[name].folder == folder:
             return name
-        raise BenchmarkError(f"{path} is called like a data set of the paper: rename the folder")
+        known = word_of(name)
+        other = "a data set of the paper" if known == name else known
+        raise BenchmarkError(f"{path} is called like {other}: rename the folder")
+    if "," in name or ":" in name:
+        raise BenchmarkError(f"{path} has a comma or a colon in its name, which parts names here: rename it")
     counts = open_dataset(path).manifest.get("counts", {})
     present = [split for split in SPLITS if counts.get(split)]
     DATASETS[name] = DatasetSpec(

@@ -65,8 +65,13 @@ class FitProgress:
     Seconds count over restarts, live pictures excluded. KeyboardInterrupt is raised here on a stop.
     """
 
-    def __init__(self, folder: Path, title: str, stop: GentleStop, live: Callable[[], None]) -> None:
+    def __init__(
+        self, folder: Path, title: str, stop: GentleStop, live: Callable[[], None], *, afresh: bool = False
+    ) -> None:
+        """With `afresh` the record of earlier runs is given up if a step is taken."""
         self._file = folder / "progress.jsonl"
+        self._afresh, self.called = afresh, False
+        self._unrecorded: tuple[int, int, dict[str, float]] | None = None
         self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
         self.steps, self._before = _recorded(self._file)
@@ -80,7 +85,11 @@ class FitProgress:
         return self._before + time.monotonic() - self._began - self._aside
 
     def __call__(self, step: int, total: int, **values: float) -> None:
-        self.steps = step
+        if self._afresh and not self.called:
+            self._file.unlink(missing_ok=True)
+            self._before = 0.0
+        self.steps, self.called = step, True
+        self._unrecorded = step, total, values
         self._show(step, total, values)
         now = time.monotonic()
         if now - self._recorded >= RECORD_SECONDS or step == total or self._stop.requested:
@@ -91,7 +100,9 @@ class FitProgress:
             self._picture()
 
     def close(self) -> None:
-        """Finish the bar."""
+        """Record the last step, if it is not, and finish the bar."""
+        if self._unrecorded is not None:
+            self._record(*self._unrecorded)
         if self._bar is not None:
             self._bar.close()
 
@@ -109,6 +120,7 @@ class FitProgress:
         line |= {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self._unrecorded = None
 
     def _picture(self) -> None:
         """Draw the live picture; whatever goes wrong there must not cost the training."""

@@ -48,6 +48,12 @@ def commits(training: str | None) -> str:
     return now if training in (None, now) else f"{training}, scored at {now}"
 
 
+def devices(training: str | None, device: str) -> str:
+    """The device of a figure in words; both where its training was on another one than what scores it."""
+    now = device_text(device)
+    return now if training in (None, now) else f"{training}, scored on {now}"
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that figures depend on, without importing them."""

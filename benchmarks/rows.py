@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.cells import Cell, Row, parse_row, read_row
 from benchmarks.errors import BenchmarkError
@@ -112,10 +113,13 @@ def read_kept(folder: Path) -> tuple[list[Row], list[str]]:
     return rows, faults
 
 
-def merge(own: list[Row], kept: list[Row], stored: Stored) -> None:
+def merge(
+    own: list[Row], kept: list[Row], stored: Stored, current: Mapping[Cell, str] = MappingProxyType({})
+) -> None:
     """One row for each cell, into `stored`.
 
-    A row measured here (`own`) goes before a kept one, a later one before an earlier one. Kept rows of one key
+    A row measured here (`own`) goes before a kept one, and of several one that has the key that its cell has today
+    (`current`, of those cells that it is known of), else a later one before an earlier one. Kept rows of one key
     that disagree are all set aside; one that disagrees with a row measured here is set aside alone.
     """
     mine = {row.key: row for row in own}
@@ -130,11 +134,11 @@ def merge(own: list[Row], kept: list[Row], stored: Stored) -> None:
         if odd:
             stored.faults.append(_disagreement([known or rows[0], *odd], known is not None))
         if known is None and not odd:
-            _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows)
+            _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows, current)
         stored.duplicates += len(rows) - len(odd) - (known is None)
     measured: dict[Cell, Row] = {}
     for row in own:
-        _take(row, measured)
+        _take(row, measured, current)
     stored.rows |= measured
 
 
@@ -191,10 +195,12 @@ def _copy(source: Path, target: Path) -> None:
             raise BenchmarkError(f"cannot copy {source} to {target}: {reason(error)}") from error
 
 
-def _take(row: Row, rows: dict[Cell, Row]) -> None:
-    cell = row.cell
-    if cell not in rows or rows[cell].finished < row.finished:
-        rows[cell] = row
+def _take(row: Row, rows: dict[Cell, Row], current: Mapping[Cell, str]) -> None:
+    def rank(row: Row) -> tuple[bool, str]:
+        return row.key == current.get(row.cell), row.finished
+
+    if row.cell not in rows or rank(rows[row.cell]) < rank(row):
+        rows[row.cell] = row
 
 
 def _agree(one: Row, other: Row) -> bool:

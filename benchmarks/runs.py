@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
@@ -22,10 +21,10 @@ import numpy as np
 
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
-from benchmarks.cells import Cell, Row
+from benchmarks.cells import Cell, Row, read_row
 from benchmarks.data import Evaluation, Library
 from benchmarks.errors import BenchmarkError, Busy
-from benchmarks.files import is_refusal, last_line, reason, write_atomic, write_json
+from benchmarks.files import is_refusal, last_line, read_json, reason, write_atomic, write_json
 from benchmarks.jobs import Job, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
@@ -80,14 +79,14 @@ class Runner:
             return Outcome(cell, "skipped", job)
         folder = self.runs / "cells" / job.key
         self._set_aside(folder)
-        if (folder / "done").exists():
+        if finished(folder):
             return Outcome(cell, "kept")
         if (folder / "error.txt").exists() and not self.retry:
             why = last_line(folder / "error.txt")
             return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
         try:
             with claim(folder):
-                if (folder / "done").exists():  # another process finished it meanwhile
+                if finished(folder):  # by another process meanwhile
                     return Outcome(cell, "kept")
                 self._compute(job, folder)
         except Busy as error:
@@ -98,6 +97,11 @@ class Runner:
             return self._failed(cell, folder, error)
         return Outcome(cell, "computed")
 
+    def key(self, cell: Cell) -> str | None:
+        """What the cell's folder is called; None where its method cannot run here."""
+        job = self._job(cell)
+        return None if isinstance(job, str) else job.key
+
     def state(self, cell: Cell) -> str:
         """``done``, ``running (...)``, ``skipped: ...``, ``failed: ...`` or ``to do``, without computing anything.
 
@@ -107,7 +111,7 @@ class Runner:
         if isinstance(job, str):
             return f"skipped: {job}"
         folder = self.runs / "cells" / job.key
-        if (folder / "done").exists():
+        if finished(folder):
             return "done"
         if who := holder(folder):
             return f"running ({who})"
@@ -177,7 +181,9 @@ class Runner:
             def live() -> None:
                 draw_live(folder / "live.png", method, data.images[some], data.truth[some], stop.check)
 
-            progress = FitProgress(folder, f"{cell.method} trains on {cell.train_dataset}", stop, live)
+            before = (folder / "done").exists()
+            title = f"{cell.method} trains on {cell.train_dataset}"
+            progress = FitProgress(folder, title, stop, live, afresh=before)
             try:
                 method.fit(
                     self.library.training_images(cell.train_dataset, job.train_rows),
@@ -190,7 +196,7 @@ class Runner:
             finally:
                 progress.close()
             stop.check()
-            if not (folder / "done").exists():
+            if progress.called or not before:  # its checkpoints may have gone since it was done
                 facts = {
                     "train_seconds": round(progress.seconds, 2),
                     "train_steps": progress.steps,
@@ -201,7 +207,7 @@ class Runner:
                 }
                 write_json(folder / "fit.json", facts)
                 write_atomic(folder / "done", "")
-        return json.loads((folder / "fit.json").read_text())
+        return read_json(folder / "fit.json", "delete that folder to train again")
 
     def _row(self, job: Job, scores: Scores, device: str, fit: dict[str, Any], segment_seconds: float) -> Row:
         cell, settings, iou, dice = job.cell, job.settings, scores.iou, scores.dice
@@ -226,7 +232,7 @@ class Runner:
             segment_seconds=round(segment_seconds, 2),
             peak_memory_mb=max(provenance.peak_memory_mb(), fit.get("peak_memory_mb") or 0.0),
             peak_gpu_memory_mb=None if gpu is None else max(gpu, fit.get("peak_gpu_memory_mb") or 0.0),
-            device=provenance.device_text(device),
+            device=provenance.devices(fit.get("device"), device),
             command=row_command(cell),
             commit=provenance.commits(fit.get("commit")),
             versions=provenance.versions(),
@@ -261,6 +267,18 @@ class Runner:
             target = self.runs / "replaced" / f"{folder.parent.name}-{folder.name}-{stamp}"
             target.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(target)
+
+
+def finished(folder: Path) -> bool:
+    """Whether a cell's folder is complete: a cell whose row cannot be read is computed again."""
+    if not (folder / "done").exists():
+        return False
+    try:
+        read_row(folder / "row.json")
+    except BenchmarkError as error:
+        log.warning("%s; the cell is not finished so", error)
+        return False
+    return True
 
 
 def draw_live(

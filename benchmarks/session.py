@@ -130,7 +130,7 @@ class Session:
 
     def report(self, outcomes: list[Outcome] | None) -> Report:
         """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""
-        stored = read_runs(self.runs, self.results / "rows")
+        stored = read_runs(self.runs, self.results / "rows", {} if outcomes is None else self._keys())
         seeds = self.seeds or [0]
         if outcomes is None and self.seeds is None:
             seeds = seeds_of(self.table, self.preset, stored) or seeds
@@ -215,6 +215,10 @@ class Session:
         words = [word for name, path in folders.items() for word in (name, str(path))]
         words += ["--device", self.device, "--retry" if self.retry else "--no-retry"]
         return words + (["--force"] if self.force else [])
+
+    def _keys(self) -> dict[Cell, str]:
+        """The keys of the cells that were to be computed, as their data and settings are now."""
+        return {cell: key for cell in self.cells if (key := self.runner.key(cell)) is not None}
 
     def _asked(self, name: str) -> bool:
         """Whether a data set was asked for, itself or as a split or part of one: birds-split with birds."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from benchmarks import provenance
 from benchmarks.cells import settings_key
 from benchmarks.charts import DPI, blank
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import write_json
+from benchmarks.files import read_json, write_json
 from benchmarks.flat import read_rows, write_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import iou
@@ -174,7 +173,7 @@ def run_trial(
     folder = runs / "trials" / fit
     found = folder / f"row-{way}.json"
     if found.exists():
-        return json.loads(found.read_text(encoding="utf-8")) | {"trial": name}
+        return read_json(found, "delete it to score again") | {"trial": name}
     if not compute:
         return None
     device = provenance.resolve_device(device)

@@ -7,7 +7,6 @@ of the budget `quick` with the changes that stand here.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
-from benchmarks.files import write_json
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import read_json, write_json
 from benchmarks.flat import read_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import foreground_ari, iou
@@ -94,6 +94,20 @@ TASKS: dict[str, Task] = {
 }
 
 
+FIELDS = {
+    "method",
+    "seed",
+    "figure",
+    "reached",
+    "target",
+    "train_steps",
+    "train_seconds",
+    "restarts",
+    "versions",
+}
+"""What is printed of a row."""
+
+
 def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
     """Train and score one method, or read what was found before: a flat row.
 
@@ -115,7 +129,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
     folder = runs / "validate" / f"{name}-{settings_key(settings)}"
     found = folder / f"row-{settings_key(settings_of(config))}.json"
     if found.exists():
-        return json.loads(found.read_text(encoding="utf-8"))
+        return read_json(found, "delete it to train and score again")
     device = provenance.resolve_device(device)
     images, _ = toy.draw(task.train_images, task.image_size, 2 * seed)
     unseen, truth = toy.draw(SCORED, task.image_size, 2 * seed + 1)
@@ -144,8 +158,13 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
 
 
 def earlier_rows(results: Path) -> list[dict[str, Any]]:
-    """The rows of RESULTS/validate.json of today's tasks. BenchmarkError names a file that does not hold rows."""
-    return [row for row in read_rows(results, "validate") if row.get("method") in TASKS and "seed" in row]
+    """The rows of RESULTS/validate.json of today's tasks. BenchmarkError names a file that does not hold such rows."""
+    rows = [row for row in read_rows(results, "validate") if row.get("method") in TASKS]
+    if any(not row.keys() >= FIELDS for row in rows):
+        raise BenchmarkError(
+            f"{results / 'validate.json'} has rows that lack figures; restore it or delete it"
+        )
+    return rows
 
 
 def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -221,6 +221,7 @@ def test_a_stop_leaves_with_130_and_the_same_command_goes_on(
         (("--device", "tpu"), ("'tpu'", "cpu, cuda, auto")),
         (("--seeds", "0,x"), ("'0,x'", "0-4")),
         (("--seeds", ","), ("0-4",)),
+        (("--seeds", "0,4-2"), ("'0,4-2'", "0-4")),
     ],
 )
 def test_an_unknown_name_lists_the_valid_ones_and_the_nearest(

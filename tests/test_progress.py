@@ -24,6 +24,13 @@ def test_training_seconds_count_over_restarts_and_a_cut_off_line_is_passed_over(
     assert (last["step"], last["loss"]) == (9, 0.5)
 
 
+def test_the_last_step_before_a_stop_is_recorded(tmp_path: Path) -> None:
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    progress(1, 9, loss=0.5)
+    progress.close()
+    assert json.loads((tmp_path / "progress.jsonl").read_text())["step"] == 1
+
+
 class Clock:
     """Time that goes on only when told to."""
 

@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
-from benchmarks.cells import make_cell
+from benchmarks.cells import make_cell, read_row
 from benchmarks.jobs import row_command
 from benchmarks.launch import ClusterJob, Launch, group_cells, group_command, submit
 from benchmarks.locks import claim
@@ -320,6 +320,13 @@ def test_a_cluster_job_that_must_leave_stops_its_command_gently(tmp_path: Path) 
     assert successor.function.words == job.words
 
 
+def test_the_successor_of_a_forced_job_goes_on_where_it_was() -> None:
+    pytest.importorskip("submitit")
+    job = ClusterJob(["-c", "pass", "--force"])
+    job.process = subprocess.Popen([sys.executable, *job.words])
+    assert job.checkpoint().function.words == ["-c", "pass"]
+
+
 # the survey
 
 
@@ -358,6 +365,31 @@ def test_status_starts_fast_and_counts_what_waits_for_data(tmp_path: Path) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_colon_above_the_folder_is_no_split_and_a_comma_in_its_name_is_refused(
+    own: Path, tmp_path: Path
+) -> None:
+    above = tmp_path / "run:2"
+    above.mkdir()
+    own.rename(above / "mine too")
+    words = ("sweep", "--methods", "all-foreground", "--test")
+    assert invoke(tmp_path, *words, str(above / "mine too")).exit_code == 0
+    row = read_row(next((tmp_path / "runs" / "cells").glob("*/row.json")))
+    command = shlex.split(row.command)
+    assert command[command.index("--test") + 1] == f"{above / 'mine too'}:test"
+    (above / "mine too").rename(tmp_path / "a:b")
+    refused = invoke(tmp_path, *words, f"{tmp_path / 'a:b'}:test")
+    assert refused.exit_code == 2
+    assert "comma or a colon" in refused.output
+
+
+@pytest.mark.parametrize("option", ["--methods", "--test"])
+def test_a_sweep_over_nothing_is_refused(tmp_path: Path, option: str) -> None:
+    words = {"--methods": "GrabCut", "--test": "tm-dsprites"} | {option: ","}
+    refused = invoke(tmp_path, "sweep", *(word for pair in words.items() for word in pair))
+    assert refused.exit_code == 2
+    assert f"{option} names nothing" in refused.output
 
 
 def test_the_row_says_how_to_make_it_again() -> None:

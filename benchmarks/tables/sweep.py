@@ -8,12 +8,18 @@ from benchmarks.tables import Column, Entry, Line, Table
 
 RESERVED = ("table", "figure", "grey", "photos", "trials", "validate", "speed", "report", "reproducing")
 """What the names of the suite's own results begin with."""
+LONGEST = 60
+"""Letters of a sweep's name, which is the beginning of file names."""
 
 
 def check_name(name: str) -> None:
     """Raise BenchmarkError for a sweep's name that is none for a file, or might be that of another result."""
     if not name.replace("-", "").replace("_", "").isalnum() or name.isdigit():
         raise BenchmarkError(f"--name {name!r} is no file name: use letters, digits and hyphens")
+    if len(name) > LONGEST:
+        raise BenchmarkError(
+            f"--name {name[:20]}... has {len(name)} letters: choose one of at most {LONGEST}"
+        )
     if name.lower().startswith(RESERVED):
         raise BenchmarkError(
             f"--name {name} is kept for the suite's own results: choose another, such as my-{name}"
@@ -29,6 +35,9 @@ def sweep_table(
     `train` a method is trained on each test set itself. Without `variants` a method's headline variant is run,
     with ``all`` every one. Raises BenchmarkError for names that are not there.
     """
+    for option, words in (("--methods", methods), ("--test", tests)):
+        if not words:
+            raise BenchmarkError(f"{option} names nothing: give at least one name")
     places = [_place(test) for test in tests]
     columns = {place: _column(*place) for place in places}
     lines, entries = [], []

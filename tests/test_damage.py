@@ -1,0 +1,135 @@
+"""What a full disk, a lost machine or a careless hand leaves behind: it is said, and nothing false is printed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cell_helpers import cell, folder_of, runner
+from fake_methods import RandomWalk
+from PIL import Image
+
+from benchmarks.cells import parse_row, read_row
+from benchmarks.collect import read_runs
+from benchmarks.drawn import drawn_before
+from benchmarks.errors import BenchmarkError
+from benchmarks.files import last_line, write_json
+from benchmarks.locks import LOCK, holder
+from benchmarks.pictures import load_panels, save_panels
+from benchmarks.rows import Stored, merge
+from benchmarks.validate import earlier_rows
+
+ROW = parse_row((Path(__file__).parent / "golden/table1/rows.jsonl").read_text().splitlines()[0], "golden")
+
+
+def fit_of(runs: Path) -> Path:
+    return next((runs / "fits").iterdir())
+
+
+def test_a_cell_whose_row_is_damaged_is_computed_again(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    run = runner(smoke_data, tmp_path)
+    run.run(cell())
+    row = folder_of(smoke_data, tmp_path, cell()) / "row.json"
+    whole = read_row(row)
+    row.write_bytes(row.read_bytes()[:300])
+    assert run.state(cell()) == "to do"
+    assert run.run(cell()).status == "computed"
+    assert read_row(row).iou == whole.iou
+    assert random_walk.steps_taken == 12  # its training is whole
+
+
+def test_a_training_whose_checkpoints_are_gone_is_another_one(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    run = runner(smoke_data, tmp_path)
+    run.run(cell(split="eval"))
+    fit = fit_of(tmp_path)
+    write_json(fit / "fit.json", {"train_seconds": 999.0, "train_steps": 12, "commit": "0" * 40})
+    run.run(cell(split="test"))
+    kept = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")
+    assert (kept.train_seconds, random_walk.steps_taken) == (999.0, 12)
+    shutil.rmtree(fit / "checkpoints")
+    shutil.rmtree(folder_of(smoke_data, tmp_path, cell(split="test")))
+    run.run(cell(split="test"))
+    again = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")
+    assert random_walk.steps_taken == 24
+    assert again.train_seconds < 100
+    assert not again.commit.startswith("0" * 40)
+
+
+def test_a_damaged_record_of_a_training_is_named(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    run = runner(smoke_data, tmp_path)
+    run.run(cell(split="eval"))
+    (fit_of(tmp_path) / "fit.json").write_text('{"train_sec')
+    with pytest.raises(BenchmarkError, match=r"fit\.json cannot be read .*delete that folder"):
+        run.run(cell(split="test"))
+
+
+def test_a_training_of_another_device_is_named_with_it(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    run = runner(smoke_data, tmp_path)
+    run.run(cell(split="eval"))
+    fit = fit_of(tmp_path) / "fit.json"
+    write_json(fit, json.loads(fit.read_text()) | {"device": "cuda (a card)"})
+    run.run(cell(split="test"))
+    row = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")
+    assert row.device.startswith("cuda (a card), scored on cpu (")
+
+
+def test_of_two_rows_of_a_cell_that_of_todays_settings_and_images_counts(tmp_path: Path) -> None:
+    today = replace(ROW, key="a" * 16, iou=0.1, finished="2026-01-01T00:00:00+00:00")
+    later = replace(ROW, key="b" * 16, iou=0.2, data_sha256="c" * 64, finished="2026-02-01T00:00:00+00:00")
+    for row in (today, later):
+        (tmp_path / "cells" / row.key).mkdir(parents=True)
+        write_json(tmp_path / "cells" / row.key / "row.json", row.to_json())
+        (tmp_path / "cells" / row.key / "done").touch()
+    assert [row.iou for row in read_runs(tmp_path).rows.values()] == [0.2]
+    current = {ROW.cell: today.key}
+    assert [row.iou for row in read_runs(tmp_path, current=current).rows.values()] == [0.1]
+    stored = Stored()
+    merge([], [today, later], stored, current)
+    assert [row.iou for row in stored.rows.values()] == [0.1]
+
+
+def test_a_picture_archive_with_a_wrong_byte_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "panels.npz"
+    save_panels(file, {"input": np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)})
+    whole = file.read_bytes()
+    for place in range(60, 200, 4):
+        file.write_bytes(whole[:place] + b"\xff\xff\xff\xff" + whole[place + 4 :])
+        with pytest.raises(BenchmarkError, match=r"panels\.npz"):
+            load_panels(file)
+
+
+def test_half_a_chart_is_not_shown_again(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    file, text = tmp_path / "chart.png", PngInfo()
+    text.add_itxt("Source", "rows")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, pnginfo=text)
+    assert drawn_before(file, "rows") == file.read_bytes()
+    file.write_bytes(file.read_bytes()[:4000])
+    assert drawn_before(file, "rows") is None
+
+
+def test_files_that_are_no_text_do_not_break_the_survey(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_bytes(b"\xff\xfe")
+    assert "unknown machine" in str(holder(tmp_path))
+    (tmp_path / "error.txt").write_bytes(b"why\n\xff\xfe went wrong")
+    assert "went wrong" in last_line(tmp_path / "error.txt")
+
+
+def test_rows_of_validate_that_lack_figures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    write_json(tmp_path / "validate.json", [{"method": "ReDO", "seed": 1}])
+    with pytest.raises(BenchmarkError, match=r"validate\.json"):
+        earlier_rows(tmp_path)
