@@ -274,8 +274,12 @@ class Trainer:
         z_posterior, z_prior = self.sample(rows, visit, images)
         with matrix_products_in_tf32():
             values = self.learn(images, z_posterior, z_prior)
-        self.posterior_chains[rows], self.prior_chains[rows] = z_posterior.cpu(), z_prior.cpu()
+        self.keep_chains(rows, z_posterior, z_prior)  # last: a GPU has been given all its work by then
         return values
+
+    def keep_chains(self, rows: list[int], z_posterior: Tensor, z_prior: Tensor) -> None:
+        """Where the chains of `rows` now stand."""
+        self.posterior_chains[rows], self.prior_chains[rows] = z_posterior.cpu(), z_prior.cpu()
 
     def set_learning_rates(self) -> None:
         """Constant, then linearly to a tenth over the last `lr_decay` share of the steps."""

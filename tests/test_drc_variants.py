@@ -79,7 +79,7 @@ def test_a_chain_depends_on_seed_and_image_and_not_on_its_neighbours() -> None:
         trainer = build_trainer(images, replace(SMOKE, posterior_step_size=0.02), seed=0)
         trainer.seed = seed
         for visit in range(2):
-            trainer.sample(rows, visit, to_signed(images[rows], "cpu"))
+            trainer.keep_chains(rows, *trainer.sample(rows, visit, to_signed(images[rows], "cpu")))
         return {
             row: torch.cat([trainer.posterior_chains[row], trainer.prior_chains[row]]) for row in range(8)
         }
