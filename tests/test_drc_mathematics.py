@@ -215,8 +215,9 @@ def test_enlarging_by_reads_is_the_bilinear_one(side: int) -> None:
     )
 
 
-def test_the_form_for_a_gpu_can_be_compiled_whole_and_is_the_same_then() -> None:
-    model = tiny_model().requires_grad_(False)
+@pytest.mark.parametrize("reassigned", [True, False])
+def test_the_form_for_a_gpu_can_be_compiled_whole_and_is_the_same_then(reassigned: bool) -> None:
+    model = tiny_model(replace(TINY, reassign=reassigned)).requires_grad_(False)
     z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     whole = torch.compile(compiled.potential, backend="aot_eager", dynamic=False, fullgraph=True)
     arranged = compiled.kernels(model, torch.float64)
