@@ -102,7 +102,8 @@ class FitProgress:
     def close(self) -> None:
         """Record the last step, if it is not, and finish the bar."""
         if self._unrecorded is not None:
-            self._record(*self._unrecorded)
+            with contextlib.suppress(OSError):  # a full disk has been told of already
+                self._record(*self._unrecorded)
         if self._bar is not None:
             self._bar.close()
 
