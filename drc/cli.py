@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from drc.config import DRCConfig
 
 FOLDER = click.Path(path_type=Path)
-SIGNED = {"mask_bias"}  # settings that may be negative
-SHARES = {"momentum", "inference_momentum", "restart", "lr_decay"}  # ... that may not exceed 1
-POSITIVE = {"sigma", *(field.name for field in dataclasses.fields(DRCConfig) if "step_" in field.name)}
-CHOICES = {"likelihood": ("l1", "l2"), "sampler_precision": ("float32", "bfloat16")}
+
+
+class Range(NamedTuple):
+    """The numbers that a setting may be."""
+
+    said: str
+    holds: Callable[[float], bool]
+
+
+COUNT = Range("a whole number from 1", lambda value: 1 <= value <= 1e12)
+ANY = Range("a number", lambda value: abs(value) <= 1e12)
+POSITIVE = Range("a number above 0", lambda value: 0 < value <= 1e12)
+NOT_NEGATIVE = Range("a number from 0", lambda value: 0 <= value <= 1e12)
+SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
+MOMENTUM = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
+RANGES = {field.name: POSITIVE for field in dataclasses.fields(DRCConfig) if "step_" in field.name} | {
+    "sigma": POSITIVE,
+    "mask_bias": ANY,
+    "momentum": MOMENTUM,
+    "inference_momentum": MOMENTUM,
+    "restart": SHARE,
+    "lr_decay": SHARE,
+}  # of other settings: NOT_NEGATIVE, and COUNT where they are whole
+WORDS: dict[str, dict[str, Any]] = {
+    "bool": {"true": True, "false": False},
+    "int | None": {"none": None},
+    "likelihood": {"l1": "l1", "l2": "l2"},
+    "sampler_precision": {"float32": "float32", "bfloat16": "bfloat16"},
+}  # that a setting may be, by its type or its name
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: cuda where there is one."
@@ -49,26 +74,28 @@ def change_settings(config: DRCConfig, changes: Iterable[str]) -> DRCConfig:
     fields = {field.name: field for field in dataclasses.fields(DRCConfig) if field.name != "image_size"}
     values: dict[str, Any] = {}
     for change in changes:
-        name, _, text = change.partition("=")
+        name, equals, text = change.partition("=")
         if name not in fields:
             raise click.UsageError(f"there is no setting {name!r}; there are {', '.join(fields)}")
+        if not equals:
+            raise click.UsageError(f"--set {name} gives no value; write --set {name}=VALUE")
         values[name] = parse_setting(name, str(fields[name].type), text)
     return dataclasses.replace(config, **values)
 
 
 def parse_setting(name: str, kind: str, text: str) -> bool | str | int | float | None:
-    """`text` as the type that the setting is declared with; a usage error if it is out of range or of another type."""
-    try:
-        if kind == "bool":
-            return {"true": True, "false": False}[text.lower()]
-        if kind == "str":
-            return CHOICES[name][CHOICES[name].index(text)]
-        if kind == "int | None" and text.lower() == "none":
-            return None
-        value = float(text) if kind == "float" else int(text)
-        low = 1 if isinstance(value, int) else -1e12 if name in SIGNED else 1e-12 if name in POSITIVE else 0
-        if low <= value <= (1 if name in SHARES else 1e12):
-            return value
-    except (KeyError, ValueError):
-        pass
-    raise click.UsageError(f"{text!r} is out of range for the setting {name} ({kind}), see drc/config.py")
+    """`text` as the type that the setting is declared with; a usage error says what the setting may be."""
+    words = WORDS.get(name, WORDS.get(kind, {}))
+    if text.lower() in words:
+        return words[text.lower()]
+    allowed = list(words)
+    if kind not in ("bool", "str"):
+        number, usual = (float, NOT_NEGATIVE) if kind == "float" else (int, COUNT)
+        range_ = RANGES.get(name, usual)
+        try:
+            if range_.holds(value := number(text)):
+                return value
+        except ValueError:
+            pass
+        allowed.insert(0, range_.said)
+    raise click.UsageError(f"the setting {name} cannot be {text!r}; it is {' or '.join(allowed)}")
