@@ -43,6 +43,11 @@ def twice(value: int) -> int:
     return 2 * value
 
 
+def four_times(value: int) -> int:
+    """Of what a budget has."""
+    return 4 * value
+
+
 TRIALS: dict[str, dict[str, Any]] = {
     "as it is": {},
     **{f"{steps} training steps": {"train_steps": steps} for steps in LENGTHS},
@@ -69,6 +74,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "images mirrored at random": {"flips": True},
     "Gaussian likelihood": {"likelihood": "l2"},
     "twice as many channels": {"width": twice, "start": twice},
+    "four times as many channels at learning rate 1.5e-4": {"width": four_times, "lr_generators": 1.5e-4},
     "untuned": {},
 }  # fmt: skip
 
