@@ -25,6 +25,7 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         from drc.checkpoint import CheckpointError
         from drc.extraction import OutputError
+        from drc.memory import is_lacking
         from drc.prepared import DataError
         from drc.run_folder import RunError
         from drc.trainer import DivergedError
@@ -37,6 +38,13 @@ class Group(click.Group):
         except OSError as error:
             where = error.filename or "a file"
             raise Refusal(f"{where}: {error.strerror or error}; choose another place or make room") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_lacking(error):
+                raise
+            raise Refusal(
+                "there is not enough memory for this: train a run of another name with a smaller --preset or --set "
+                "batch_size=..., or segment with a smaller --batch-size"
+            ) from error
         except KeyboardInterrupt:
             click.echo("\nStopped; what was done is kept, and the same command goes on.", err=True)
             sys.exit(130)

@@ -291,6 +291,44 @@ def test_a_setting_out_of_range_is_told_what_it_may_be(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("change", ["width=1000000000", "z_fg=1000000000000"])  # 10^20 and 10^15 bytes
+def test_settings_that_no_memory_holds_are_refused(data: Path, tmp_path: Path, change: str) -> None:
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--set", change)
+    assert result.exit_code == 2
+    assert "there is not enough memory for this" in result.output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+)
+def test_a_step_that_lacks_memory_is_a_refusal(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(self: Trainer) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "train_step", fails)
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke")
+    assert result.exit_code == 2
+    assert "not enough memory" in result.output
+
+
+def test_a_defect_is_not_taken_for_a_lack_of_memory(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Trainer) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(Trainer, "train_step", fails)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke")
+
+
 def test_settings_are_changed_by_name(data: Path, tmp_path: Path) -> None:
     changes = ["mask_bias=-1", "train_images=none", "likelihood=l2", "reassign=false", "train_steps=1"]
     changes += ["sampler_precision=bfloat16"]
