@@ -86,7 +86,7 @@ def train(
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:
     """Train in the folder of a run, from its newest checkpoint on; of torchrun's processes the first one reports."""
     from drc.build import build_trainer
-    from drc.run_folder import RunProgress, claim_run
+    from drc.run_folder import RunProgress, claimed
     from drc.trainer import train as train_on
 
     trainer = build_trainer(images, config, seed, distributed.join(device))
@@ -94,12 +94,12 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
         train_on(trainer, out / "checkpoints", lambda step, total, **values: None)
         distributed.leave()
         return
-    claim_run(out, identity)
-    progress = RunProgress(out, trainer)
-    try:
-        train_on(trainer, out / "checkpoints", progress)
-    finally:
-        progress.close()
+    with claimed(out, identity):
+        progress = RunProgress(out, trainer)
+        try:
+            train_on(trainer, out / "checkpoints", progress)
+        finally:
+            progress.close()
     distributed.leave()
     click.echo(f"{out}: trained for {trainer.step:,} steps; to use it:")
     click.echo(f"  python -m drc segment PICTURES --checkpoint {out} --out DIR")

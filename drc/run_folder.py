@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from drc import fast
@@ -33,7 +34,30 @@ class RunError(Exception):
     """A run's folder cannot be used; the message is one sentence for the user."""
 
 
-def claim_run(folder: Path, identity: dict[str, Any]) -> None:
+@contextmanager
+def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """Hold the folder of a run, made with what the run is in config.json; RunError if it is another run's.
+
+    Or if another process trains there: the two would write into one another's record.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise RunError(
+            f"{folder} is being trained in by another process; wait for that, stop it, or name another folder"
+        ) from error
+    try:
+        check_identity(folder, identity)
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it itself on release
+            (folder / ".lock").unlink()
+        lock.release()
+
+
+def check_identity(folder: Path, identity: dict[str, Any]) -> None:
     """Write what a run is as config.json, or find that it is the same run; RunError if it is another one."""
     file = folder / "config.json"
     if not file.exists():

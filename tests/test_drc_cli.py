@@ -27,7 +27,7 @@ from drc.dry_run import estimate, flops
 from drc.model import DRCModel
 from drc.objectives import posterior_potential
 from drc.prepared import open_training_images
-from drc.run_folder import RunProgress, read_lines
+from drc.run_folder import RunProgress, claimed, read_lines
 from drc.trainer import Trainer
 
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
@@ -289,6 +289,21 @@ def test_a_setting_out_of_range_is_told_what_it_may_be(
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
     assert not (tmp_path / "run").exists()
+
+
+def test_one_process_at_a_time_trains_in_a_folder(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train = ("train", "--data", data, "--out", folder, "--preset", "smoke", "--device", "cpu")
+    with claimed(folder, {"seed": 0}):
+        before = sorted(folder.iterdir())
+        result = call(*train)
+        assert result.exit_code == 2
+        assert f"{folder} is being trained in by another process" in " ".join(result.output.split())
+        assert sorted(folder.iterdir()) == before
+    (folder / "config.json").unlink()
+    (folder / ".lock").touch()  # as a process that was killed leaves it
+    assert call(*train).exit_code == 0
+    assert not (folder / ".lock").exists()
 
 
 @pytest.mark.parametrize("change", ["width=1000000000", "z_fg=1000000000000"])  # 10^20 and 10^15 bytes
