@@ -36,9 +36,9 @@ class RunError(Exception):
 
 @contextmanager
 def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder of a run, made with what the run is in config.json; RunError if it is another run's.
+    """Hold the folder of a run, made where it is missing, so that no other process writes into its record.
 
-    Or if another process trains there: the two would write into one another's record.
+    RunError if another process trains there, or if config.json says that it is another run's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")

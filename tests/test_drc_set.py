@@ -1,0 +1,100 @@
+"""python -m drc train --set: settings changed by name, and those that cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from drc_helpers import call, make_data
+
+from drc import DRC
+from drc.config import configure
+from drc.trainer import Trainer
+
+SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("prepared") / "sprites")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("width", "write --set width=VALUE"),
+        ("width=none", "the setting width cannot be 'none'; it is a whole number from 1"),
+        ("batch_size=0", "the setting batch_size cannot be '0'; it is a whole number from 1"),
+        ("train_images=0", "it is a whole number from 1 or none"),
+        ("lr_lebm=-1", "it is a number from 0"),
+        ("sigma=nan", "it is a number above 0"),
+        ("sigma=0", "it is a number above 0"),
+        ("mask_bias=inf", "it is a number"),
+        ("inference_last_step_size=0", "it is a number above 0"),
+        ("sampler_precision=float16", "it is float32 or bfloat16"),
+        ("momentum=1", "it is a number from 0 to below 1"),
+        ("restart=1.5", "it is a number from 0 to 1"),
+        ("reassign=perhaps", "it is true or false"),
+        ("likelihood=l3", "it is l1 or l2"),
+        ("no_such=1", "there is no setting 'no_such'; there are start"),
+        ("image_size=32", "there is no setting 'image_size'"),
+    ],
+)
+def test_a_setting_out_of_range_is_told_what_it_may_be(
+    data: Path, tmp_path: Path, change: str, said: str
+) -> None:
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--set", change)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("change", ["width=1000000000", "z_fg=1000000000000"])  # 10^20 and 10^15 bytes
+def test_settings_that_no_memory_holds_are_refused(data: Path, tmp_path: Path, change: str) -> None:
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--set", change)
+    assert result.exit_code == 2
+    assert "there is not enough memory for this" in result.output
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+)
+def test_a_step_that_lacks_memory_is_a_refusal(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(self: Trainer) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "train_step", fails)
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke")
+    assert result.exit_code == 2
+    assert "not enough memory" in result.output
+
+
+def test_a_defect_is_not_taken_for_a_lack_of_memory(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Trainer) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(Trainer, "train_step", fails)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke")
+
+
+def test_settings_are_changed_by_name(data: Path, tmp_path: Path) -> None:
+    changes = ["mask_bias=-1", "train_images=none", "likelihood=l2", "reassign=false", "train_steps=1"]
+    changes += ["sampler_precision=bfloat16"]
+    options = [text for change in changes for text in ("--set", change)]
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", *options)
+    assert result.exit_code == 0, result.output
+    expected = replace(SMOKE, mask_bias=-1.0, likelihood="l2", reassign=False, train_steps=1)
+    expected = replace(expected, sampler_precision="bfloat16")
+    assert DRC.load(tmp_path / "run").config == expected
