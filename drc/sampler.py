@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 import torch
@@ -76,6 +76,8 @@ class Sampler:
     def posterior(self, images: Tensor) -> Potential:
         """Of images (B, 3, H, W) in [-1, 1]: (B, d) -> (B,)."""
         if not compiles(self.config, images.device):
+            if self.config.sampler_precision == "bfloat16" and images.device.type == "cpu":
+                warn_where_bfloat16_is_slow()
             render = fast.sampler_render(self.model, self.config)
             return partial(posterior_potential, self.model, render, images=images, config=self.config)
         with torch.no_grad():
@@ -96,3 +98,13 @@ class Sampler:
 def compiles(config: DRCConfig, device: torch.device) -> bool:
     """Whether these settings ask for what is compiled, on a device where that can be had."""
     return config.compiled and device.type == "cuda" and compiled.usable()
+
+
+@lru_cache
+def warn_where_bfloat16_is_slow() -> None:
+    """Say so, once, if PyTorch has no fast bfloat16 convolutions for this processor."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        logger.warning(
+            "this processor has no instructions for bfloat16, in which steps take many times as long: "
+            "set sampler_precision to float32"
+        )

@@ -16,7 +16,7 @@ from drc.config import VARIANTS
 from drc.method import DRC
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
-from drc.sampler import Sampler
+from drc.sampler import Sampler, warn_where_bfloat16_is_slow
 from drc.trainer import Trainer, frozen, to_signed, train
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
@@ -102,6 +102,22 @@ def test_on_a_cpu_compiled_changes_nothing() -> None:
     runs = [Trainer(pictures(), replace(SMOKE, compiled=fused), 0) for fused in (False, True)]
     assert runs[0].train_step() == runs[1].train_step()
     assert torch.equal(runs[0].posterior_chains, runs[1].posterior_chains)
+
+
+@pytest.mark.parametrize(("supported", "said"), [(False, 1), (True, 0)])
+def test_a_processor_without_bfloat16_is_named_once(
+    supported: bool, said: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    warn_where_bfloat16_is_slow.cache_clear()
+    config, images = replace(SMOKE, sampler_precision="bfloat16"), to_signed(pictures(2), "cpu")
+    sampler = Sampler(DRCModel(config, seed=0), config)
+    for _ in range(2):
+        sampler.posterior(images)
+    assert [record.message for record in caplog.records if "bfloat16" in record.message] == [
+        "this processor has no instructions for bfloat16, in which steps take many times as long: "
+        "set sampler_precision to float32"
+    ] * said
 
 
 @NO_CUDA
