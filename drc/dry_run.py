@@ -22,6 +22,7 @@ from drc.objectives import generator_terms, lebm_loss, posterior_potential, prio
 
 STEPS = 10  # of training are measured, of a whole batch where their arithmetic stays below this:
 MEASURED_FLOPS = {"cpu": 3e12, "cuda": 1e15}
+LONG_ENOUGH = 60.0  # seconds, after which no further step is measured
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def measure(
     cost: Cost,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measurement:
-    """Time training steps of the run itself, of fewer images where a whole batch would take too long."""
+    """Time up to STEPS steps of the run itself, of fewer images where a whole batch would take too long."""
     images = images[: config.train_images]
     batch = min(config.batch_size, len(images))
     per_image = cost.step / batch
@@ -151,7 +152,9 @@ def measure(
         trainer.train_step()  # ends with numbers on the CPU, so it has been waited for
         seconds.append(time.monotonic() - began)
         progress(done + 1, steps)
-    return Measurement(steps, few, median(seconds), median(seconds) * batch / few)
+        if sum(seconds) > LONG_ENOUGH:
+            break
+    return Measurement(len(seconds), few, median(seconds), median(seconds) * batch / few)
 
 
 def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 from drc_helpers import call, make_data, make_run
 from PIL import Image
 
-from drc import DRC
+from drc import DRC, dry_run
 from drc.checkpoint import CheckpointError, load_newest
 from drc.config import VARIANT_CHANGES, configure
 from drc.curves import draw_curves, running_mean
@@ -198,6 +198,13 @@ def test_a_dry_run_says_all_and_writes_nothing(data: Path, tmp_path: Path) -> No
     assert f"in all: {sum(p.numel() for p in model.parameters()):,}\n" in result.output
     assert "the run, 4 steps:" in result.output
     assert "10 steps of 8 images" in result.output
+
+
+def test_a_dry_run_ends_after_a_minute_of_slow_steps(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "LONG_ENOUGH", 0.0)
+    result = call("train", "--data", data, "--preset", "smoke", "--dry-run", "--device", "cpu")
+    assert result.exit_code == 0
+    assert "measured: 1 step of 8 images" in result.output
 
 
 @pytest.mark.parametrize("variant", VARIANT_CHANGES)
