@@ -144,12 +144,12 @@ BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps
 # Of a few hundred photographs, a background of many numbers learns the things by heart too; see docs/quick_preset.md.
 SMALL_BACKGROUND = 4  # the largest z_bg under a budget that limits the training images
 
-# What a budget changes for some data sets, and for those whose names start with theirs. Where the foreground is known
+# What some budgets change for a data set, and for all whose names start with its own. Where the foreground is known
 # to be small (sprites cover 7 % of an image), its mask starts low, so that the background is learned first. Elsewhere a
 # low start only makes the foreground vanish. Where sprites are as grey as the gratings, larger steps at first and the
 # authors' length of z_reassign keep more of them; see docs/quick_preset.md.
 SMALL_FOREGROUND = {"mask_bias": -3.0}
-DATASET_CHANGES: dict[str, dict[str, dict]] = {
+DATASET_BUDGET_CHANGES: dict[str, dict[str, dict]] = {
     "tm-dsprites": dict.fromkeys(
         ("quick", "quick-ablation", "cpu-hour", "cpu-hour-ablation", "gpu"), SMALL_FOREGROUND
     ),
@@ -177,8 +177,8 @@ def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DR
             raise ValueError(f"DRC has no {kind} {name!r}; it has {', '.join(known)}")
     base = max((name for name in PAPER_CHANGES if dataset.startswith(name)), key=len, default="birds")
     changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset]
-    for name, budgets in DATASET_CHANGES.items():
+    for name in sorted(DATASET_BUDGET_CHANGES):  # a longer name after those that it starts with
         if dataset.startswith(name):
-            changes |= budgets.get(preset, {})
+            changes |= DATASET_BUDGET_CHANGES[name].get(preset, {})
     config = replace(DRCConfig(), image_size=image_size, **changes | VARIANT_CHANGES[variant])
     return config if config.train_images is None else replace(config, z_bg=min(config.z_bg, SMALL_BACKGROUND))

@@ -89,3 +89,18 @@ def test_a_chain_depends_on_seed_and_image_and_not_on_its_neighbours() -> None:
         torch.testing.assert_close(together[3], other[3], rtol=1e-4, atol=1e-4)
     assert not torch.allclose(together[3], moved([3], seed=1)[3], atol=1e-2)
     assert torch.equal(together[6], apart[6]), "a chain moved though its image was not visited"
+
+
+def test_a_data_set_takes_what_the_beginnings_of_its_name_change_of_a_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {
+        "ab-c": {"quick": {"z_fg": 3}},
+        "ab": {"quick": {"z_fg": 2, "mask_bias": -1.0}},
+    }  # in any order
+    monkeypatch.setattr("drc.config.DATASET_BUDGET_CHANGES", changes)
+    found = {
+        (name, preset): configure(variant="full", preset=preset, dataset=name, image_size=16)
+        for name, preset in [("ab-c-d", "quick"), ("ab-x", "quick"), ("b", "quick"), ("ab-c", "cpu-hour")]
+    }
+    assert [(c.z_fg, c.mask_bias) for c in found.values()] == [(3, -1.0), (2, -1.0), (64, 0.0), (64, 0.0)]
