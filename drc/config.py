@@ -151,8 +151,8 @@ SMALL_BACKGROUND = 4  # the largest z_bg under a budget that limits the training
 # both regions could paint then falls to it, where masks start a little low.
 SMALL_BUDGETS = ("quick", "quick-ablation", "cpu-hour", "cpu-hour-ablation")
 DATASET_BUDGET_CHANGES: dict[str, dict[str, dict]] = {
-    "clevr6": dict.fromkeys(SMALL_BUDGETS, {"mask_bias": -1.0, "z_reassign": 32}),
-    "tm-dsprites": dict.fromkeys((*SMALL_BUDGETS, "gpu"), {"mask_bias": -3.0}),
+    "clevr6": {budget: {"mask_bias": -1.0, "z_reassign": 32} for budget in SMALL_BUDGETS},
+    "tm-dsprites": {budget: {"mask_bias": -3.0} for budget in (*SMALL_BUDGETS, "gpu")},
     "tm-dsprites-grey": {
         "quick": {"posterior_step_size": 0.2, "posterior_step_fall": 0.2, "z_reassign": 1024},
     },
