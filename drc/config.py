@@ -147,12 +147,12 @@ SMALL_BACKGROUND = 4  # the largest z_bg under a budget that limits the training
 # What some budgets change for a data set, and for all whose names start with its own; see docs/quick_preset.md. Where
 # the foreground is known to be small (sprites cover 7 % of an image), its mask starts low, so that the background is
 # learned first. Where sprites are as grey as the gratings, larger steps at first and the authors' length of z_reassign
-# keep more of them. The floor of a scene needs few numbers, and a background that has more paints the things too; what
-# both regions could paint then falls to it, where masks start a little low.
-SMALL_BUDGETS = ("quick", "quick-ablation", "cpu-hour", "cpu-hour-ablation")
+# keep more of them. The floor of a scene needs few numbers, and a background that has more paints the things too; with
+# few, both regions can paint floor, and masks that start a little low give it to the background.
+CPU_BUDGETS = ("quick", "quick-ablation", "cpu-hour", "cpu-hour-ablation")
 DATASET_BUDGET_CHANGES: dict[str, dict[str, dict]] = {
-    "clevr6": {budget: {"mask_bias": -1.0, "z_reassign": 32} for budget in SMALL_BUDGETS},
-    "tm-dsprites": {budget: {"mask_bias": -3.0} for budget in (*SMALL_BUDGETS, "gpu")},
+    "clevr6": {budget: {"mask_bias": -1.0, "z_reassign": 32} for budget in CPU_BUDGETS},
+    "tm-dsprites": {budget: {"mask_bias": -3.0} for budget in (*CPU_BUDGETS, "gpu")},
     "tm-dsprites-grey": {
         "quick": {"posterior_step_size": 0.2, "posterior_step_fall": 0.2, "z_reassign": 1024},
     },
