@@ -11,6 +11,7 @@ from PIL import Image
 
 from benchmarks.cells import Row
 from benchmarks.rows import file_name
+from benchmarks.tables import Entry
 
 
 def source_of(rows: Iterable[Row]) -> str:
@@ -24,6 +25,12 @@ def text_of(png: bytes) -> dict[str, str]:
     with Image.open(io.BytesIO(png)) as image:
         image.load()
         return {str(key): str(value) for key, value in image.info.items()}
+
+
+def cell_picture(table: str, preset: str, entry: Entry, kind: str) -> str:
+    """What the picture of a cell's panels or examples (`kind`: the archive they lie in) is called."""
+    what = f"{entry.method}-{entry.variant}-{entry.dataset}-{entry.split}"
+    return f"{table}-{preset}-{Path(kind).stem}-{what}.png"
 
 
 def drawn_before(path: Path, source: str) -> bytes | None:

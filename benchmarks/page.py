@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks.cells import Row
 from benchmarks.charts import Chart, Places, charts_of
 from benchmarks.collect import Printed, print_cells, seeds_of
-from benchmarks.drawn import drawn_before, text_of
+from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategies_grid
@@ -164,12 +164,12 @@ def make_section(
     absent = set()
     for p in first_of_each(printed):
         for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
-            name = f"{stem}-{Path(kind).stem}-{p.entry.method}-{p.entry.variant}-{p.entry.dataset}-{p.entry.split}"
-            picture = draw(p, runs, budget) or drawn_before(folder / f"{name}.png", file_name(p.rows[0]))
+            name = cell_picture(table.name, preset, p.entry, kind)
+            picture = draw(p, runs, budget) or drawn_before(folder / name, file_name(p.rows[0]))
             if picture is None:
                 absent.add(f"{name_of(p)} on {place_of(p.entry)}")
                 continue
-            files |= {f"{name}.png": picture, f"{name}.pdf": as_pdf(picture)}
+            files |= {name: picture, str(Path(name).with_suffix(".pdf")): as_pdf(picture)}
             if len(section.pictures) < 2 * SHOWN:
                 said = text_of(picture)
                 section.pictures.append(embedded(said["Title"], said["Description"], picture))

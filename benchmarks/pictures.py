@@ -32,7 +32,7 @@ PANELS, EXAMPLES = "panels.npz", "examples.npz"
 Panels = dict[str, np.ndarray]
 """Name (a key of ROWS) -> (N, H, W, 3) uint8."""
 
-TILE, GAP, MARGIN = 112, 6, 124  # pixels
+TILE, GAP, MARGIN, TOP = 112, 6, 124, 30  # pixels
 
 
 def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foreground: np.ndarray) -> Panels:
@@ -76,7 +76,7 @@ def draw_panels(blocks: dict[str, Panels], said: Mapping[str, str] | None = None
     """Blocks of panels (title -> panels) side by side, rows labelled on the left, as PNG; `said` goes into its text."""
     names = [n for n in ROWS if any(n in panels for panels in blocks.values())]
     columns = [len(panels["input"]) for panels in blocks.values()]
-    top, step = 30, TILE + GAP
+    top, step = TOP, TILE + GAP
     width = MARGIN + sum(n * step + 2 * GAP for n in columns)
     canvas = Image.new("RGB", (width, top + len(names) * step + GAP), "white")
     draw = ImageDraw.Draw(canvas)
@@ -96,6 +96,25 @@ def draw_panels(blocks: dict[str, Panels], said: Mapping[str, str] | None = None
     for key, value in (said or {}).items():
         text.add_itxt(key, value)
     canvas.save(buffer, "PNG", optimize=True, pnginfo=text)
+    return buffer.getvalue()
+
+
+def beside(pictures: Mapping[str, bytes]) -> bytes:
+    """Pictures of one block each, as draw_panels makes them, as one picture; each has a new title, its key."""
+    drawn = [Image.open(io.BytesIO(png)).convert("RGB") for png in pictures.values()]
+    tallest = max(drawn, key=lambda image: image.height)
+    width = MARGIN + sum(image.width - MARGIN for image in drawn)
+    canvas = Image.new("RGB", (width, tallest.height), "white")
+    canvas.paste(tallest.crop((0, TOP, MARGIN - GAP, tallest.height)), (0, TOP))  # what the rows are called
+    draw, x = ImageDraw.Draw(canvas), MARGIN
+    for title, image in zip(pictures, drawn, strict=True):
+        block = image.crop((MARGIN - GAP, TOP - GAP, image.width - GAP, image.height))
+        canvas.paste(block, (x - GAP, TOP - GAP))
+        middle = x + (image.width - MARGIN - 3 * GAP) // 2
+        draw.text((middle, TOP // 2), title, fill="black", font=_font(15), anchor="mm")
+        x += image.width - MARGIN
+    buffer = io.BytesIO()
+    canvas.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from benchmarks.collect import Printed, print_cells
 from benchmarks.draw import to_png
+from benchmarks.drawn import cell_picture, drawn_before
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, write_atomic
 from benchmarks.grid import Style, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.notes import place_of
 from benchmarks.paired import difference_grid, differences, unpaired
-from benchmarks.pictures import PANELS, Panels, draw_panels, load_panels
+from benchmarks.pictures import PANELS, beside, draw_panels, load_panels
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
-from benchmarks.rows import Stored
+from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, headline
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,9 @@ def write_report(
     }
     files = {results / f"{name}{ending}": content for ending, content in contents.items() if content}
     outdated = [results / f"{name}{ending}" for ending, content in contents.items() if not content]
-    if blocks := figure3_blocks(printed, runs):
+    if blocks := figure3_blocks(table, printed, runs, results / "figures"):
         picture = PICTURES.get(table.name, f"{table.name}-pictures")
-        files[results / f"{picture}{name.removeprefix(table.name)}.png"] = draw_panels(blocks)
+        files[results / f"{picture}{name.removeprefix(table.name)}.png"] = beside(blocks)
     try:
         for file, content in files.items():
             write_atomic(file, content)
@@ -85,8 +86,11 @@ def write_report(
     return Report(to_text(layout), tuple(files), tuple(printed))
 
 
-def figure3_blocks(printed: list[Printed], runs: Path) -> dict[str, Panels]:
-    """The pictures of the paper's method, one block a data set; held-out images where there are any."""
+def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Path) -> dict[str, bytes]:
+    """The pictures of the paper's method, one block a data set by its title; held-out images where there are any.
+
+    Where a cell's images are not in `runs`, its block is the one that was drawn of them before, in `figures`.
+    """
     mine = (FIGURE3_METHOD, headline(FIGURE3_METHOD))
     last = {
         p.entry.dataset: p
@@ -95,12 +99,15 @@ def figure3_blocks(printed: list[Printed], runs: Path) -> dict[str, Panels]:
     }
     blocks = {}
     for p in last.values():
-        path = runs / "cells" / p.rows[0].key / PANELS
-        if not path.exists():  # a row of others, or kept from another folder
-            continue
+        row = p.rows[0]
+        title = f"{place_of(p.entry)}: {FIGURE3_METHOD}, budget {p.preset}, seed {row.seed}"
+        path = runs / "cells" / row.key / PANELS
+        before = figures / cell_picture(table.name, p.preset, p.entry, PANELS)
         try:
-            title = f"{place_of(p.entry)}: {FIGURE3_METHOD}, budget {p.preset}, seed {p.rows[0].seed}"
-            blocks[title] = load_panels(path)
+            block = draw_panels({title: load_panels(path)}) if path.exists() else None
         except BenchmarkError as error:
             log.warning("left out of the pictures: %s", error)
+            continue
+        if block := block or drawn_before(before, file_name(row)):
+            blocks[title] = block
     return blocks

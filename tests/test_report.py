@@ -26,7 +26,8 @@ from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.grid import Layout, lay_out
 from benchmarks.latex import to_latex
-from benchmarks.pictures import draw_panels, load_panels, make_panels, save_panels
+from benchmarks.page import write_page
+from benchmarks.pictures import Panels, beside, draw_panels, load_panels, make_panels, save_panels
 from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.report import write_report
 from benchmarks.tables import Entry, load_table
@@ -221,6 +222,28 @@ def test_figure_3_is_drawn_from_the_stored_panels(runs: Path, tmp_path: Path) ->
     report = write_report(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
     assert "figure3.png" in {f.name for f in report.files}
     assert Image.open(tmp_path / "figure3.png").size[1] > 5 * 100  # five rows
+    write_page(read_runs(runs, tmp_path / "rows"), runs, tmp_path, ["quick"])
+    before = pixels((tmp_path / "figure3.png").read_bytes())
+    (tmp_path / "figure3.png").unlink()
+    empty = tmp_path / "of another machine"
+    write_report(TABLE, "quick", [0], read_runs(empty, tmp_path / "rows"), empty, tmp_path, why)
+    np.testing.assert_array_equal(pixels((tmp_path / "figure3.png").read_bytes()), before)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def test_blocks_drawn_apart_are_set_beside_one_another_as_if_drawn_together() -> None:
+    rng = np.random.default_rng(0)
+
+    def some(count: int) -> Panels:
+        images = rng.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
+        return make_panels(images, {"background": images}, images[..., 0] > 99, images[..., 1] > 99)
+
+    blocks = {"the first, of three": some(3), "the other": some(2)}
+    apart = {title: draw_panels({"as it was called": panels}) for title, panels in blocks.items()}
+    np.testing.assert_array_equal(pixels(beside(apart)), pixels(draw_panels(blocks)))
 
 
 def test_panels_keep_the_papers_order_and_survive_the_disk(tmp_path: Path) -> None:
