@@ -21,10 +21,10 @@ class Range(NamedTuple):
     holds: Callable[[float], bool]
 
 
-COUNT = Range("a whole number from 1", lambda value: 1 <= value <= 1e12)
-ANY = Range("a number", lambda value: abs(value) <= 1e12)
-POSITIVE = Range("a number above 0", lambda value: 0 < value <= 1e12)
-NOT_NEGATIVE = Range("a number from 0", lambda value: 0 <= value <= 1e12)
+COUNT = Range("a whole number from 1 to 1e12", lambda value: 1 <= value <= 1e12)
+ANY = Range("a number from -1e12 to 1e12", lambda value: abs(value) <= 1e12)
+POSITIVE = Range("a number above 0, up to 1e12", lambda value: 0 < value <= 1e12)
+NOT_NEGATIVE = Range("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12)
 SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
 MOMENTUM = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
 RANGES = {field.name: POSITIVE for field in dataclasses.fields(DRCConfig) if "step_" in field.name} | {
