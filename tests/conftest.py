@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from fake_methods import SPEC, RandomWalk
+from store_helpers import fill, new_writer
 
 from benchmarks import registry
+from data_prep.store import PreparedDataset
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,12 @@ def random_walk(monkeypatch: pytest.MonkeyPatch) -> type[RandomWalk]:
         monkeypatch.setattr(RandomWalk, name, None)
     monkeypatch.setattr(RandomWalk, "steps_taken", 0)
     return RandomWalk
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> PreparedDataset:
+    """A tiny prepared data set: four training images and two held out."""
+    with new_writer(tmp_path / "set", licence="free", command="make it") as writer:
+        fill(writer)
+    assert writer.dataset is not None
+    return writer.dataset
