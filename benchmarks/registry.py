@@ -210,7 +210,7 @@ PRESETS: dict[str, Budget] = {
         keeps_rows=False,
     ),
     "quick": Budget(32, 192, 512, 1000, "minutes on 2 CPU cores"),
-    "cpu-hour": Budget(64, 192, 1000, 1000, "about an hour a training and its scoring on 2 CPU cores"),
+    "cpu-hour": Budget(64, 192, 1000, 1000, "up to an hour a training and its scoring on 2 CPU cores"),
     "gpu": Budget(128, 192, 20000, 1000, "3 to 4 minutes a training on one data-centre GPU"),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
     "quick-ablation": Budget(
@@ -221,7 +221,7 @@ PRESETS: dict[str, Budget] = {
         96,
         1000,
         1000,
-        "up to 20 minutes of training on one CPU core, for tables of many trainings",
+        "cpu-hour with a quarter of the training and half of the inference, for many trainings",
     ),
 }
 

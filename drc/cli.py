@@ -39,7 +39,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "bool": {"true": True, "false": False},
     "int | None": {"none": None},
     "likelihood": {"l1": "l1", "l2": "l2"},
-    "sampler_precision": {"float32": "float32", "bfloat16": "bfloat16", "auto": "auto"},
+    "sampler_precision": {"float32": "float32", "bfloat16": "bfloat16"},
 }  # that a setting may be, by its type or its name
 
 device_option = click.option(

@@ -107,11 +107,9 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
 
 def show_cost(images: np.ndarray, config: DRCConfig, seed: int, device: str) -> None:
     """Print what a run would cost."""
-    import torch
     from tqdm import tqdm
 
     from drc.dry_run import describe, estimate, measure
-    from drc.fast import sampler_precision
 
     cost = estimate(config, len(images))
     with tqdm(desc="measuring", unit="step", leave=False) as bar:
@@ -121,9 +119,5 @@ def show_cost(images: np.ndarray, config: DRCConfig, seed: int, device: str) -> 
             bar.update(done - bar.n)
 
         measured = measure(images, config, seed, device, cost, progress)
-    where = device_text(device)
-    if config.sampler_precision == "auto" and not config.amortised:
-        precision = str(sampler_precision(config, torch.device(device)))
-        where += f", sampler in {precision.removeprefix('torch.')}"
-    for line in describe(config, cost, measured, where):
+    for line in describe(config, cost, measured, device_text(device)):
         click.echo(line)

@@ -7,7 +7,7 @@ map is taken apart, so that its products over channels are made before the enlar
 
 The convolutions may be asked to work in bfloat16, which processors with instructions for it do about twice as fast
 and others slower; normalisation, heads, latents and energies stay in float32. Results then differ in the third
-digit, so it is a setting (`DRCConfig.sampler_precision`) and off unless asked for; "auto" asks for it where it pays.
+digit, so it is a setting (`DRCConfig.sampler_precision`) and off unless asked for.
 """
 
 from __future__ import annotations
@@ -172,22 +172,7 @@ def render(model: DRCModel, z: Tensor, arranged: Kernels | None = None, grow: Gr
     return compose(content_fg, logit_fg, source_bg, source_logit_bg, grid)
 
 
-def bfloat16_pays(device: torch.device) -> bool:
-    """Whether convolutions in bfloat16 are faster than in float32: on a GPU, and on processors with AVX-512."""
-    return device.type == "cuda" or (
-        device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    )
-
-
-def sampler_precision(config: DRCConfig, device: torch.device) -> torch.dtype:
-    """What the sampler's convolutions work in under these settings on a device."""
-    if config.sampler_precision == "auto":
-        return torch.bfloat16 if bfloat16_pays(device) else torch.float32
-    return PRECISIONS[config.sampler_precision]
-
-
 def sampler_render(model: DRCModel, config: DRCConfig) -> Callable[[Tensor], Regions]:
     """The render that the posterior's sampler uses under these settings, with the weights as they now are."""
-    precision = sampler_precision(config, next(model.parameters()).device)
     with torch.no_grad():
-        return partial(render, model, arranged=kernels(model, precision))
+        return partial(render, model, arranged=kernels(model, PRECISIONS[config.sampler_precision]))

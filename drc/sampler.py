@@ -44,7 +44,7 @@ class Posterior(Recorded):
     """That of images (B, 3, H, W), for one model; `renew` before each use."""
 
     def __init__(self, model: DRCModel, config: DRCConfig, images: Tensor) -> None:
-        self.model, self.precision = model, fast.sampler_precision(config, images.device)
+        self.model, self.precision = model, fast.PRECISIONS[config.sampler_precision]
         self.images, self.kernels = images.clone(), compiled.kernels(model, self.precision)
         logger.info("compiling the sampler for batches of %d images: about a minute", len(images))
         function = compiled.fused(compiled.potential)

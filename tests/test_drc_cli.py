@@ -200,17 +200,6 @@ def test_a_dry_run_says_all_and_writes_nothing(data: Path, tmp_path: Path) -> No
     assert "10 steps of 8 images" in result.output
 
 
-@pytest.mark.parametrize(("vectors", "said"), [("AVX2", "float32"), ("AVX512", "bfloat16")])
-def test_a_dry_run_says_what_auto_is_here(
-    data: Path, monkeypatch: pytest.MonkeyPatch, vectors: str, said: str
-) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
-    words = ["--preset", "smoke", "--set", "sampler_precision=auto", "--dry-run", "--device", "cpu"]
-    result = call("train", "--data", data, *words)
-    assert result.exit_code == 0
-    assert f", sampler in {said}; measured:" in result.output
-
-
 def test_a_dry_run_ends_after_a_minute_of_slow_steps(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dry_run, "LONG_ENOUGH", 0.0)
     result = call("train", "--data", data, "--preset", "smoke", "--dry-run", "--device", "cpu")

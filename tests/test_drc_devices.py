@@ -120,25 +120,6 @@ def test_a_processor_without_bfloat16_is_named_once(
     ] * said
 
 
-@pytest.mark.parametrize(("vectors", "same_as"), [("AVX2", "float32"), ("AVX512", "bfloat16")])
-def test_auto_is_bfloat16_where_that_pays(
-    vectors: str, same_as: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = DRCModel(SMOKE, seed=0).requires_grad_(False)
-    chains = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(0))
-    images = to_signed(pictures(2), "cpu")
-
-    def potentials(precision: str) -> torch.Tensor:
-        return Sampler(model, replace(SMOKE, sampler_precision=precision)).posterior(images)(chains)
-
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
-    found = potentials("auto")
-    assert not caplog.records
-    expected = {name: potentials(name) for name in ("float32", "bfloat16")}
-    assert not torch.equal(expected["float32"], expected["bfloat16"])
-    assert torch.equal(found, expected[same_as])
-
-
 @NO_CUDA
 def test_training_that_is_compiled_on_cuda_follows_that_which_is_not() -> None:
     config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)

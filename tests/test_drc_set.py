@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sigma=0", "it is a number above 0"),
         ("mask_bias=inf", "it is a number from -1e12 to 1e12"),
         ("inference_last_step_size=0", "it is a number above 0"),
-        ("sampler_precision=float16", "it is float32 or bfloat16 or auto"),
+        ("sampler_precision=float16", "it is float32 or bfloat16"),
         ("momentum=1", "it is a number from 0 to below 1"),
         ("restart=1.5", "it is a number from 0 to 1"),
         ("reassign=perhaps", "it is true or false"),
