@@ -76,27 +76,23 @@ def draw_panels(blocks: dict[str, Panels], said: Mapping[str, str] | None = None
     """Blocks of panels (title -> panels) side by side, rows labelled on the left, as PNG; `said` goes into its text."""
     names = [n for n in ROWS if any(n in panels for panels in blocks.values())]
     columns = [len(panels["input"]) for panels in blocks.values()]
-    top, step = TOP, TILE + GAP
+    step = TILE + GAP
     width = MARGIN + sum(n * step + 2 * GAP for n in columns)
-    canvas = Image.new("RGB", (width, top + len(names) * step + GAP), "white")
+    canvas = Image.new("RGB", (width, TOP + len(names) * step + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     for r, name in enumerate(names):
-        place = (MARGIN - 2 * GAP, top + r * step + TILE // 2)
+        place = (MARGIN - 2 * GAP, TOP + r * step + TILE // 2)
         draw.text(place, ROWS[name], fill="black", font=_font(14), anchor="rm")
     x = MARGIN
     for (title, panels), count in zip(blocks.items(), columns, strict=True):
-        draw.text((x + (count * step - GAP) // 2, top // 2), title, fill="black", font=_font(15), anchor="mm")
+        _write_title(draw, title, x, count * step - GAP)
         for r, name in enumerate(names):
             for c, picture in enumerate(panels.get(name, ())):
-                left, above = x + c * step, top + r * step
+                left, above = x + c * step, TOP + r * step
                 canvas.paste(_tile(picture), (left, above))
                 draw.rectangle((left - 1, above - 1, left + TILE, above + TILE), outline="#b0b0b0")
         x += count * step + 2 * GAP
-    buffer, text = io.BytesIO(), PngInfo()
-    for key, value in (said or {}).items():
-        text.add_itxt(key, value)
-    canvas.save(buffer, "PNG", optimize=True, pnginfo=text)
-    return buffer.getvalue()
+    return _as_png(canvas, said or {})
 
 
 def beside(pictures: Mapping[str, bytes]) -> bytes:
@@ -110,11 +106,21 @@ def beside(pictures: Mapping[str, bytes]) -> bytes:
     for title, image in zip(pictures, drawn, strict=True):
         block = image.crop((MARGIN - GAP, TOP - GAP, image.width - GAP, image.height))
         canvas.paste(block, (x - GAP, TOP - GAP))
-        middle = x + (image.width - MARGIN - 3 * GAP) // 2
-        draw.text((middle, TOP // 2), title, fill="black", font=_font(15), anchor="mm")
+        _write_title(draw, title, x, image.width - MARGIN - 3 * GAP)
         x += image.width - MARGIN
-    buffer = io.BytesIO()
-    canvas.save(buffer, "PNG", optimize=True)
+    return _as_png(canvas, {})
+
+
+def _write_title(draw: ImageDraw.ImageDraw, title: str, x: int, width: int) -> None:
+    """Over the middle of a block of that width, which begins at x."""
+    draw.text((x + width // 2, TOP // 2), title, fill="black", font=_font(15), anchor="mm")
+
+
+def _as_png(canvas: Image.Image, said: Mapping[str, str]) -> bytes:
+    buffer, text = io.BytesIO(), PngInfo()
+    for key, value in said.items():
+        text.add_itxt(key, value)
+    canvas.save(buffer, "PNG", optimize=True, pnginfo=text)
     return buffer.getvalue()
 
 

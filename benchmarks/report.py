@@ -89,7 +89,7 @@ def write_report(
 def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Path) -> dict[str, bytes]:
     """The pictures of the paper's method, one block a data set by its title; held-out images where there are any.
 
-    Where a cell's images are not in `runs`, its block is the one that was drawn of them before, in `figures`.
+    Where a cell's images are not in `runs`, or not whole, its block is the one drawn of them before, in `figures`.
     """
     mine = (FIGURE3_METHOD, headline(FIGURE3_METHOD))
     last = {
@@ -102,12 +102,12 @@ def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Pa
         row = p.rows[0]
         title = f"{place_of(p.entry)}: {FIGURE3_METHOD}, budget {p.preset}, seed {row.seed}"
         path = runs / "cells" / row.key / PANELS
-        before = figures / cell_picture(table.name, p.preset, p.entry, PANELS)
-        try:
-            block = draw_panels({title: load_panels(path)}) if path.exists() else None
-        except BenchmarkError as error:
-            log.warning("left out of the pictures: %s", error)
-            continue
-        if block := block or drawn_before(before, file_name(row)):
+        block = drawn_before(figures / cell_picture(table.name, p.preset, p.entry, PANELS), file_name(row))
+        if path.exists():
+            try:
+                block = draw_panels({title: load_panels(path)})
+            except BenchmarkError as error:
+                log.warning("not drawn anew: %s", error)
+        if block:
             blocks[title] = block
     return blocks

@@ -228,6 +228,11 @@ def test_figure_3_is_drawn_from_the_stored_panels(runs: Path, tmp_path: Path) ->
     empty = tmp_path / "of another machine"
     write_report(TABLE, "quick", [0], read_runs(empty, tmp_path / "rows"), empty, tmp_path, why)
     np.testing.assert_array_equal(pixels((tmp_path / "figure3.png").read_bytes()), before)
+    (tmp_path / "figure3.png").unlink()
+    for folder in (runs / "cells").iterdir():
+        (folder / "panels.npz").write_bytes(b"torn")
+    write_report(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
+    np.testing.assert_array_equal(pixels((tmp_path / "figure3.png").read_bytes()), before)
 
 
 def pixels(png: bytes) -> np.ndarray:
