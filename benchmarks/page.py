@@ -23,7 +23,7 @@ from benchmarks.notes import name_of, notes_of, place_of
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
 from benchmarks.registry import DATASETS, PRESETS, TABLES, dataset_path
-from benchmarks.reproducing import to_markdown
+from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, headline, load_table
 
@@ -85,7 +85,8 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]
         for file, content in files.items():
             write_atomic(folder / file, content)
         write_atomic(page, template().render(title=TITLE, about=ABOUT, sections=sections))
-        write_atomic(commands, to_markdown(row for row in stored.rows.values() if row.preset in presets))
+        shown = (row for row in stored.rows.values() if row.preset in presets)
+        write_atomic(commands, to_markdown(shown, () if mark else other_results(results)))
     except OSError as error:
         raise BenchmarkError(
             f"cannot write the report to {results}: {reason(error)}; choose another folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,8 @@ def differences(printed: list[Printed], runs: Path, kept: Path, earlier: Path) -
     """The reference against what was scored on the same images and trained on the same, or not trained.
 
     What is not trained is compared with the reference that was trained on the scored data set itself, or stands in the
-    same line. Floors are left out. Scores of single images are taken from below `runs` or from beside the `kept` rows;
+    same line. Two that were trained are compared with the seeds that both have, and the two `Printed` hold just their
+    rows. Floors are left out. Scores of single images are taken from below `runs` or from beside the `kept` rows;
     where they are in neither, the difference is taken over from the file `earlier`, if that has the same figures.
     """
     before = _read_earlier(earlier)
@@ -50,21 +52,24 @@ def unpaired(printed: list[Printed], found: list[Difference]) -> list[str]:
         if (one.entry, other.entry) not in there
     ]
     return (
-        [f"No difference is shown for {listed(names)}: the scores of their single images are not here."]
+        [
+            f"No difference is shown for {listed(names)}: the scores of their single images are not here, or they "
+            "have no seed in common."
+        ]
         if names
         else []
     )
 
 
 def _pairs(printed: list[Printed]) -> list[tuple[Printed, Printed]]:
-    """What can be compared: references, each with the others on its images."""
+    """What can be compared: references, each with the others on its images, both with the seeds that both have."""
     places: dict[tuple[str, str], list[Printed]] = {}
     floors = floor_names()
     for p in printed:
         if p.rows and p.entry.method not in floors:
             places.setdefault((p.entry.dataset, p.entry.split), []).append(p)
     return [
-        (one, other)
+        _with_the_same_seeds(one, other)
         for group in places.values()
         for one in _references(group)
         for other in group
@@ -76,7 +81,7 @@ def difference_grid(found: list[Difference]) -> Grid:
     """``−34.9 (−37.0 to −32.9)`` for each pair."""
     lines = [
         GridLine(
-            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry)),
+            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), seeds_of_pair(one)),
             "",
             one.entry.dataset,
             tuple(Text(_words(intervals[metric])) for metric in METRICS),
@@ -84,7 +89,21 @@ def difference_grid(found: list[Difference]) -> Grid:
         for one, other, intervals in found
     ]
     title = "Differences on the same images, in points, with the bootstrap 95 % interval over images"
-    return Grid(title, ("", "scored on", "IoU", "Dice"), tuple(lines))
+    return Grid(title, ("", "scored on", "seeds", "IoU", "Dice"), tuple(lines))
+
+
+def seeds_of_pair(one: Printed) -> str:
+    """The seeds whose mean a difference is, of the reference of a pair."""
+    return " ".join(str(row.seed) for row in one.rows)
+
+
+def _with_the_same_seeds(one: Printed, other: Printed) -> tuple[Printed, Printed]:
+    """Both with the rows of the seeds that both have; what is not trained stands beside every seed."""
+    if not (one.entry.train_dataset and other.entry.train_dataset):
+        return one, other
+    shared = {row.seed for row in one.rows} & {row.seed for row in other.rows}
+    one, other = (replace(p, rows=tuple(row for row in p.rows if row.seed in shared)) for p in (one, other))
+    return one, other
 
 
 def _comparable(one: Entry, other: Entry) -> bool:
@@ -124,7 +143,7 @@ def _carried(
 ) -> dict[str, Interval]:
     """The difference as an earlier file has it, if the two figures still lie just so far apart."""
     line = before.get((name_of(one), name_of(other), one.entry.dataset, one.entry.split))
-    if line is None:
+    if line is None or line.get("seeds", seeds_of_pair(one)) != seeds_of_pair(one) or not one.rows:
         return {}
     found = {}
     try:

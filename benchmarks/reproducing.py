@@ -2,51 +2,138 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from benchmarks.cells import Row
-from benchmarks.registry import PRESETS
+from benchmarks.errors import BenchmarkError
+from benchmarks.flat import read_rows
+from benchmarks.registry import DATASETS, PRESETS
 from benchmarks.rows import KEPT
+
+log = logging.getLogger(__name__)
 
 ABOUT = """# How each figure was made
 
 One line a row of `results/rows`. The command measures it again, from a clone, in the environment that nox made
-(`.nox/run/bin/python`) or one with `pip install -e . -c constraints.txt`; TM-dSprites is made on the spot. A training
-is done once for all the rows that share it. On the same kind of device and versions the figure comes out the same; on
-another one, sums are taken in another order and a trained method's figure moves within the spread over seeds.
-`nox -s table1` and its like run whole tables. This file is written by `python -m benchmarks report`.
+(`.nox/run/bin/python`) or one with `pip install -e . -c constraints.txt`. A training is done once for all the rows that
+share it. On the same kind of device, with as many threads and the same versions, the figure comes out the same; on
+another one, sums are taken in another order and a trained method's figure moves within the spread over seeds. Where a
+device names neither AVX2 nor AVX-512, its row was kept before devices did. `nox -s table1` and its like run whole tables.
+This file is written by `python -m benchmarks report`.
+"""
+DATA = """## The data sets
+
+TM-dSprites is made where it is needed. What is not prepared is named, and nothing is measured; these prepare it:
+
+"""
+OTHERS = """## Trials, validations, speed
+
+| command | figure | training, min | device | commit |
+| --- | --- | ---: | --- | --- |
 """
 COMMIT = re.compile(r"\b[0-9a-f]{40}")
+THREADS = re.compile(r"\b(\d+) threads\b")
 HEADS = ("command", "IoU", "Dice", "training, min", "scoring, min", "memory, MiB", "device", "commit")
 
 
-def to_markdown(rows: Iterable[Row]) -> str:
-    """A section for each budget, its rows in the order of their methods and seeds."""
+def to_markdown(rows: Iterable[Row], others: Iterable[tuple[str, ...]] = ()) -> str:
+    """A section for each budget, its rows in the order of their methods and seeds; then the lines of `others`."""
     budgets: dict[str, list[Row]] = {name: [] for name in PRESETS}
+    names: set[str] = set()
     for row in rows:
         budgets.setdefault(row.preset, []).append(row)
+        names |= {row.train_dataset, row.test_dataset}
     parts = [ABOUT]
+    commands = [
+        f"    {spec.prepare.format(out=f'data/{spec.folder}')}"
+        for name, spec in DATASETS.items()
+        if name in names and not spec.generated
+    ]
+    if commands:
+        parts.append(DATA + "\n".join(commands) + "\n")
     for name, found in budgets.items():
         if found:
             found.sort(
                 key=lambda row: (row.train_dataset != "", row.method, row.variant, row.seed, row.command)
             )
             lines = [HEADS, ("---", *["---:"] * 5, "---", "---"), *map(_cells, found)]
-            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-            parts.append(f"## Budget {name}\n\n{table}\n")
-    return "\n".join(parts)
+            parts.append(f"## Budget {name}\n\n{_table(lines)}\n")
+    lines = list(others)
+    return "\n".join([*parts, OTHERS + _table(lines) + "\n"] if lines else parts)
+
+
+def other_results(results: Path) -> list[tuple[str, ...]]:
+    """Lines on what `results` holds beside the tables: trials, validations, speed. What is damaged is named in a log."""
+    found: list[tuple[str, ...]] = []
+    try:
+        for file in sorted(results.glob("trials*.json")):
+            found += [
+                _other(row, f"IoU {100 * row['iou']:.1f}")
+                for row in read_rows(results, file.stem)
+                if row["preset"] != "smoke"
+            ]
+        found += [
+            _other(row, f"{row['figure']} {row['reached']:.2f}") for row in read_rows(results, "validate")
+        ]
+        for file in sorted(results.glob("speed*.json")):
+            found.append(_speed(json.loads(file.read_text(encoding="utf-8"))))
+    except (BenchmarkError, OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("not all of %s is named in REPRODUCING.md: %r", results, error)
+    return found
+
+
+def _table(lines: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     whose = f", measured by {row.source}" if row.source not in ("", KEPT) else ""
+    on_gpu = f", {row.peak_gpu_memory_mb:.0f} on the GPU" if row.peak_gpu_memory_mb is not None else ""
     return (
-        f"`{row.command}`",
+        _command(row.command, row.device),
         f"{100 * row.iou:.1f}",
         f"{100 * row.dice:.1f}",
         f"{row.train_seconds / 60:.1f}",
         f"{row.segment_seconds / 60:.1f}",
-        f"{row.peak_memory_mb:.0f}",
+        f"{row.peak_memory_mb:.0f}{on_gpu}",
         f"{row.device}{whose}".replace("|", "/"),
-        f"`{COMMIT.sub(lambda found: found[0][:10], row.commit)}`",
+        _commit(row.commit),
     )
+
+
+def _other(row: dict[str, Any], figure: str) -> tuple[str, ...]:
+    minutes = f"{row['train_seconds'] / 60:.1f}"
+    return (_command(row["command"], row["device"]), figure, minutes, row["device"], _commit(row["commit"]))
+
+
+def _speed(found: dict[str, Any]) -> tuple[str, ...]:
+    """The ratios to the recipe as released, at the authors' width and at the size of `quick`."""
+    kinds = {
+        "gpu_authors_width": "authors' width, GPU",
+        "cpu_authors_width": "authors' width, CPU",
+        "cpu_quick": "quick, CPU",
+    }
+    ratios = [
+        f"{name}: {found[f'{kind}_ratio']:.1f}" for kind, name in kinds.items() if found.get(f"{kind}_ratio")
+    ]
+    figure = "times as fast as released; " + ", ".join(ratios)
+    device = f"cpu ({found['cpu']})"
+    if found.get("gpu_authors_width_ratio"):
+        device = f"cuda ({found['gpu']}); {device}"
+    command = f"`OMP_NUM_THREADS={found['threads']} python -m benchmarks speed`"
+    return (command, figure, "", device, _commit(found["commit"]))
+
+
+def _command(command: str, device: str) -> str:
+    """With as many threads as it had on a processor: sums are taken in another order with more."""
+    threads = THREADS.search(device)
+    return f"`{f'OMP_NUM_THREADS={threads[1]} ' if threads else ''}{command}`"
+
+
+def _commit(text: str) -> str:
+    return f"`{COMMIT.sub(lambda found: found[0][:10], text)}`"

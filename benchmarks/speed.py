@@ -9,7 +9,6 @@ the machine does meets all of them, and medians are compared.
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.provenance import commit, peak_memory_mb, versions
+from benchmarks.provenance import commit, device_text, peak_memory_mb, versions
 from drc import compiled, fast
 from drc.config import DRCConfig, configure
 from drc.model import DRCModel, Regions
@@ -178,7 +177,7 @@ def run() -> dict[str, Any]:
     else:
         reason = "not measured: this machine has no CUDA device that PyTorch can use"
         found |= {"gpu": reason, "gpu_authors_width_ratio": None, "gpu_matmul_share": None}
-    found["cpu"] = platform.processor() or platform.machine()
+    found["cpu"] = device_text("cpu").removeprefix("cpu (").removesuffix(")")
     for name, setting in SETTINGS["cpu"].items():
         found |= measure(name, setting, "cpu")
     found["cpu_peak_memory_mb"] = peak_memory_mb()  # of the whole process

@@ -20,7 +20,7 @@ from benchmarks.latex import to_latex
 from benchmarks.notes import place_of
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
-from benchmarks.render import strategies_csv, to_csv, to_json_lines, to_markdown, to_text
+from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.rows import Stored
 from benchmarks.tables import STAND_IN, Entry, load_table, plan
 from benchmarks.uncertainty import Interval
@@ -237,6 +237,34 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
     assert len(differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")) == 11
 
 
+def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:
+    _, printed = measured("3", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5})
+    ours, redo, grabcut = (
+        next(p for p in printed if p.rows and p.entry.method == name and p.entry.dataset == "tm-dsprites")
+        for name in ("DRC", "ReDO", "GrabCut")
+    )
+
+    def scored(p: Printed, ious: dict[int, float]) -> Printed:
+        rows = tuple(replace(p.rows[0], key=f"{p.entry.method}-{s}", seed=s, iou=v) for s, v in ious.items())
+        for r in rows:
+            (tmp_path / "cells" / r.key).mkdir(parents=True)
+            (tmp_path / "cells" / r.key / "scores.csv").write_text(f"id,iou,dice\na,{r.iou},0\nb,{r.iou},0\n")
+        return replace(p, rows=rows)
+
+    ours = scored(ours, {0: 0.4, 1: 0.6, 2: 0.8})
+    grabcut = replace(grabcut, entry=replace(grabcut.entry, train_dataset=""))
+    redo, grabcut = scored(redo, {1: 0.3, 5: 0.9}), scored(grabcut, {0: 0.5})
+    pairs = differences([ours, redo, grabcut], tmp_path, tmp_path, tmp_path / "paired.csv")
+    found = {other.entry.method: intervals["iou"].mean for _, other, intervals in pairs}
+    assert found == {"ReDO": pytest.approx(30), "GrabCut": pytest.approx(10)}
+    assert [line.words[2] for line in difference_grid(pairs).lines] == ["1", "0 1 2"]
+    assert "seeds" in paired_csv(pairs).splitlines()[0]
+    redo = replace(redo, rows=redo.rows[1:])
+    pairs = differences([ours, redo], tmp_path, tmp_path, tmp_path / "paired.csv")
+    assert not pairs
+    assert "no seed in common" in unpaired([ours, redo], pairs)[0]
+
+
 def test_what_is_not_trained_is_compared_once_where_nothing_was_trained_on_the_test_set() -> None:
     entries = [e for e in load_table("photos").entries if e.dataset == "coco-mval"]
     printed = [Printed(e, "quick-ablation", "measured", rows=(row(e),)) for e in entries]
@@ -259,6 +287,9 @@ def test_a_difference_is_taken_over_where_the_scores_are_elsewhere(tmp_path: Pat
     (note,) = unpaired(printed, pairs)
     assert "DRC and ReDO" in note
     assert f"DRC and GrabCut ({place_of(entry)})" not in note
+    other_seeds = f"{head}{names},-10.0,-12.0,-8.0,-10.0,-12.0,-8.0\n".replace("n_images,", "n_images,seeds,", 1)
+    file.write_text(other_seeds.replace(names, f"{names},0 1"))
+    assert not differences(printed, nowhere, nowhere, file)
     for wrong in ("-10.2,-12.0,-8.0,-10.0,-12.0,-8.0", "-10.0,-12.0,-8.0,,,", "x"):
         file.write_text(f"{head}{names},{wrong}\n")
         assert not differences(printed, nowhere, nowhere, file)

@@ -1,0 +1,68 @@
+"""REPRODUCING.md: what stands there is enough to measure a figure again."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cells import read_row
+from benchmarks.provenance import ROOT
+from benchmarks.registry import DATASETS
+from benchmarks.reproducing import other_results, to_markdown
+
+ROW = replace(
+    read_row(next(iter(sorted((ROOT / "results" / "rows").glob("*.json"))))),
+    command="python -m benchmarks sweep --seeds 0",
+    peak_memory_mb=500.0,
+)
+TRIAL = {"trial": "as it is", "preset": "quick", "iou": 0.634, "train_seconds": 372.0, "commit": "a" * 40}
+TRIAL |= {"command": "python -m benchmarks trials", "device": "cpu (AMD EPYC, AVX2, 1 threads)"}
+SPEED = {"cpu": "AMD EPYC, 2 threads", "threads": 2, "commit": "b" * 40, "gpu_authors_width_ratio": None}
+SPEED |= {"cpu_quick_ratio": 4.01, "cpu_authors_width_ratio": 5.3}
+
+
+def test_a_command_has_the_threads_of_its_row() -> None:
+    text = to_markdown([replace(ROW, device="cpu (AMD EPYC, AVX2, 1 threads)")])
+    assert "| `OMP_NUM_THREADS=1 python -m benchmarks sweep --seeds 0` |" in text
+    text = to_markdown([replace(ROW, device="cuda (NVIDIA H100)", peak_gpu_memory_mb=5706.2)])
+    assert "| `python -m benchmarks sweep --seeds 0` |" in text
+    assert "| 500, 5706 on the GPU |" in text
+
+
+def test_data_sets_that_must_be_prepared_have_their_command_and_others_none() -> None:
+    needed = [name for name, spec in DATASETS.items() if not spec.generated]
+    for name in needed:
+        text = to_markdown([replace(ROW, test_dataset=name, train_dataset="")])
+        assert f"--out data/{DATASETS[name].folder}" in text
+    assert "--out data/" not in to_markdown([replace(ROW, test_dataset="tm-dsprites", train_dataset="")])
+
+
+def test_trials_validations_and_speed_are_there_but_those_of_smoke(tmp_path: Path) -> None:
+    validation = {k: TRIAL[k] for k in ("train_seconds", "command", "device", "commit")}
+    validation |= {"figure": "fg-ARI", "reached": 0.812}
+    for name, content in (("trials", [TRIAL]), ("validate", [validation]), ("speed", SPEED)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "trials-smoke.json").write_text(json.dumps([TRIAL | {"preset": "smoke", "iou": 0.01}]))
+    text = to_markdown([], other_results(tmp_path))
+    assert (
+        "| `OMP_NUM_THREADS=1 python -m benchmarks trials` | IoU 63.4 | 6.2 "
+        "| cpu (AMD EPYC, AVX2, 1 threads) | `aaaaaaaaaa` |" in text
+    )
+    assert "| fg-ARI 0.81 |" in text
+    assert "authors' width, CPU: 5.3, quick, CPU: 4.0 |" in text
+    assert "IoU 1.0" not in text
+    assert not other_results(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", ["{", "[{}]", '[{"preset": "quick", "iou": "x"}]'])
+def test_a_damaged_file_is_named_and_hides_no_table(
+    content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "trials.json").write_text(content)
+    with caplog.at_level(logging.WARNING):
+        assert f"{ROW.command}` |" in to_markdown([ROW], other_results(tmp_path))
+    assert str(tmp_path) in caplog.text
