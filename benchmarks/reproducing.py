@@ -23,8 +23,8 @@ One line a row of `results/rows`. The command measures it again, from a clone, i
 (`.nox/run/bin/python`) or one with `pip install -e . -c constraints.txt`. A training is done once for all the rows that
 share it. On the same kind of device, with as many threads and the same versions, the figure comes out the same; on
 another one, sums are taken in another order and a trained method's figure moves within the spread over seeds. Where a
-device names neither AVX2 nor AVX-512, its row was kept before devices did. `nox -s table1` and its like run whole tables.
-This file is written by `python -m benchmarks report`.
+device names neither AVX2 nor AVX-512, its row was kept before devices did. `nox -s table1` and its like run whole
+tables. This file is written by `python -m benchmarks report`.
 """
 DATA = """## The data sets
 
@@ -68,7 +68,7 @@ def to_markdown(rows: Iterable[Row], others: Iterable[tuple[str, ...]] = ()) -> 
 
 
 def other_results(results: Path) -> list[tuple[str, ...]]:
-    """Lines on what `results` holds beside the tables: trials, validations, speed. What is damaged is named in a log."""
+    """Lines on what `results` holds beside the tables: trials, validations, speed. A log names what is damaged."""
     found: list[tuple[str, ...]] = []
     try:
         for file in sorted(results.glob("trials*.json")):

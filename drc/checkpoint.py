@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,24 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     return path
 
 
+def drop_remains(folder: Path) -> None:
+    """Delete what saves that were killed have left; no other process may be writing there."""
+    for temporary in folder.glob("step-*.tmp*"):
+        with suppress(OSError):
+            temporary.unlink()
+
+
 def checkpoint_paths(folder: Path) -> list[Path]:
     """The checkpoints of a run, oldest first."""
     return sorted(path for path in folder.glob("step-*.pt") if re.fullmatch(r"step-\d+\.pt", path.name))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one checkpoint onto the CPU; CheckpointError if it is missing or damaged."""
+    """Read one checkpoint onto the CPU; CheckpointError if it is missing or damaged, which its checksums tell."""
     try:
+        with zipfile.ZipFile(path) as parts:  # PyTorch writes a checksum of each part and does not look at it
+            if (damaged := parts.testzip()) is not None:
+                raise ValueError(f"{damaged} is not what was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):
             raise ValueError(f"it holds a {type(state).__name__}")
@@ -56,7 +67,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: no such checkpoint; train first, or name the folder of a run"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+    except (
+        OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         raise CheckpointError(f"{path}: not a readable checkpoint, it may be cut short; delete it") from error
 
 

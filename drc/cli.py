@@ -11,7 +11,19 @@ import click
 
 from drc.config import DRCConfig
 
-FOLDER = click.Path(path_type=Path)
+
+class NamedPath(click.Path):
+    """A path that is not empty, as that of an unset variable is, which would mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.Path; a usage error for an empty one."""
+        if not str(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = NamedPath(path_type=Path)
+SEED = click.IntRange(0, 2**63 - 1)
 
 
 class Range(NamedTuple):
@@ -54,8 +66,8 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise click.UsageError(f"the device {name!r} is not usable here; choose cpu or auto") from error
     return name
 

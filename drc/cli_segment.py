@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from drc.cli import FOLDER, device_option, resolve_device
+from drc.cli import FOLDER, SEED, device_option, resolve_device
 
 SOME_REFUSED = 1
 
@@ -26,7 +26,7 @@ SOME_REFUSED = 1
     default=None,
     help="Chains a picture, averaged; the run's if not given.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the sampler's noise.")
+@click.option("--seed", type=SEED, default=None, help="Of the sampler's noise; the run's if not given.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Pictures at a time.")
 @device_option
 def segment(
@@ -35,7 +35,7 @@ def segment(
     out: Path,
     steps: int | None,
     chains: int | None,
-    seed: int,
+    seed: int | None,
     batch_size: int | None,
     device: str,
 ) -> None:
@@ -59,7 +59,11 @@ def segment(
     from drc.pictures import Source, find_sources
 
     method = DRC.load(checkpoint, device=resolve_device(device))
-    method.seed = seed
+    if method.config.amortised and (steps or chains):
+        raise click.UsageError(
+            f"{checkpoint} infers with its encoders: it takes neither --steps nor --chains"
+        )
+    method.seed = method.seed if seed is None else seed
     method.config = replace(
         method.config,
         inference_steps=steps or method.config.inference_steps,

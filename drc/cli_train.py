@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drc import distributed
-from drc.cli import FOLDER, change_settings, device_option, device_text, resolve_device
+from drc.cli import FOLDER, SEED, change_settings, device_option, device_text, resolve_device
 from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure, run_of
 
 if TYPE_CHECKING:
@@ -23,10 +22,10 @@ if TYPE_CHECKING:
     "--preset", type=click.Choice(list(BUDGET_CHANGES)), default="quick", show_default=True, help="Budget."
 )
 @click.option(
-    "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Row of Table 2."
+    "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Row of our Table 2."
 )
 @click.option("--split", default="train", show_default=True, help="Split to train on, or all.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting; may be repeated."
 )
@@ -85,6 +84,7 @@ def train(
 
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:
     """Train in the folder of a run, from its newest checkpoint on; of torchrun's processes the first one reports."""
+    from drc import distributed
     from drc.build import build_trainer
     from drc.run_folder import RunProgress, claimed
     from drc.trainer import train as train_on

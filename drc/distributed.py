@@ -9,6 +9,7 @@ group all of this is one process.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,6 +50,15 @@ def summed(tensor: Tensor) -> Tensor:
     if dist.is_initialized():
         dist.all_reduce(tensor)
     return tensor
+
+
+def differing(facts: dict[str, Any]) -> list[str]:
+    """The names of those facts that are not the same in every process."""
+    if not dist.is_initialized():
+        return []
+    theirs: list[dict[str, Any]] = [{}] * processes()
+    dist.all_gather_object(theirs, facts)
+    return [name for name, value in facts.items() if any(other[name] != value for other in theirs)]
 
 
 def any_process(flag: bool, device: torch.device) -> bool:

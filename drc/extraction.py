@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from drc.config import completed
-from drc.files import write_csv, write_json, write_png
+from drc.files import alone_in, write_csv, write_json, write_png
 from drc.method import DRC, figure_panels
 from drc.model import DRCModel
 from drc.pictures import KINDS, SHEET, Picture, PictureError, Source, open_picture
@@ -99,7 +99,7 @@ class ResultFolder:
     """
 
     def __init__(self, folder: Path, method: DRC) -> None:
-        """OutputError if the folder holds the results of another model, settings or seed."""
+        """OutputError if the folder holds the results of another model, settings or seed, or pictures not ours."""
         self.folder = folder
         settings = {
             "model_sha256": digest(method.model),
@@ -112,6 +112,11 @@ class ResultFolder:
                 f"{folder} holds the results of another model, other settings or another seed; name another "
                 "folder, or delete this one"
             )
+        if not file.exists() and (others := [name for name in KINDS if (folder / name).exists()]):
+            raise OutputError(
+                f"{folder} holds {' and '.join(others)} that are not known to be results of this command, and might be "
+                "overwritten; name another folder"
+            )
         self._before = {row[1]: row for row in _read_rows(folder)}
         self._rows: dict[str, tuple[str, ...]] = {}
         write_json(file, settings)
@@ -119,9 +124,10 @@ class ResultFolder:
     def has(self, source: Source, picture: Picture) -> bool:
         """Whether the picture was done before; if so, its line is taken over."""
         row = self._before.get(f"masks/{source.name}.png")
-        if row is None or row[-1] != f"{picture.key:016x}":
+        width, height = picture.size
+        if row is None or (row[2], row[3], row[-1]) != (str(width), str(height), f"{picture.key:016x}"):
             return False
-        if not all((self.folder / kind / f"{source.name}.png").exists() for kind in KINDS):
+        if not all(_is_picture(self.folder / kind / f"{source.name}.png") for kind in KINDS):
             return False
         self._rows[source.name] = row
         return True
@@ -142,7 +148,8 @@ class ResultFolder:
             f"{found.error:.6f}",
             f"{found.picture.key:016x}",
         )
-        self._rows[source.name] = tuple(map(str, (source.file, f"masks/{source.name}.png", *figures)))
+        file = source.file.absolute()  # a relative one would be another file from another folder
+        self._rows[source.name] = tuple(map(str, (file, f"masks/{source.name}.png", *figures)))
 
     def write_table(self) -> None:
         """areas.csv as far as it goes; lines of earlier calls with other files stay."""
@@ -176,8 +183,20 @@ def segment_into(
     """Segment `sources` into a folder, a batch at a time; returns how many were refused.
 
     `seen(source, why)` is called for each one as it is done, `why` being the reason of a refusal. An interruption
-    keeps what is done. OutputError if the folder holds other results.
+    keeps what is done. OutputError if the folder holds other results, or another process writes there.
     """
+    busy = f"{folder} is being written by another process; wait for that, stop it, or name another folder"
+    with alone_in(folder, OutputError(busy)):
+        return _segment_alone(method, sources, folder, seen, progress)
+
+
+def _segment_alone(
+    method: DRC,
+    sources: Sequence[Source],
+    folder: Path,
+    seen: Callable[[Source, str | None], None],
+    progress: Progress | None,
+) -> int:
     results, refused = ResultFolder(folder, method), list[tuple[str, str]]()
     waiting: list[tuple[Source, Picture]] = []
 
@@ -226,6 +245,15 @@ def digest(model: DRCModel) -> str:
         total.update(name.encode())
         total.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
     return total.hexdigest()
+
+
+def _is_picture(file: Path) -> bool:
+    """Whether a file is there and begins as a picture does."""
+    try:
+        Image.open(file).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _read_settings(file: Path) -> Any:

@@ -6,11 +6,30 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from PIL import Image
+
+
+@contextmanager
+def alone_in(folder: Path, busy: Exception) -> Iterator[None]:
+    """Hold a folder, made where it is missing, against every other process; where one holds it, `busy` is raised."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise busy from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes it itself on release
+            (folder / ".lock").unlink()
+        lock.release()
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

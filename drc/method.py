@@ -68,7 +68,7 @@ class DRC:
             method.config, method.seed, method.device = DRCConfig(**state["config"]), state["seed"], device
             method.model = build_model(method.config, seed=None)
             method.model.load_state_dict(state["model"])
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path}: not a checkpoint of this version of DRC ({str(error).splitlines()[0]}); train again"
             ) from error

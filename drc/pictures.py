@@ -16,10 +16,11 @@ from PIL import Image, ImageOps
 PREVIEW = 1024  # pixels of the longer side
 MATTE = (255, 255, 255)  # what is seen through transparent pixels
 _UNREADABLE = (
-    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, MemoryError, NotImplementedError,
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, MemoryError, RuntimeError,
 )  # fmt: skip
 KINDS = ("masks", "overlays", "panels")  # folders of results
 SHEET = "contact-sheet-"  # what those of the results' sheets begin with
+LONGEST = 200  # bytes of one part of a result's name; file systems take 255 with its ending
 
 
 class PictureError(Exception):
@@ -38,6 +39,10 @@ def read_picture(file: Path) -> Image.Image:
 
     Of an animation it is the first frame. PictureError if it is missing, damaged, no picture, or too large to decode.
     """
+    if file.is_dir():
+        raise PictureError(f"{file}: is a directory; name its pictures, or make it one that can be listed")
+    if file.exists() and not file.is_file():  # a pipe, say, that would be waited for
+        raise PictureError(f"{file}: is not a regular file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,9 +104,10 @@ def open_picture(file: Path, size: int) -> Picture:
 def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) -> list[Source]:
     """The files to segment: those named, and in folders, however deep, those whose ending is a picture's.
 
-    Hidden files are passed over, and so is `out`; where it is one of the folders named, only the results in it. Names
-    follow the folders; files that would share one keep their ending in it, or get a number. `earlier` holds the names
-    of files that have results in `out`: they keep them.
+    Hidden files are passed over, and so is `out`; where it is one of the folders named, only the results in it. A
+    folder that cannot be looked into stands for the files in it, to be refused. Names follow the folders; files that
+    would share one keep their ending in it, or get a number. `earlier` holds the names of files that have results in
+    `out`: they keep them.
     """
     endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
     sources: dict[Path, Source] = {}
@@ -125,7 +131,8 @@ def readable_endings() -> set[str]:
 
 def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
     results = {out, *(out / kind for kind in KINDS)}
-    for parent, folders, names in os.walk(folder):
+    closed: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
         folders[:] = sorted(
             name
             for name in folders
@@ -135,9 +142,17 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not name.startswith(passed_over) and Path(name).suffix.lower() in endings:
                 yield Path(parent) / name
+    yield from closed
 
 
 def _free_name(place: PurePath, taken: set[str]) -> str:
+    *folders, last = place.parts or ("unnamed",)
+    if len(os.fsencode(last)) > LONGEST:
+        last = os.fsencode(last)[:LONGEST].decode(errors="ignore")
+    folders = [
+        f"{part}_" if part.casefold().endswith(".png") else part for part in folders
+    ]  # no result's name
+    place = PurePath(*folders, last)
     plain, whole = place.with_suffix("").as_posix(), place.as_posix()
     number, name = 2, plain
     while name.casefold() in taken:

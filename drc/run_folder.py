@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from drc import fast
 from drc.config import completed
 from drc.curves import draw_curves
-from drc.files import write_atomic, write_json, write_png
+from drc.files import alone_in, write_atomic, write_json, write_png
 from drc.method import figure_panels
 from drc.sheets import column, sheet
 from drc.trainer import Trainer
@@ -40,21 +39,10 @@ def claimed(folder: Path, identity: dict[str, Any]) -> Iterator[None]:
 
     RunError if another process trains there, or if config.json says that it is another run's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise RunError(
-            f"{folder} is being trained in by another process; wait for that, stop it, or name another folder"
-        ) from error
-    try:
+    busy = f"{folder} is being trained in by another process; wait for that, stop it, or name another folder"
+    with alone_in(folder, RunError(busy)):
         check_identity(folder, identity)
         yield
-    finally:
-        with suppress(OSError):  # Windows removes it itself on release
-            (folder / ".lock").unlink()
-        lock.release()
 
 
 def check_identity(folder: Path, identity: dict[str, Any]) -> None:
@@ -156,7 +144,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     lines = []
     if file.exists():
         for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError):
+            with suppress(ValueError, KeyError, TypeError, OverflowError):
                 line = json.loads(text)
                 lines.append(line | {"step": int(line["step"]), "seconds": float(line["seconds"])})
     return lines

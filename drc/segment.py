@@ -14,7 +14,7 @@ from drc.config import DRCConfig
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions
 from drc.sampler import Sampler
-from drc.trainer import frozen, to_device, to_signed
+from drc.trainer import DivergedError, frozen, to_device, to_signed
 
 CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
 FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`
@@ -71,7 +71,8 @@ def infer_regions(
     is keyed by, their rows where there are none. Matrix products of one to three rows round otherwise than larger
     ones, and a chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on
     a CPU a mask does not depend on its batch by a single bit; and to the full, where generators are compiled for a
-    batch of one size. Raises ValueError for images of another size than the model's.
+    batch of one size. Raises ValueError for images of another size than the model's, and DivergedError where a chain
+    leaves the finite numbers.
     """
     if images.shape[1:3] != (config.image_size, config.image_size):
         height, width, size = *images.shape[1:3], config.image_size
@@ -95,6 +96,12 @@ def infer_regions(
 
             own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
             z = infer(sampler, inputs, own_keys, seed, taken)
+            if not z.isfinite().all():
+                wrong = [i for i in range(count) if not z[i].isfinite().all()]
+                raise DivergedError(
+                    f"inference diverged on {len(wrong)} of {count} images, the first at position {first + wrong[0]}: "
+                    "set a smaller inference_step_size, inference_last_step_size or inference_momentum"
+                )
             with torch.no_grad():
                 found.append(fast.render(model, z))
         regions = averaged(found)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from drc import distributed, fast, rng
-from drc.checkpoint import CheckpointError, checkpoint_paths, load_newest, save_checkpoint
+from drc.checkpoint import CheckpointError, checkpoint_paths, drop_remains, load_newest, save_checkpoint
 from drc.config import DRCConfig
 from drc.langevin import langevin
 from drc.memory import keep_freed_memory
@@ -30,7 +30,7 @@ from drc.sampler import Sampler
 logger = logging.getLogger(__name__)
 Progress = Callable[..., None]
 EXPLOSIVE = {"lebm", "energy_posterior", "energy_prior", "z_norm", "z_norm_prior", "kl"}
-EXPLODED = 1e6  # no energy or norm of a sound run comes near it
+EXPLODED = 1e6  # no energy, norm or weight of a sound run comes near it
 
 
 class DivergedError(Exception):
@@ -243,7 +243,14 @@ class Trainer:
         """
         for name, value in values.items():
             if not np.isfinite(value) or (name in EXPLOSIVE and abs(value) > EXPLODED):
-                raise DivergedError(f"training diverged at step {self.step}: {name} is {value:.4g}")
+                raise DivergedError(f"training diverged at step {self.step + 1}: {name} is {value:.4g}")
+
+    def check_weights(self) -> None:
+        """DivergedError if a weight is beyond all measure, or no number: such a model is not worth a checkpoint."""
+        for name, weight in self.model.named_parameters():
+            largest = weight.detach().abs().max().item()
+            if not largest <= EXPLODED:
+                raise DivergedError(f"training diverged at step {self.step}: {name} holds {largest:.4g}")
 
     def train_step(self) -> dict[str, float]:
         """One iteration: the next batch, of which this process takes its share, and the weights' update."""
@@ -297,6 +304,16 @@ class Trainer:
             total.update(np.ascontiguousarray(self.images[first : first + 256]).data)
         return total.hexdigest()
 
+    def facts(self) -> dict[str, Any]:
+        """What must be the same in every process of a run."""
+        settings = training_settings(asdict(self.config))
+        return {
+            "step": self.step,
+            "seed": self.seed,
+            "images": self.images_sha256,
+            "settings": settings,
+        }
+
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on: loadable with `weights_only=True`."""
         return {
@@ -338,33 +355,60 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
     """
     state = load_newest(folder)
     if state is not None:
-        trainer.load_state(state)
+        take_up(trainer, state, folder)
         logger.info("%s: goes on from step %d of %d", folder, trainer.step, trainer.config.train_steps)
+    if wrong := distributed.differing(trainer.facts()):
+        raise CheckpointError(
+            f"the processes differ in their {', '.join(wrong)}: start each with the same command and the same data, "
+            f"on a folder {folder} that all of them share"
+        )
+    if distributed.rank() == 0:
+        drop_remains(folder)
     total, saved = trainer.config.train_steps, time.monotonic()
 
     def save() -> None:
+        trainer.check_weights()
         if distributed.rank() == 0:
             save_checkpoint(folder, trainer.step, trainer.state())
 
     with deferred_interrupts() as interrupted:
         while trainer.step < total:
-            try:
+            with last_checkpoint_named(folder):
                 values = trainer.train_step()
-            except DivergedError as error:
-                before = checkpoint_paths(folder)
-                last = f"the last checkpoint is {before[-1]}" if before else "there is no checkpoint yet"
-                raise DivergedError(
-                    f"{error}; {last}: lower the learning rates or step sizes, for a run of another name"
-                ) from error
             try:
                 progress(trainer.step, total, **values)
                 stop = interrupted()
             except KeyboardInterrupt:
                 stop = True
-            if distributed.any_process(stop, trainer.device):
-                save()
-                raise KeyboardInterrupt
-            if trainer.step == total or time.monotonic() - saved > checkpoint_seconds:
-                save()
+            stop = distributed.any_process(stop, trainer.device)
+            if stop or trainer.step == total or time.monotonic() - saved > checkpoint_seconds:
+                with last_checkpoint_named(folder):
+                    save()
                 saved = time.monotonic()
+            if stop:
+                raise KeyboardInterrupt
     return trainer.model
+
+
+def take_up(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:
+    """`load_state`, with CheckpointError also where `state` is no whole training of this version."""
+    try:
+        trainer.load_state(state)
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{folder}: its newest checkpoint is no training of this version of DRC ({str(error).splitlines()[0]}); "
+            "name another folder, or delete this one to start anew"
+        ) from error
+
+
+@contextmanager
+def last_checkpoint_named(folder: Path) -> Iterator[None]:
+    """Within it, a DivergedError gets to say which checkpoint is the last, and what to do."""
+    try:
+        yield
+    except DivergedError as error:
+        before = checkpoint_paths(folder)
+        last = f"the last checkpoint is {before[-1]}" if before else "there is no checkpoint yet"
+        raise DivergedError(
+            f"{error}; {last}: lower the learning rates or step sizes, for a run of another name"
+        ) from error

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from drc.build import build_trainer
-from drc.checkpoint import load_newest
+from drc.checkpoint import CheckpointError, load_newest
 from drc.config import configure
 from drc.distributed import leave
 from drc.trainer import train
@@ -82,6 +82,26 @@ def test_two_processes_equal_one_and_either_goes_on_from_the_other(variant: str,
         run(tmp_path / "back", variant, stop_at=3)
         run_on_two(tmp_path / "back", variant, stop_at=99)
         assert_same_state(tmp_path / "one", tmp_path / "back")
+
+
+def other_folders(rank: int, meeting: str, folder: Path) -> None:
+    """Two processes, of which only the first sees the checkpoint."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    try:
+        run(folder if rank == 0 else folder / "another", "full", stop_at=99)
+        said = "trained"
+    except CheckpointError as error:
+        said = str(error)
+    (folder / f"said-{rank}").write_text(said)
+    os._exit(0)
+
+
+def test_processes_that_do_not_share_a_folder_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, "full", stop_at=2)
+    multiprocessing.spawn(other_folders, (str(tmp_path / "meeting"), tmp_path), nprocs=2)
+    for rank in (0, 1):
+        assert "the processes differ in their step" in (tmp_path / f"said-{rank}").read_text()
 
 
 def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:

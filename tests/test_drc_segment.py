@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from drc_helpers import call, make_data, make_run
-from PIL import Image
+from PIL import Image, features
 
 from drc import DRC
 from drc.extraction import COLUMNS, OutputError, extract, segment_into
@@ -116,8 +116,14 @@ def hostile(folder: Path) -> dict[str, str]:
     Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
     Image.fromarray(np.array([[np.nan, 1.0]], dtype=np.float32)).save(folder / "nan.tif")
     header = struct.pack("<7I44x2I4s20x16x4x", 124, 0x1007, 4, 4, 0, 0, 0, 32, 4, b"DX10")
+    if features.check("avif"):
+        noise(0, 64, 64).save(folder / "whole.avif")
+        content = (folder / "whole.avif").read_bytes()
+        (folder / "whole.avif").unlink()
+        (folder / "damaged.avif").write_bytes(content.replace(b"\x0epitm", b"\xf1pitm"))
     (folder / "rare.dds").write_bytes(b"DDS " + header + struct.pack("<5I", 2, 3, 0, 1, 0) + bytes(64))
-    return {
+    refused = {"damaged.avif": "decode"} if features.check("avif") else {}
+    return refused | {
         "rare.dds": "DXGI",
         "truncated.jpg": "truncated",
         "text.png": "not a picture",

@@ -19,6 +19,7 @@ from drc.config import DRCConfig, configure
 from drc.method import DRC
 from drc.trainer import DivergedError, Trainer, to_signed, train
 
+WEIGHTS = bytes(range(1, 200))
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
 
 
@@ -136,16 +137,21 @@ from dataclasses import replace
 from drc.trainer import Trainer, train
 from test_drc_training import SMOKE, pictures
 trainer = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
-train(trainer, Path(sys.argv[1]), lambda step, total, **values: print(step, flush=True), checkpoint_seconds=0.2)
+train(trainer, Path(sys.argv[1]), lambda step, total, **values: print(step, flush=True), float(sys.argv[3]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "checkpoint_seconds"), [(signal.SIGINT, 1e9), (signal.SIGTERM, 1e9), (signal.SIGKILL, 0.2)]
+)
+def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(
+    tmp_path: Path, number: signal.Signals, checkpoint_seconds: float
+) -> None:
+    """One that is asked to stop saves where it stands; one that is killed has what it saved on its way."""
     tests = str(Path(__file__).parent)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path), tests],
+        [sys.executable, "-c", SCRIPT, str(tmp_path), tests, str(checkpoint_seconds)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -153,15 +159,16 @@ def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, num
     deadline = time.monotonic() + 120
     assert process.stdout is not None
     for line in process.stdout:
-        if checkpoint_paths(tmp_path) and int(line) > 3:
+        if int(line) > 3 and (checkpoint_seconds > 1e6 or checkpoint_paths(tmp_path)):
             break
         assert time.monotonic() < deadline
     process.send_signal(number)
-    process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=60)
     state = load_newest(tmp_path)
     assert state is not None
     reached = state["step"]
-    assert reached >= 1
+    if number != signal.SIGKILL:
+        assert reached == int((line + printed).split()[-1])
     fresh = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
     while fresh.step < reached:
         fresh.train_step()
@@ -176,11 +183,19 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"text"]
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"text",
+        lambda data: data.replace(WEIGHTS, bytes(len(WEIGHTS))),  # a sector that went bad
+    ],
 )
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
-    newest = save_checkpoint(tmp_path, 2, {"step": 2})
+    newest = save_checkpoint(
+        tmp_path, 2, {"step": 2, "weights": torch.frombuffer(bytearray(WEIGHTS), dtype=torch.uint8)}
+    )
     newest.write_bytes(damage(newest.read_bytes()))
     with pytest.raises(CheckpointError, match=newest.name):
         load_checkpoint(newest)
@@ -244,7 +259,7 @@ def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pyt
     with torch.no_grad():
         trainer.model.lebm.fg.get_submodule("1").weight.fill_(float("nan"))
     before = [parameter.clone() for parameter in trainer.model.generator_parameters()]
-    with pytest.raises(DivergedError, match=r"step 1: \w+ is nan"):
+    with pytest.raises(DivergedError, match=r"step 2: \w+ is nan"):
         trainer.train_step()
     for old, new in zip(before, trainer.model.generator_parameters(), strict=True):
         assert torch.equal(old, new)  # no weight has taken it in
@@ -259,7 +274,7 @@ def test_divergence_names_the_last_checkpoint(tmp_path: Path) -> None:
     def blow_up(step: int, total: int, **values: float) -> None:
         later.prior_chains += 1e9
 
-    with pytest.raises(DivergedError, match=r"step 2: .*step-00000001\.pt"):
+    with pytest.raises(DivergedError, match=r"step 3: .*step-00000001\.pt"):
         train(later, tmp_path, blow_up)
 
 

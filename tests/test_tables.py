@@ -287,7 +287,9 @@ def test_a_difference_is_taken_over_where_the_scores_are_elsewhere(tmp_path: Pat
     (note,) = unpaired(printed, pairs)
     assert "DRC and ReDO" in note
     assert f"DRC and GrabCut ({place_of(entry)})" not in note
-    other_seeds = f"{head}{names},-10.0,-12.0,-8.0,-10.0,-12.0,-8.0\n".replace("n_images,", "n_images,seeds,", 1)
+    other_seeds = f"{head}{names},-10.0,-12.0,-8.0,-10.0,-12.0,-8.0\n".replace(
+        "n_images,", "n_images,seeds,", 1
+    )
     file.write_text(other_seeds.replace(names, f"{names},0 1"))
     assert not differences(printed, nowhere, nowhere, file)
     for wrong in ("-10.2,-12.0,-8.0,-10.0,-12.0,-8.0", "-10.0,-12.0,-8.0,,,", "x"):

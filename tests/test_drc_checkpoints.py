@@ -1,0 +1,100 @@
+"""Checkpoints that are not what they should be, and trainings that would write such ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from drc_helpers import call, make_data
+
+from drc.checkpoint import CheckpointError, checkpoint_paths, save_checkpoint
+from drc.config import configure
+from drc.method import DRC
+from drc.trainer import DivergedError, Trainer, train
+
+SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+IMAGES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
+
+
+def quiet(step: int, total: int, **values: float) -> None:
+    """A progress callback that says nothing."""
+
+
+def without(name: str) -> Any:
+    return lambda state: {k: v for k, v in state.items() if k != name}
+
+
+FOREIGN = {
+    "nothing": lambda state: {},
+    "a later setting": lambda state: state | {"config": state["config"] | {"later": 1}},
+    "no size of ours": lambda state: state | {"config": state["config"] | {"image_size": 33}},
+    "no model": without("model"),
+    "no chains": without("posterior_chains"),
+    "no optimisers": without("optimisers"),
+    "no step": without("step"),
+    "another network": lambda state: state | {"model": {"weight": torch.zeros(1)}},
+    "only a model, as `save` writes it": lambda state: {k: state[k] for k in ("config", "seed", "model")},
+}
+# Which hold a model to segment with, if no training to go on with:
+MODELS = [
+    FOREIGN[name] for name in ("no chains", "no optimisers", "no step", "only a model, as `save` writes it")
+]
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys())
+def test_what_is_no_training_of_ours_is_refused_in_a_sentence(change: Any, tmp_path: Path) -> None:
+    trainer = Trainer(IMAGES, SMOKE, seed=0)
+    save_checkpoint(tmp_path / "checkpoints", 1, change(trainer.state() | {"step": 1}))
+    with pytest.raises(CheckpointError, match="name another folder"):
+        train(trainer, tmp_path / "checkpoints", quiet)
+    if change in MODELS:
+        assert DRC.load(tmp_path).config == SMOKE
+    else:
+        with pytest.raises(CheckpointError, match=str(tmp_path)):
+            DRC.load(tmp_path)
+
+
+def test_what_killed_saves_left_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "step-00000001.tmp123").write_bytes(b"half")
+    train(Trainer(IMAGES, SMOKE, seed=0), tmp_path, quiet)
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+@pytest.mark.parametrize("steps", [1, 9])
+def test_exploded_weights_are_never_saved(steps: int, tmp_path: Path) -> None:
+    config = replace(SMOKE, train_steps=steps, lr_generators=1e12)
+    trainer = Trainer(IMAGES, config, seed=0)
+    with pytest.raises(DivergedError, match=r"training diverged at step 1: .* no checkpoint yet"):
+        train(trainer, tmp_path, quiet, checkpoint_seconds=-1)
+    assert not checkpoint_paths(tmp_path)
+
+
+def test_divergence_counts_steps_as_checkpoints_do(tmp_path: Path) -> None:
+    def spoil(step: int, total: int, **values: float) -> None:
+        if step == 2:
+            with torch.no_grad():
+                trainer.prior_chains.fill_(float("nan"))
+
+    trainer = Trainer(IMAGES, replace(SMOKE, train_steps=9), seed=0)
+    with pytest.raises(DivergedError, match=r"at step 3: .* the last checkpoint is .*step-00000002.pt"):
+        train(trainer, tmp_path, spoil, checkpoint_seconds=-1)
+
+
+@pytest.mark.parametrize("seed", [2**63, -1])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    result = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--seed", seed)
+    assert result.exit_code == 2
+    assert "not in the range" in result.output
+
+
+@pytest.mark.parametrize("device", ["meta", "hpu", "no-such"])
+def test_devices_that_cannot_hold_a_number_are_refused(device: str, tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    result = call("train", "--data", data, "--preset", "smoke", "--dry-run", "--device", device)
+    assert result.exit_code == 2
+    assert f"the device '{device}' is not usable here" in result.output

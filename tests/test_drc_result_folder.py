@@ -1,0 +1,168 @@
+"""A folder of results keeps what is in it: other people's files, other pictures' masks, and what was refused."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from drc_helpers import call, make_data, make_run
+from filelock import FileLock
+from PIL import Image
+
+from drc import DRC
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("results") / "sprites")
+
+
+@pytest.fixture(scope="module")
+def run(data: Path) -> Path:
+    return make_run(data, data.parent / "run")
+
+
+def paint(file: Path, size: tuple[int, int] = (40, 30), shade: int = 90) -> Path:
+    """A plain picture: squeezed to a square, it looks the same at any size."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (shade, 60, 30)).save(file)
+    return file
+
+
+def lines(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_masks_of_somebody_else_are_not_overwritten(run: Path, tmp_path: Path) -> None:
+    picture, theirs = paint(tmp_path / "images" / "a.png"), paint(tmp_path / "masks" / "a.png")
+    before = theirs.read_bytes()
+    result = call("segment", picture.parent, "--checkpoint", run, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert f"{tmp_path} holds masks that are not known" in result.output
+    assert theirs.read_bytes() == before
+
+
+def test_one_name_in_two_working_folders_is_two_pictures(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shade, folder in enumerate(("one", "two")):
+        paint(tmp_path / folder / "a.png", shade=100 * shade)
+        monkeypatch.chdir(tmp_path / folder)
+        assert call("segment", "a.png", "--checkpoint", run, "--out", tmp_path / "out").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    assert call("segment", "one/a.png", "--checkpoint", run, "--out", "out").exit_code == 0
+    table = lines(tmp_path / "out" / "areas.csv")
+    assert [row["file"] for row in table] == [str(tmp_path / name / "a.png") for name in ("one", "two")]
+    assert len({row["mask"] for row in table}) == 2
+
+
+def test_two_at_once_in_one_folder_are_refused(run: Path, tmp_path: Path) -> None:
+    picture, out = paint(tmp_path / "a.png"), tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / ".lock"):
+        result = call("segment", picture, "--checkpoint", run, "--out", out)
+    assert result.exit_code == 2
+    assert f"{out} is being written by another process" in result.output
+
+
+def test_a_picture_of_another_size_and_a_spoilt_result_are_done_again(run: Path, tmp_path: Path) -> None:
+    picture, out = tmp_path / "a.png", tmp_path / "out"
+    for size in ((40, 30), (80, 50)):
+        paint(picture, size)
+        assert call("segment", picture, "--checkpoint", run, "--out", out).exit_code == 0
+        with Image.open(out / "masks" / "a.png") as mask:
+            assert mask.size == size
+    (out / "panels" / "a.png").write_bytes(b"")
+    assert call("segment", picture, "--checkpoint", run, "--out", out).exit_code == 0
+    with Image.open(out / "panels" / "a.png") as panel:
+        panel.verify()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_refused_and_not_waited_for(run: Path, tmp_path: Path) -> None:
+    folder = paint(tmp_path / "photos" / "a.png").parent
+    os.mkfifo(folder / "b.png")
+    result = call("segment", folder, "--checkpoint", run, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{folder / 'b.png'}: is not a regular file" in result.output
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = paint(tmp_path / "photos" / "closed" / "a.png").parent
+    paint(tmp_path / "photos" / "b.png")
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(os.fsdecode(path)) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    result = call("segment", tmp_path / "photos", "--checkpoint", run, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert [row["file"] for row in lines(tmp_path / "out" / "refused.csv")] == [str(closed)]
+    assert len(lines(tmp_path / "out" / "areas.csv")) == 1
+
+
+def test_names_that_would_not_fit_get_others(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    paint(folder / "x.jpg")
+    paint(folder / "x.png" / "b.png")
+    paint(folder / "plain.png").rename(folder / ("y" * 254))
+    named = (folder, folder / ("y" * 254))
+    assert call("segment", *named, "--checkpoint", run, "--out", tmp_path / "out").exit_code == 0
+    table = lines(tmp_path / "out" / "areas.csv")
+    assert len(table) == len({row["mask"] for row in table}) == 3
+    assert all((tmp_path / "out" / row["mask"]).is_file() for row in table)
+
+
+def test_the_command_and_the_class_take_the_seed_of_the_run(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("--preset", "smoke", "--device", "cpu", "--seed", 3)
+    assert call("train", "--data", data, "--out", out, *words).exit_code == 0
+    rng = np.random.default_rng(0)
+    picture = tmp_path / "a.png"
+    Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(picture)
+    masks = {}
+    for name, seed in (("run", ()), ("own", ("--seed", 3)), ("other", ("--seed", 0))):
+        call("segment", picture, "--checkpoint", out, "--out", tmp_path / name, *seed)
+        with Image.open(tmp_path / name / "masks" / "a.png") as mask:
+            masks[name] = np.asarray(mask) > 0
+    (ours,) = DRC.load(out).segment_files([picture])
+    assert np.array_equal(masks["run"], ours)
+    assert np.array_equal(masks["run"], masks["own"])
+    assert not np.array_equal(masks["run"], masks["other"])
+
+
+def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path) -> None:
+    words = ("--preset", "smoke", "--device", "cpu", "--set", "inference_step_size=1e6")
+    assert call("train", "--data", data, "--out", tmp_path / "run", *words).exit_code == 0
+    picture = paint(tmp_path / "a.png")
+    result = call("segment", picture, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "inference diverged on 1 of 1 images, the first at position 0" in result.output
+    assert not (tmp_path / "out" / "masks").exists()
+
+
+def test_encoders_take_no_steps(data: Path, tmp_path: Path) -> None:
+    words = ("--preset", "smoke", "--device", "cpu", "--variant", "amortised-inference")
+    assert call("train", "--data", data, "--out", tmp_path / "run", *words).exit_code == 0
+    for option in ("--steps", "--chains"):
+        places = (paint(tmp_path / "a.png"), "--checkpoint", tmp_path / "run", "--out", tmp_path / "out")
+        result = call("segment", *places, option, 2)
+        assert result.exit_code == 2
+        assert "neither --steps nor --chains" in result.output
+
+
+def test_a_path_that_is_empty_is_not_the_current_folder(run: Path, tmp_path: Path) -> None:
+    for words in (("", "--out", tmp_path / "out"), (paint(tmp_path / "a.png"), "--out", "")):
+        result = call("segment", *words, "--checkpoint", run)
+        assert result.exit_code == 2
+        assert "the path is empty" in result.output
