@@ -120,7 +120,7 @@ def hostile(folder: Path) -> dict[str, str]:
         noise(0, 64, 64).save(folder / "whole.avif")
         content = (folder / "whole.avif").read_bytes()
         (folder / "whole.avif").unlink()
-        (folder / "damaged.avif").write_bytes(content.replace(b"\x0epitm", b"\xf1pitm"))
+        (folder / "damaged.avif").write_bytes(content.replace(b"pitm", b"xitm"))
     (folder / "rare.dds").write_bytes(b"DDS " + header + struct.pack("<5I", 2, 3, 0, 1, 0) + bytes(64))
     refused = {"damaged.avif": "decode"} if features.check("avif") else {}
     return refused | {
