@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -138,6 +137,8 @@ KINDS: dict[str, tuple[type, ...]] = {
     "dict[str, str]": (dict,),
     "dict[str, dict[str, float]]": (dict,),
 }
+LARGEST = 1e15
+"""No figure of a row is beyond it."""
 SHARES = ("iou", "dice", "iou_low", "iou_high", "dice_low", "dice_high")
 NOT_NEGATIVE = (
     "seed",
@@ -159,11 +160,20 @@ def read_row(path: Path) -> Row:
     return parse_row(text, str(path))
 
 
+def cell_of(content: dict[str, Any]) -> Cell:
+    """The cell that a row or the settings of one are of; KeyError or TypeError where they name none."""
+    values = {field.name: content[field.name] for field in dataclasses.fields(Cell)}
+    for name, value in values.items():
+        if type(value) is not (int if name == "seed" else str):
+            raise TypeError(f"{name} is {value!r}")
+    return Cell(**values)
+
+
 def parse_row(text: str, place: str) -> Row:
     """Check a row given as JSON. Raises BenchmarkError that names its place and what is wrong with it."""
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BenchmarkError(f"{place} is not a readable row: {error}") from error
     if not isinstance(content, dict) or "format" not in content:
         raise BenchmarkError(f"{place} is not a row: it says no format")
@@ -184,8 +194,8 @@ def _check_values(content: dict[str, Any], place: str) -> None:
     for name, value in content.items():
         if isinstance(value, bool) or not isinstance(value, KINDS[FIELDS[name]]):
             raise BenchmarkError(f"{place}: {name} is {value!r} where {FIELDS[name]} is expected")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise BenchmarkError(f"{place}: {name} is {value}, not a finite number")
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise BenchmarkError(f"{place}: {name} is no number up to {LARGEST:.0e}")
     scores = {name: content[name] for name in SHARES}
     for strategy, values in content["alternatives"].items():
         if not isinstance(values, dict) or set(values) != {"iou", "dice"}:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from benchmarks.registry import DATASETS
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
 DPI = 130
 CURVES = 5
+MARKERS = "osD^vPX"  # hollow, so that a method is seen under another
 """Trainings of one figure whose curves are drawn; more could not be told apart."""
 
 
@@ -172,10 +175,15 @@ def training_of(runs: Path, key: str) -> list[dict[str, Any]]:
     try:
         config = json.loads((runs / "cells" / key / "config.json").read_text(encoding="utf-8"))
         text = (runs / "fits" / config["fit_key"] / "progress.jsonl").read_text(encoding="utf-8")
-        lines = [json.loads(line) for line in text.splitlines()]
-        return [line for line in lines if len(line) > 3]
     except (OSError, ValueError, KeyError, TypeError):
         return []
+    lines = []
+    for line in text.splitlines():
+        with suppress(ValueError):  # what a crash left cut short
+            found = json.loads(line)
+            if isinstance(found, dict) and len(found) > 3 and {"step", "seconds"} <= found.keys():
+                lines.append(found)
+    return lines
 
 
 def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> list[Chart]:
@@ -189,10 +197,13 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
         if not any(p.entry.train_dataset for p in group):
             continue
         figure, axes = blank()
-        for p in group:
+        for p, marker in zip(group, cycle(MARKERS), strict=False):
             x = float(np.mean([row.train_seconds for row in p.rows]))
-            axes[0, 0].errorbar(x, p.iou, yerr=p.iou_std, fmt="o", capsize=3, label=name_of(p))
+            axes[0, 0].errorbar(
+                x, p.iou, yerr=p.iou_std, fmt=marker, mfc="none", ms=8, capsize=3, label=name_of(p)
+            )
         axes[0, 0].set(xlabel="training seconds", ylabel="IoU, percent", ylim=(0, 100))
+        axes[0, 0].set_title(f"{place_of(group[0].entry)}; {budget}", fontsize=8)
         axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         place = place_of(group[0].entry)
         about = f"IoU on {place} against training time; bars are the deviation over seeds; {budget}."

@@ -81,7 +81,7 @@ RUNNING = [
         "--jobs",
         type=click.IntRange(0),
         default=0,
-        help="Trainings at once. Default: one a GPU with --device cuda, else one.",
+        help="Trainings at once. Default: one a GPU with --device cuda, else one; all that Slurm takes with slurm.",
     ),
     click.option(
         "--slurm", multiple=True, help="A parameter for submitit, such as timeout_min=240; repeatable."

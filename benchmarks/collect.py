@@ -7,10 +7,10 @@ import json
 import logging
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.cells import Cell, Row, read_row
+from benchmarks.cells import Cell, Row, cell_of, read_row
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason
 from benchmarks.provenance import ROOT
@@ -175,7 +175,7 @@ def _error(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> str:
 def _read_error(folder: Path, errors: dict[Cell, str]) -> None:
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        cell = Cell(**{f.name: settings[f.name] for f in fields(Cell)})
+        cell = cell_of(settings)
         lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except (OSError, ValueError, KeyError, TypeError):
         return

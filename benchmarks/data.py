@@ -23,7 +23,6 @@ class Evaluation:
     objects: np.ndarray
     """(N, S, S) uint8: 0 background, k the k-th object."""
     ids: list[str]
-    sha256: str
 
     @property
     def truth(self) -> np.ndarray:
@@ -108,7 +107,6 @@ class Library:
             images=resize_images(take(dataset.images, rows), size),
             objects=resize_objects(take(dataset.masks, rows), size),
             ids=[str(i) for i in dataset.index["id"].iloc[rows]],
-            sha256=dataset.sha256,
         )
 
     def _generate(self, name: str) -> PreparedDataset:

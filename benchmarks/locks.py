@@ -108,7 +108,7 @@ def _abandoned(lock: Path, text: str) -> bool:
     try:
         pid = int(who["pid"])
         os.kill(pid, 0)
-    except (ProcessLookupError, KeyError, ValueError):
+    except (ProcessLookupError, KeyError, ValueError, TypeError, OverflowError):
         return True
     except PermissionError:
         return False

@@ -166,9 +166,15 @@ def _equal_seconds(printed: list[Printed]) -> list[str]:
 
 def _uncertainty(printed: list[Printed]) -> list[str]:
     seeds = {row.seed: None for p in printed if p.iou_std is not None for row in p.rows}
-    if not seeds:
-        return []
-    return [f"± is the standard deviation over seeds; those here: {listed(map(str, sorted(seeds)))}."]
+    alone = {_variant(p): None for p in printed if len(p.rows) == 1 and p.rows[0].train_dataset}
+    notes = []
+    if seeds:
+        notes.append(
+            f"± is the standard deviation over seeds; those here: {listed(map(str, sorted(seeds)))}."
+        )
+    if alone:
+        notes.append(f"Of one seed, so that nothing is known of its spread: {listed(alone)}.")
+    return notes
 
 
 def _near_floors(printed: list[Printed]) -> list[str]:

@@ -19,7 +19,7 @@ from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategies_grid
-from benchmarks.notes import name_of, notes_of, place_of
+from benchmarks.notes import floor_names, name_of, notes_of, place_of
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
 from benchmarks.registry import DATASETS, PRESETS, TABLES, dataset_path
@@ -306,12 +306,11 @@ def plain_table(grid: Grid) -> dict[str, Any]:
 
 def first_of_each(printed: list[Printed]) -> list[Printed]:
     """One cell for each method, variant and data set, of those scored where they were trained: the last split."""
+    floors = floor_names()
     found = {
         (p.entry.method, p.entry.variant, p.entry.dataset): p
         for p in printed
-        if p.rows
-        and p.rows[0].train_dataset in ("", p.entry.dataset)
-        and not p.entry.method.startswith(("all-", "centred-"))
+        if p.rows and p.rows[0].train_dataset in ("", p.entry.dataset) and p.entry.method not in floors
     }
     return list(found.values())
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from benchmarks.cells import Cell
 from benchmarks.collect import read_runs, seeds_of
 from benchmarks.data import Library
+from benchmarks.errors import BenchmarkError
 from benchmarks.files import usable_folder
 from benchmarks.grid import Style
 from benchmarks.jobs import Job
@@ -88,7 +89,13 @@ class Session:
         return list(dict.fromkeys(n for c in self.cells for n in (c.test_dataset, c.train_dataset) if n))
 
     def check(self, *, compute: bool) -> None:
-        """Raise BenchmarkError now, rather than after hours, for a folder or a device that cannot be used."""
+        """Raise BenchmarkError now, rather than after hours, for a data set, folder or device that cannot be used."""
+        there = {entry.dataset for entry in self.table.entries}
+        for name in self.datasets:
+            if not any(n == name or n.startswith(f"{name}-") for n in there):
+                raise BenchmarkError(
+                    f"{self.table.heading}: nothing is scored on {name!r} there; it has {', '.join(sorted(there))}"
+                )
         usable_folder(self.results, "rendered tables")
         if compute:
             usable_folder(self.runs, "cells and checkpoints")

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import Cell
+from benchmarks.cells import Cell, cell_of
 from benchmarks.files import last_line
 from benchmarks.locks import holder
 
 STATES = ("done", "running", "failed", "stopped", "missing")
 LISTED = 20
 """So many cells of a state are listed unless all are asked for."""
-NAMES = tuple(f.name for f in fields(Cell))
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,13 @@ def _look(folder: Path, runs: Path) -> State | None:
     try:
         names = set(os.listdir(folder))  # noqa: PTH208, one call where a glob would make many objects
         content = json.loads((folder / ("row.json" if "done" in names else "config.json")).read_bytes())
-        cell = Cell(*[content[name] for name in NAMES])
+        cell = cell_of(content)
         if "done" in names:
             fit = (cell.method, cell.variant, cell.train_dataset, cell.seed)
             seconds = float(content["train_seconds"]), float(content["segment_seconds"])
             note = f"{content['finished']}, {_time(seconds[0])} training, {_time(seconds[1])} segmenting"
             return State(cell, "done", note, *seconds, fit)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     who = holder(folder) if "lock" in names else None
     if who:
@@ -101,7 +100,7 @@ def _progress(runs: Path, fit_key: str | None) -> str:
     try:
         line = json.loads(last_line(runs / "fits" / fit_key / "progress.jsonl"))
         step, total, seconds = int(line["step"]), int(line["total"]), float(line["seconds"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return ""
     left = seconds / step * (total - step) if step else 0.0
     return f", step {step} of {total} after {_time(seconds)}, about {_time(left)} left"

@@ -11,6 +11,7 @@ import dataclasses
 import io
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -276,7 +277,8 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
 def as_png(rows: list[dict[str, Any]]) -> bytes:
     """Three curves: IoU against the seconds of training, the steps of inference and the number of chains.
 
-    The points of a curve are means over the seeds that all of them have.
+    The points of a curve are means over the seeds that all of them have; bars are the ends of their 95 % intervals over
+    images, averaged likewise.
     """
     names = {row["trial"] for row in rows}
     curves = [
@@ -288,12 +290,21 @@ def as_png(rows: list[dict[str, Any]]) -> bytes:
     figure, axes = blank(1, len(curves), (10.0, 3.2))
     for axis, (what, label, changed) in zip(axes.flat, curves, strict=True):
         shown = (changed | {"as it is"}) & names
-        common = averaged(
-            [r for r in rows if r["trial"] in shown and all((name, r["seed"]) in measured for name in shown)]
+        common = [
+            r for r in rows if r["trial"] in shown and all((name, r["seed"]) in measured for name in shown)
+        ]
+        points = sorted(
+            [
+                fmean(r[key] for r in common if r["trial"] == name)
+                for key in (what, "iou", "iou_low", "iou_high")
+            ]
+            for name in {r["trial"] for r in common}
         )
-        points = sorted((a[what], a["iou"], a["std"] or 0.0) for a in common.values())
-        x, y, spread = zip(*points, strict=True) if points else ((), (), ())
-        axis.errorbar(x, y, yerr=spread, marker="o", capsize=3, clip_on=False)
+        x, y, low, high = np.array(points).reshape(-1, 4).T * [[1], [100], [100], [100]]
+        axis.errorbar(x, y, yerr=(y - low, high - y), marker="o", capsize=3, clip_on=False)
+        seeds = ", ".join(map(str, sorted({r["seed"] for r in common})))
+        if common:
+            axis.set_title(f"{common[0]['preset']}, seed {seeds}, {common[0]['images']} images", fontsize=8)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter("{x:.0f}")
         axis.set(xlabel=label, ylabel="IoU, percent", ylim=(0, None))

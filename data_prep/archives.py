@@ -203,10 +203,11 @@ def _tar_members(archive: Path, stream: Counted) -> Members:
         for member in opened:
             if member.isdir():
                 yield member.name, None
-            elif member.isfile():
+            elif member.isfile() and not member.issparse():
                 yield member.name, opened.extractfile(member)
             else:
                 kind = "a link" if member.issym() or member.islnk() else "a device or pipe"
+                kind = "a sparse file, whose holes take no place in it," if member.issparse() else kind
                 raise SourceError(f"{archive} holds {kind}, {member.name!r}; do not trust this archive.")
     while stream.read(PIECE):  # to the end, where gzip keeps its check sum
         pass

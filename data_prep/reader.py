@@ -166,6 +166,8 @@ def _check_manifest_fields(file: Path, manifest: dict[str, Any]) -> None:
         and isinstance(shape, dict)
         and all(isinstance(shape.get(key), int) for key in ("count", "height", "width"))
         and isinstance(manifest.get("counts"), dict)
+        and all(isinstance(count, int) for count in manifest["counts"].values())
+        and len(manifest["counts"]) > 0
         and all(isinstance(manifest.get(key), dict) for key in ("settings", "sources", "notes"))
         and isinstance(manifest.get("skipped"), list)
         and all(isinstance(manifest.get(key), str) for key in ("licence", "command"))

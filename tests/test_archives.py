@@ -168,3 +168,14 @@ def test_odd_headers(tmp_path: Path) -> None:
         for name in ("a.tar", "b.zip"):
             with pytest.raises(SourceError, match="damaged"):
                 scratch.open(tmp_path / name)
+
+
+def test_a_sparse_file_that_swells_out_of_its_header_is_refused(tmp_path: Path) -> None:
+    """Its holes are no bytes of the archive, so that no limit on what is unpacked would see them."""
+    sparse = tarfile.TarInfo("hole.bin")
+    sparse.pax_headers = {"GNU.sparse.map": "419430400,0", "GNU.sparse.size": "419430400"}
+    archive = make_tar(tmp_path / "a.tar", {}, sparse)
+    assert archive.stat().st_size < 20_000
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match=r"a sparse file.*hole\.bin"):
+        scratch.open(archive)
+    assert not list((tmp_path / "out").rglob("hole.bin"))

@@ -74,6 +74,28 @@ def test_training_chains_take_the_steps_that_the_settings_name() -> None:
     assert not torch.allclose(posterior, start[0], atol=1e-2)
 
 
+def test_each_chain_goes_on_from_where_it_stopped() -> None:
+    """Algorithm 1: chains persist, those of the posterior and those of the prior each their own."""
+    trainer, same = (Trainer(pictures(), UNUSUAL, seed=3) for _ in range(2))
+    rows, visit = [5, 2, 7], 4
+    images = to_signed(trainer.images[rows], "cpu")
+    before = trainer.posterior_chains.clone()
+    posterior, prior = same.sample(rows, visit, images)
+    trainer.update(rows, visit, images)
+    torch.testing.assert_close(trainer.posterior_chains[rows], posterior)
+    torch.testing.assert_close(trainer.prior_chains[rows], prior)
+    others = [row for row in range(trainer.count) if row not in rows]
+    assert torch.equal(trainer.posterior_chains[others], before[others])
+
+
+def test_both_optimisers_are_the_authors_adam() -> None:
+    optimisers = Trainer(pictures(), SMOKE, seed=0).optimisers
+    assert {name: o.param_groups[0]["betas"] for name, o in optimisers.items()} == {
+        "generators": (0.5, 0.999),
+        "lebm": (0.5, 0.999),
+    }
+
+
 def test_inference_takes_the_steps_that_the_settings_name() -> None:
     model, images, rows = DRCModel(UNUSUAL, seed=0), to_signed(pictures(4), "cpu"), [4, 1, 0, 9]
     found = infer(Sampler(model, UNUSUAL), images, rows, seed=2)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -170,9 +171,13 @@ def test_an_interrupted_write_leaves_the_earlier_file(
 ) -> None:
     file = tmp_path / "row.json"
     write_atomic(file, "earlier")
-    monkeypatch.setattr(
-        Path, "write_bytes", lambda *a: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space"))
-    )
+    write = Path.write_bytes
+
+    def half(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="No space"):
         write_atomic(file, "later")
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("row.json", "earlier")]
@@ -207,6 +212,32 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path) -> Non
     with claim(tmp_path):
         assert holder(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_process_whose_number_was_used_again_is_taken_over(tmp_path: Path) -> None:
+    who = {"pid": os.getpid(), "host": socket.gethostname()}
+    (tmp_path / "lock").write_text(json.dumps(who | {"started": "long ago"}))
+    assert holder(tmp_path) is None
+    with claim(tmp_path):
+        assert holder(tmp_path)
+
+
+@pytest.mark.parametrize("pid", [None, 10**20, "x", [1]])
+def test_a_lock_that_names_no_process_is_taken_over(pid: object, tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text(json.dumps({"pid": pid, "host": socket.gethostname()}))
+    with claim(tmp_path):
+        assert holder(tmp_path)
+
+
+def test_a_lock_is_touched_as_long_as_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else another machine would take the work of a long training over."""
+    monkeypatch.setattr("benchmarks.locks.BEAT_SECONDS", 0.01)
+    with claim(tmp_path):
+        os.utime(tmp_path / "lock", (1, 1))
+        deadline = time.monotonic() + 20
+        while (tmp_path / "lock").stat().st_mtime < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("silent_for", "held"), [(10, True), (7200, False)])

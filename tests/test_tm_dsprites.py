@@ -135,6 +135,16 @@ def test_an_image_depends_on_neither_the_count_nor_the_size(tmp_path: Path) -> N
     assert np.mean(large[:, ::2, ::2] == small) > 0.98
 
 
+def test_textured_sprites_carry_other_textures_than_their_background() -> None:
+    config = tm.TMDspritesConfig(variant="tm-dsprites-textured")
+    for number in range(20):
+        scene = tm.draw_scene(config, "train", number)
+        paints = [sprite.paint for sprite in scene.sprites]
+        assert all(isinstance(paint, tm.Texture) for paint in paints)
+        numbers = [scene.background.number, *(paint.number for paint in paints)]
+        assert len(set(numbers)) == len(numbers)
+
+
 def test_store_contents(tmp_path: Path) -> None:
     tm.generate(tmp_path / "set", tm.TMDspritesConfig(**TINY, shapes=("heart",)), progress=False)
     dataset = open_dataset(tmp_path / "set", verify=True)

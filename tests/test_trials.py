@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from benchmarks import trials
 from benchmarks.__main__ import main
 from benchmarks.data import Library
+from drc.method import DRC
 
 
 def call(folder: Path, *arguments: str) -> Any:
@@ -126,3 +127,21 @@ def test_a_wrong_word_is_named(tmp_path: Path, arguments: tuple[str, str], said:
     assert done.exit_code != 0
     assert said in done.output
     assert "Traceback" not in done.output
+
+
+def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, set[bytes]] = {}
+    for name in ("fit", "segment"):
+        whole = getattr(DRC, name)
+
+        def noting(
+            self: Any, images: np.ndarray, *, _name: str = name, _whole: Any = whole, **rest: Any
+        ) -> Any:
+            seen.setdefault(_name, set()).update(image.tobytes() for image in images)
+            return _whole(self, images, **rest)
+
+        monkeypatch.setattr(DRC, name, noting)
+    assert call(tmp_path, "--only", "as it is").exit_code == 0
+    assert seen["fit"]
+    assert seen["segment"]
+    assert not seen["fit"] & seen["segment"]

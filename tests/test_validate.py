@@ -135,3 +135,34 @@ def test_the_figure_of_slots_is_1_for_the_truth_and_about_0_for_one_slot() -> No
         abs(validate.slot_score(np.roll(np.eye(4)[np.zeros_like(objects)], 0).transpose(0, 3, 1, 2), objects))
         < 0.05
     )
+
+
+@pytest.mark.usefixtures("tiny")
+def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, set[bytes]] = {}
+    cls = METHODS["IODINE"].load()
+    for name in ("fit", "segment"):
+        whole = getattr(cls, name)
+
+        def noting(
+            self: Any, images: np.ndarray, *, _name: str = name, _whole: Any = whole, **rest: Any
+        ) -> Any:
+            seen[_name] = {image.tobytes() for image in images}
+            return _whole(self, images, **rest)
+
+        monkeypatch.setattr(cls, name, noting)
+    assert call(tmp_path, "--methods", "IODINE").exit_code == 0
+    assert len(seen["segment"]) == 6
+    assert not seen["fit"] & seen["segment"]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: Any, *images: Any, **rest: Any) -> None:
+        raise RuntimeError("it diverged")
+
+    monkeypatch.setattr(METHODS["IODINE"].load(), "fit", failing)
+    done = call(tmp_path, "--methods", "IODINE")
+    assert done.exit_code == 2
+    assert "it diverged" in done.output
+    assert str(tmp_path / "runs" / "validate") in done.output

@@ -1,0 +1,83 @@
+"""From a method's masks to its scores: what each strategy chooses is what is scored, in pieces of any size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from baselines.matching import STRATEGIES, applicable
+from benchmarks import scoring
+from benchmarks.data import Evaluation, object_boxes
+from benchmarks.metrics import dice, foreground_ari, iou
+from benchmarks.scoring import score
+
+COUNT, SIZE = 5, 8
+
+
+class Fixed:
+    """A method that answers with masks it was given, image by image, and gives one image in each call up."""
+
+    name = "Fixed"
+    needs_boxes = True
+
+    def __init__(self, regions: np.ndarray, names_foreground: bool) -> None:
+        self.regions, self.names_foreground = regions, names_foreground
+        self.seen = 0
+        self.failures = 0
+        self.boxes: list[np.ndarray] = []
+
+    def segment(self, images: np.ndarray, *, boxes: Any, progress: Any = None) -> np.ndarray:
+        self.boxes += list(boxes)
+        self.seen, first = self.seen + len(images), self.seen
+        self.failures = 1
+        hard = np.eye(self.regions.max() + 1, dtype=np.float32)[self.regions[first : self.seen]]
+        return 0.6 * hard.transpose(0, 3, 1, 2) + 0.4 / hard.shape[-1]  # soft, of the same order
+
+
+def evaluation() -> Evaluation:
+    """Two objects an image, on the left and on the right."""
+    objects = np.zeros((COUNT, SIZE, SIZE), np.uint8)
+    objects[:, 1:4, :3] = 1
+    objects[:, 4:7, 5:] = 2
+    images = np.zeros((COUNT, SIZE, SIZE, 3), np.uint8)
+    return Evaluation(images, objects, [f"image-{i}" for i in range(COUNT)])
+
+
+def regions(count: int) -> np.ndarray:
+    """Regions that follow the objects, but for noise, under numbers that change from image to image."""
+    rng = np.random.default_rng(0)
+    found = np.minimum(evaluation().objects.astype(int), count - 1)
+    noise = rng.integers(0, count, found.shape)
+    found = np.where(rng.random(found.shape) < 0.3, noise, found)
+    return np.stack([rng.permutation(count)[image] for image in found])
+
+
+@pytest.mark.parametrize("chunk", [2, 100])
+@pytest.mark.parametrize(
+    ("count", "strategy"), [(2, "unmatched"), (2, "image-permutation"), (3, "best-of-two"), (3, "best-slot")]
+)
+def test_the_masks_are_judged_by_the_strategy_and_by_the_others(
+    count: int, strategy: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "CHUNK", chunk)
+    data, masks = evaluation(), regions(count)
+    method = Fixed(masks, names_foreground=strategy == "unmatched")
+    scores = score(method, data, strategy)
+    one_hot = np.eye(count)[masks].transpose(0, 3, 1, 2)
+    chosen = STRATEGIES[strategy](one_hot, data.truth)
+    assert np.array_equal(scores.foreground, chosen)
+    assert scores.table["id"].tolist() == data.ids
+    assert scores.table["iou"].to_numpy() == pytest.approx(iou(chosen, data.truth))
+    assert scores.table["dice"].to_numpy() == pytest.approx(dice(chosen, data.truth))
+    assert scores.table["fg_ari"].to_numpy() == pytest.approx(foreground_ari(masks, data.objects))
+    assert (scores.table["iou"] < scores.table["dice"]).any()
+    others = set(applicable(count, method.names_foreground)) - {strategy}
+    assert set(scores.alternatives) == others
+    for name in others:
+        foreground = STRATEGIES[name](one_hot, data.truth)
+        assert scores.alternatives[name]["iou"] == pytest.approx(iou(foreground, data.truth).mean())
+        assert scores.alternatives[name]["dice"] == pytest.approx(dice(foreground, data.truth).mean())
+    assert scores.failures == -(-COUNT // chunk)
+    assert np.array_equal(method.boxes, object_boxes(data.objects))
