@@ -136,6 +136,18 @@ def trial_key(config: Any, training: dict[str, Any]) -> tuple[str, str]:
     return settings_key(training), settings_key(settings_of(config))
 
 
+NUMBERS = ("iou", "iou_low", "iou_high", "train_seconds", "segment_seconds")
+COUNTS = ("seed", "images", "train_steps", "inference_steps", "inference_chains")
+WORDS = ("trial", "preset", "device", "command", "commit", "key")
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys(NUMBERS, int | float),
+    **dict.fromkeys(COUNTS, int),
+    **dict.fromkeys(WORDS, str),
+    "versions": dict,
+}
+"""What a row has, and of which kind."""
+
+
 def stem(preset: str) -> str:
     """What the files of a preset's trials are called: no budget's figures replace another's."""
     return "trials" if preset == "quick" else f"trials-{preset}"
@@ -147,6 +159,11 @@ def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]
     So trials add up over sessions and machines. BenchmarkError names a file that does not hold such rows.
     """
     rows, sha256 = read_rows(results, stem(preset)), trial_data(data, preset).sha256
+    for row in rows:
+        if wrong := [name for name, kind in FIELDS.items() if not isinstance(row.get(name), kind)]:
+            raise BenchmarkError(
+                f"{results / stem(preset)}.json has a row with no usable {', '.join(wrong)}; restore it or delete it"
+            )
 
     def key_now(row: dict[str, Any]) -> str:
         config = trial_settings(row["trial"], preset)

@@ -13,7 +13,9 @@ from cell_helpers import cell, folder_of, runner
 from fake_methods import RandomWalk
 from PIL import Image
 
+from benchmarks import trials
 from benchmarks.cells import parse_row, read_row
+from benchmarks.charts import training_of
 from benchmarks.collect import read_runs
 from benchmarks.drawn import drawn_before
 from benchmarks.errors import BenchmarkError
@@ -21,6 +23,7 @@ from benchmarks.files import last_line, write_json
 from benchmarks.locks import LOCK, holder
 from benchmarks.pictures import load_panels, save_panels
 from benchmarks.rows import Stored, merge
+from benchmarks.status import survey
 from benchmarks.validate import earlier_rows
 
 ROW = parse_row((Path(__file__).parent / "golden/table1/rows.jsonl").read_text().splitlines()[0], "golden")
@@ -127,6 +130,52 @@ def test_files_that_are_no_text_do_not_break_the_survey(tmp_path: Path) -> None:
     assert "unknown machine" in str(holder(tmp_path))
     (tmp_path / "error.txt").write_bytes(b"why\n\xff\xfe went wrong")
     assert "went wrong" in last_line(tmp_path / "error.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", {"method": ["x"]}),
+        ("config.json", {"seed": "0"}),
+        ("row.json", {"train_seconds": 10**400}),
+        ("row.json", {"method": ["x"]}),
+    ],
+)
+def test_settings_and_rows_of_odd_kinds_are_passed_over(name: str, content: dict, tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "a"
+    folder.mkdir(parents=True)
+    (folder / ("done" if name == "row.json" else "error.txt")).write_text("why")
+    (folder / name).write_text(json.dumps(ROW.to_json() | content))
+    assert survey(tmp_path, []) == []
+    stored = read_runs(tmp_path)
+    assert not stored.rows
+    assert not stored.errors
+
+
+def test_a_row_nested_beyond_all_measure_is_refused() -> None:
+    with pytest.raises(BenchmarkError, match="here is not a readable row"):
+        parse_row("[" * 200_000, "here")
+
+
+def test_a_line_of_a_training_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
+    write_json(tmp_path / "cells" / "k" / "config.json", {"fit_key": "f"})
+    (tmp_path / "fits" / "f").mkdir(parents=True)
+    whole = [{"step": step, "total": 9, "seconds": 1.0, "loss": 0.5} for step in (1, 2)]
+    lines = [
+        *map(json.dumps, whole),
+        '{"step": 3, "total": 9, "loss": 1, "more": 2}',
+        "[1, 2, 3, 4]",
+        '{"step": 4, "to',
+    ]
+    (tmp_path / "fits" / "f" / "progress.jsonl").write_text("\n".join(lines))
+    assert training_of(tmp_path, "k") == whole
+
+
+def test_rows_of_trials_that_lack_figures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    row = {"trial": "as it is", "seed": 0, "key": "k", "iou": "high"}
+    write_json(tmp_path / "trials-smoke.json", [row])
+    with pytest.raises(BenchmarkError, match=r"trials-smoke\.json has a row with no usable iou, iou_low"):
+        trials.earlier_rows(tmp_path, "smoke", tmp_path / "data")
 
 
 def test_rows_of_validate_that_lack_figures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

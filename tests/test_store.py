@@ -155,6 +155,14 @@ def test_bad_manifest(dataset: PreparedDataset, text: str | bytes, message: str)
         open_dataset(dataset.path)
 
 
+@pytest.mark.parametrize("counts", [{}, {"train": None}, {"train": "4"}])
+def test_manifest_whose_counts_are_none(dataset: PreparedDataset, counts: dict) -> None:
+    file = dataset.path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"counts": counts}))
+    with pytest.raises(StoreError, match="the counts or another part"):
+        open_dataset(dataset.path)
+
+
 @pytest.mark.parametrize("part", ["counts", "skipped", "notes", "settings", "licence", "command"])
 def test_manifest_without_a_part(dataset: PreparedDataset, part: str) -> None:
     file = dataset.path / "manifest.json"

@@ -17,7 +17,7 @@ from benchmarks.cells import Row, parse_row
 from benchmarks.collect import Printed, print_cells
 from benchmarks.grid import Layout, Style, lay_out
 from benchmarks.latex import to_latex
-from benchmarks.notes import place_of
+from benchmarks.notes import notes_of, place_of
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
@@ -353,3 +353,15 @@ def test_a_table_does_something_on_a_fresh_machine(number: str, tmp_path: Path) 
     text = (tmp_path / "results" / f"table{number}-smoke.csv").read_text()
     assert ",measured," in text
     assert ",published-only," in text
+
+
+def test_what_was_trained_once_is_named() -> None:
+    table, printed = measured("3", {"DRC": 0.4, "GrabCut": 0.5})
+    found = []
+    for p in printed:
+        cell = p.entry.cell("quick", 0)
+        train = cell.train_dataset if cell else ""
+        found.append(replace(p, rows=tuple(replace(row, train_dataset=train) for row in p.rows)))
+    (note,) = [note for note in notes_of(table, "quick", found) if note.startswith("Of one seed")]
+    assert "DRC" in note
+    assert "GrabCut" not in note
