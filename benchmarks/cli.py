@@ -115,7 +115,7 @@ def preset_option(default: str | None, note: str = "") -> Callable[..., Any]:
 
 
 def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_only: bool = False) -> None:
-    """Do what was asked for and say what became of it; exit code 1 where a cell failed, or no data set is there."""
+    """Do what was asked for and say what became of it; exit code 1 where a cell failed."""
     if dry_run or session.launch.launcher == "print":
         for line in session.dry_run() if dry_run else session.commands():
             click.echo(line)
@@ -146,7 +146,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
         click.echo(f"Nothing could be computed{shown}:", err=True)
         for line in lacking:
             click.echo(line.removeprefix("# "), err=True)
-    if failed or lacking:
+    if failed:
         sys.exit(1)
 
 

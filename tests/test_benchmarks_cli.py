@@ -306,6 +306,20 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 """
 
 
+def test_where_no_data_set_is_there_it_says_that_nothing_is_new(tmp_path: Path) -> None:
+    """Kept rows may be printed, but not as if they had been measured now."""
+    words = ("--methods", "GrabCut", "--datasets", "birds")
+    done = table(tmp_path, *words)
+    assert done.exit_code == 0
+    assert "Nothing could be computed, and any figures above are kept ones" in done.stderr
+    assert "birds is not prepared: python -m data_prep birds" in done.stderr
+    assert "Nothing could" not in table(tmp_path, *words, "--collect-only").stderr
+
+
+def test_a_data_set_that_the_table_has_not_is_refused(tmp_path: Path) -> None:
+    refused(table(tmp_path, "--datasets", "pets"), "nothing is scored on 'pets'", "tm-dsprites")
+
+
 def test_help_teaches_with_an_example_and_starts_fast() -> None:
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr

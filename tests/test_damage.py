@@ -158,8 +158,9 @@ def test_a_row_nested_beyond_all_measure_is_refused() -> None:
 
 
 def test_a_line_of_a_training_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
+    for folder in ("cells/k", "fits/f"):
+        (tmp_path / folder).mkdir(parents=True)
     write_json(tmp_path / "cells" / "k" / "config.json", {"fit_key": "f"})
-    (tmp_path / "fits" / "f").mkdir(parents=True)
     whole = [{"step": step, "total": 9, "seconds": 1.0, "loss": 0.5} for step in (1, 2)]
     lines = [
         *map(json.dumps, whole),

@@ -117,13 +117,11 @@ def hostile(folder: Path) -> dict[str, str]:
     Image.fromarray(np.array([[np.nan, 1.0]], dtype=np.float32)).save(folder / "nan.tif")
     header = struct.pack("<7I44x2I4s20x16x4x", 124, 0x1007, 4, 4, 0, 0, 0, 32, 4, b"DX10")
     if features.check("avif"):
-        noise(0, 64, 64).save(folder / "whole.avif")
-        content = (folder / "whole.avif").read_bytes()
-        (folder / "whole.avif").unlink()
+        noise(0, 64, 64).save(folder / "damaged.avif")
+        content = (folder / "damaged.avif").read_bytes()
         (folder / "damaged.avif").write_bytes(content.replace(b"pitm", b"xitm"))
     (folder / "rare.dds").write_bytes(b"DDS " + header + struct.pack("<5I", 2, 3, 0, 1, 0) + bytes(64))
-    refused = {"damaged.avif": "decode"} if features.check("avif") else {}
-    return refused | {
+    return ({"damaged.avif": "decode"} if features.check("avif") else {}) | {
         "rare.dds": "DXGI",
         "truncated.jpg": "truncated",
         "text.png": "not a picture",

@@ -300,17 +300,6 @@ def test_what_slurm_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "all that can be done is done" in result.output
 
 
-def test_where_no_data_set_is_there_it_says_so_and_fails(tmp_path: Path) -> None:
-    """Kept rows may be printed, but not as if they had been measured now."""
-    words = ["sweep", "--methods", "GrabCut", "--test", "birds"]
-    result = invoke(tmp_path, *words)
-    assert result.exit_code == 1
-    assert "Nothing could be computed" in result.output
-    assert "kept ones of an earlier run" in result.output
-    assert "birds is not prepared: python -m data_prep birds" in result.output
-    assert invoke(tmp_path, *words, "--collect-only").exit_code == 0
-
-
 def test_jobs_of_submitit_run_and_are_succeeded(tmp_path: Path) -> None:
     """On submitit's own stand-in for a cluster; the successor of a stopped job holds the same command."""
     pytest.importorskip("submitit")
