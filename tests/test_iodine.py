@@ -345,3 +345,12 @@ def test_slots_start_apart(tmp_path: Path) -> None:
 def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"step \d+: \w+ is (nan|inf|-inf); lower"):
         fit(replace(TINY, lr=1e30, train_steps=50), tmp_path)
+
+
+def test_gradients_are_clipped_to_the_authors_norm() -> None:
+    for clip in (1e-3, 1e9):
+        learner = IODINELearner(replace(TINY, clip=clip), 0, "cpu")
+        learner.step(batch(), 0)
+        gradients = [p.grad.flatten() for p in learner.networks.parameters() if p.grad is not None]
+        norm = torch.cat(gradients).norm().item()
+        assert norm == pytest.approx(clip, rel=1e-2) if clip < 1 else norm > 1e-2

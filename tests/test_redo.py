@@ -320,3 +320,22 @@ def test_the_toys_stripes_run_across_the_background_and_along_the_disc() -> None
 def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"step \d+: \w+ is (nan|inf|-inf); lower"):
         fit(replace(TINY, lr=1e30, train_steps=50), tmp_path)
+
+
+def test_each_network_learns_at_its_own_rate() -> None:
+    learner = ReDOLearner(replace(TINY, lr=1e-3, lr_mask=2e-4, weight_decay=5e-3), 0, "cpu")
+    masks, others = learner.optimiser.param_groups
+    (discriminator,) = learner.optimiser_discriminator.param_groups
+    assert (masks["lr"], masks["weight_decay"]) == (2e-4, 5e-3)
+    assert (others["lr"], others["weight_decay"]) == (1e-3, 0)
+    assert discriminator["lr"] == 1e-3
+    ours = {id(p) for p in learner.networks.masks.parameters()}
+    assert {id(p) for p in masks["params"]} == ours
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.5])
+def test_the_recovery_of_z_counts_by_its_weight(weight: float) -> None:
+    learner = ReDOLearner(replace(TINY, recovery_weight=weight), 0, "cpu")
+    learner.step(batch(), 0)
+    moved = [p.grad.abs().max().item() for p in learner.networks.recovery.parameters() if p.grad is not None]
+    assert (max(moved) > 0) == (weight > 0)

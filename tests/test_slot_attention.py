@@ -188,3 +188,20 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
 def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"step \d+: \w+ is (nan|inf|-inf); lower"):
         fit(replace(TINY, lr=1e30, warmup_steps=1, train_steps=50), tmp_path)
+
+
+def test_what_a_slot_gathers_is_a_mean_over_places() -> None:
+    """Algorithm 1 weighs places to a sum of 1: all of them twice are no other image."""
+    module = SlotAttentionModule(8, 16, 3)
+    generator = torch.Generator().manual_seed(0)
+    places, noise = (torch.randn((2, count, 8), generator=generator) for count in (12, 4))
+    with torch.no_grad():
+        once, twice = module(places, noise), module(torch.cat([places, places], dim=1), noise)
+    torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [0, 3, 500])
+def test_each_step_is_taken_at_the_rate_of_the_schedule(step: int) -> None:
+    learner = SlotAttentionLearner(TINY, 0, "cpu")
+    learner.step(batch(), step)
+    assert [group["lr"] for group in learner.optimiser.param_groups] == [learning_rate(TINY, step)]
