@@ -23,8 +23,9 @@ from benchmarks.registry import DATASETS
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
 DPI = 130
 CURVES = 5
-MARKERS = "osD^vPX"  # hollow, so that a method is seen under another
 """Trainings of one figure whose curves are drawn; more could not be told apart."""
+MARKERS = "osD^vPX"
+"""Of methods in one figure, hollow, so that one is seen under another."""
 
 
 @dataclass(frozen=True)

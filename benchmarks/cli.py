@@ -145,7 +145,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
         shown = "" if compute_only else ", and any figures above are kept ones of an earlier run"
         click.echo(f"Nothing could be computed{shown}:", err=True)
         for line in lacking:
-            click.echo(line.removeprefix("# "), err=True)
+            click.echo(line, err=True)
     if failed:
         sys.exit(1)
 

@@ -122,7 +122,7 @@ class Session:
 
     def commands(self) -> Iterator[str]:
         """The commands that would do it, data sets first, ready to be pasted; comments on what cannot be done."""
-        yield from self.unprepared()
+        yield from (f"# {line}" for line in self.unprepared())
         for name in self.needed:
             if not self.library.is_prepared(name):
                 yield self.library.prepare_command(name)
@@ -130,10 +130,10 @@ class Session:
             yield shlex.join(["python", *group_command(group, self._options())])
 
     def unprepared(self) -> Iterator[str]:
-        """A comment on each data set of the table that was asked for and is not there."""
+        """A line on each data set of the table that was asked for and is not there."""
         for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
             if self._asked(name) and name not in self.usable:
-                yield f"# {name} is {self._data_state(name)}"
+                yield f"{name} is {self._data_state(name)}"
 
     def report(self, outcomes: list[Outcome] | None) -> Report:
         """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from drc.cli import FOLDER, SEED, device_option, resolve_device
+
+if TYPE_CHECKING:
+    from drc.method import DRC
+    from drc.pictures import Source
 
 SOME_REFUSED = 1
 
@@ -52,11 +58,9 @@ def segment(
 
     Exit code: 0 all segmented, 1 some files were no pictures and are named, 2 nothing could be done.
     """
-    from tqdm import tqdm
-
-    from drc.extraction import earlier_names, segment_into
+    from drc.extraction import earlier_names
     from drc.method import DRC
-    from drc.pictures import Source, find_sources
+    from drc.pictures import find_sources
 
     method = DRC.load(checkpoint, device=resolve_device(device))
     if method.config.amortised and (steps or chains):
@@ -73,6 +77,21 @@ def segment(
     sources = find_sources(pictures, out, earlier_names(out))
     if not sources:
         raise click.UsageError(f"there are no pictures in {', '.join(map(str, pictures))}")
+    refused = segment_with_bars(method, sources, out)
+    done = len(sources) - refused
+    click.echo(
+        f"{out}: {done} pictures segmented" + (f", {refused} refused (refused.csv)" if refused else "")
+    )
+    if refused:
+        sys.exit(SOME_REFUSED if done else 2)
+
+
+def segment_with_bars(method: DRC, sources: Sequence[Source], out: Path) -> int:
+    """`segment_into` behind a bar of pictures and one of the sampler's steps; what is refused is named as it comes."""
+    from tqdm import tqdm
+
+    from drc.extraction import segment_into
+
     with (
         tqdm(total=len(sources), unit="picture", desc="segmenting") as bar,
         tqdm(unit="step", desc="this batch", leave=False, mininterval=0.5) as inner,
@@ -87,10 +106,4 @@ def segment(
             inner.total = total
             inner.update(step - inner.n)
 
-        refused = segment_into(method, sources, out, seen=seen, progress=progress)
-    done = len(sources) - refused
-    click.echo(
-        f"{out}: {done} pictures segmented" + (f", {refused} refused (refused.csv)" if refused else "")
-    )
-    if refused:
-        sys.exit(SOME_REFUSED if done else 2)
+        return segment_into(method, sources, out, seen=seen, progress=progress)

@@ -39,11 +39,13 @@ def read_picture(file: Path) -> Image.Image:
 
     Of an animation it is the first frame. PictureError if it is missing, damaged, no picture, or too large to decode.
     """
-    if file.is_dir():
-        raise PictureError(f"{file}: is a directory; name its pictures, or make it one that can be listed")
-    if file.exists() and not file.is_file():  # a pipe, say, that would be waited for
-        raise PictureError(f"{file}: is not a regular file")
     try:
+        if file.is_dir():
+            raise PictureError(
+                f"{file}: is a directory; name its pictures, or make it one that can be listed"
+            )
+        if file.exists() and not file.is_file():  # a pipe, say, that would be waited for
+            raise PictureError(f"{file}: is not a regular file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(file) as opened:
@@ -149,9 +151,8 @@ def _free_name(place: PurePath, taken: set[str]) -> str:
     *folders, last = place.parts or ("unnamed",)
     if len(os.fsencode(last)) > LONGEST:
         last = os.fsencode(last)[:LONGEST].decode(errors="ignore")
-    folders = [
-        f"{part}_" if part.casefold().endswith(".png") else part for part in folders
-    ]  # no result's name
+    # No folder may have the name of a result.
+    folders = [f"{part}_" if part.casefold().endswith(".png") else part for part in folders]
     place = PurePath(*folders, last)
     plain, whole = place.with_suffix("").as_posix(), place.as_posix()
     number, name = 2, plain

@@ -10,18 +10,13 @@ import numpy as np
 import pytest
 import torch
 from drc_helpers import call, make_data
+from test_drc_training import SMOKE, quiet
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, save_checkpoint
-from drc.config import configure
 from drc.method import DRC
 from drc.trainer import DivergedError, Trainer, train
 
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
-
-
-def quiet(step: int, total: int, **values: float) -> None:
-    """A progress callback that says nothing."""
 
 
 def without(name: str) -> Any:

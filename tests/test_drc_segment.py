@@ -132,7 +132,7 @@ def hostile(folder: Path) -> dict[str, str]:
 
 
 def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
-    for name, word in (hostile(tmp_path) | {"missing.png": "no such file", ".": "director"}).items():
+    for name, word in (hostile(tmp_path) | {"no.png": "no such", ".": "director", "x" * 300: "long"}).items():
         with pytest.raises(PictureError, match=word) as caught:
             read_picture(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fake_methods import note_images
 
 from benchmarks import trials
 from benchmarks.__main__ import main
@@ -130,17 +131,7 @@ def test_a_wrong_word_is_named(tmp_path: Path, arguments: tuple[str, str], said:
 
 
 def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, set[bytes]] = {}
-    for name in ("fit", "segment"):
-        whole = getattr(DRC, name)
-
-        def noting(
-            self: Any, images: np.ndarray, *, _name: str = name, _whole: Any = whole, **rest: Any
-        ) -> Any:
-            seen.setdefault(_name, set()).update(image.tobytes() for image in images)
-            return _whole(self, images, **rest)
-
-        monkeypatch.setattr(DRC, name, noting)
+    seen = note_images(DRC, monkeypatch)
     assert call(tmp_path, "--only", "as it is").exit_code == 0
     assert seen["fit"]
     assert seen["segment"]

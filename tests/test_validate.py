@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fake_methods import note_images
 
 from benchmarks import validate
 from benchmarks.__main__ import main
@@ -139,18 +140,7 @@ def test_the_figure_of_slots_is_1_for_the_truth_and_about_0_for_one_slot() -> No
 
 @pytest.mark.usefixtures("tiny")
 def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, set[bytes]] = {}
-    cls = METHODS["IODINE"].load()
-    for name in ("fit", "segment"):
-        whole = getattr(cls, name)
-
-        def noting(
-            self: Any, images: np.ndarray, *, _name: str = name, _whole: Any = whole, **rest: Any
-        ) -> Any:
-            seen[_name] = {image.tobytes() for image in images}
-            return _whole(self, images, **rest)
-
-        monkeypatch.setattr(cls, name, noting)
+    seen = note_images(METHODS["IODINE"].load(), monkeypatch)
     assert call(tmp_path, "--methods", "IODINE").exit_code == 0
     assert len(seen["segment"]) == 6
     assert not seen["fit"] & seen["segment"]
