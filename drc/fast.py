@@ -145,7 +145,7 @@ def head(features: Tensor, *convolutions: nn.Conv2d) -> Tensor:
     weight = torch.cat([convolution.weight for convolution in convolutions])
     bias = torch.cat([convolution.bias for convolution in convolutions if convolution.bias is not None])
     painted = F.conv2d(features, weight.to(features.dtype), bias.to(features.dtype), padding=1)
-    return painted.contiguous().to(weight.dtype)
+    return painted.to(weight.dtype, memory_format=torch.contiguous_format)
 
 
 def paint(
@@ -153,8 +153,8 @@ def paint(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`RegionGenerator.forward` with both heads in one convolution."""
     start = region.start(z)
-    painted = head(grow(region, start, arranged), region.content, region.mask)
-    return painted[:, :3].tanh(), painted[:, 3:], start
+    content, logit = head(grow(region, start, arranged), region.content, region.mask).split((3, 1), dim=1)
+    return content.tanh(), logit, start
 
 
 def render(model: DRCModel, z: Tensor, arranged: Kernels | None = None, grow: Grow = grow) -> Regions:

@@ -79,7 +79,7 @@ def compose(
     content_bg, logit_bg = source_bg, source_logit_bg
     if grid is not None:
         moved = reassign(torch.cat([source_bg, source_logit_bg], dim=1), grid)
-        content_bg, logit_bg = moved[:, :3], moved[:, 3:]
+        content_bg, logit_bg = moved.split((3, 1), dim=1)
     pi = torch.cat([logit_fg, logit_bg], dim=1).softmax(dim=1)
     return Regions(content_fg, content_bg, pi, grid, source_bg, logit_fg, source_logit_bg)
 
