@@ -11,17 +11,17 @@ import math
 import os
 import pickle
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from drc.interrupts import deferred_interrupts
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +121,30 @@ def check_finite(terms: dict[str, float], step: int) -> None:
             raise DivergedError(
                 f"training diverged at step {step}: {name} is {value}; lower the learning rates"
             )
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
+
+    Yields a function that tells whether one has come. Outside the main thread it changes nothing.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def save_checkpoint(folder: Path, step: int, learner: Learner, identity: dict[str, Any]) -> None:
