@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
@@ -28,22 +29,23 @@ from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.trainer import frozen
 
-ROUNDS = 9
+ROUNDS = 9  # of matrix products
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """At which size the ways are compared."""
+    """At which size the ways are compared, and over how many rounds: small steps scatter more and take no time."""
 
     preset: str
     image_size: int
     batch: int
+    rounds: int
 
 
 SETTINGS = {
-    "cpu": {"authors_width": Setting("paper", 128, 4), "quick": Setting("quick", 32, 32)},
-    "cuda": {"authors_width": Setting("gpu", 128, 48)},
+    "cpu": {"authors_width": Setting("paper", 128, 4, 9), "quick": Setting("quick", 32, 32, 40)},
+    "cuda": {"authors_width": Setting("gpu", 128, 48, 9)},
 }
 
 
@@ -64,30 +66,29 @@ def gradient(potential: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[str, Callable[[], object]]:
-    """One posterior step each way, and one prior step as released and ours."""
+    """One posterior step each way, and one prior step as released and ours.
 
-    def potential(render: Callable[[Tensor], Regions]) -> Callable[[Tensor], Tensor]:
+    Ours descend a model whose weights are frozen, which the trainer does once for all steps of a visit.
+    """
+    ours = deepcopy(model).requires_grad_(False)
+
+    def potential(model: DRCModel, render: Callable[[Tensor], Regions]) -> Callable[[Tensor], Tensor]:
         return partial(posterior_potential, model, render, images=images, config=config)
 
     def released(target: Callable[[Tensor], Tensor]) -> None:
         with torch.autograd.set_detect_anomaly(True, check_nan=True):
             gradient(target, z)
 
-    def ours(target: Callable[[Tensor], Tensor]) -> None:
-        with frozen(model):
-            gradient(target, z)
-
-    half = Sampler(model, replace(config, sampler_precision="bfloat16"))
-    full = Sampler(model, replace(config, sampler_precision="float32", compiled=False))
-    with frozen(model):
-        fast_full, fast_half, prior = full.posterior(images), half.posterior(images), half.prior(z)
+    half = Sampler(ours, replace(config, sampler_precision="bfloat16"))
+    full = Sampler(ours, replace(config, sampler_precision="float32", compiled=False))
+    fast_full, fast_half, prior = full.posterior(images), half.posterior(images), half.prior(z)
     return {
-        "released": lambda: released(potential(partial(released_render, model))),
-        "reference": lambda: ours(potential(model)),
-        "fast": lambda: ours(fast_full),
-        "fast_bfloat16": lambda: ours(fast_half),
+        "released": lambda: released(potential(model, partial(released_render, model))),
+        "reference": lambda: gradient(potential(ours, ours), z),
+        "fast": lambda: gradient(fast_full, z),
+        "fast_bfloat16": lambda: gradient(fast_half, z),
         "prior_released": lambda: released(partial(prior_potential, model)),
-        "prior": lambda: ours(prior),
+        "prior": lambda: gradient(prior, z),
     }
 
 
@@ -100,10 +101,12 @@ def seconds(action: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def compare(actions: dict[str, Callable[[], object]], device: str, label: str) -> dict[str, float]:
-    """Median seconds of each action over rounds in which they take turns; the first round is thrown away."""
+def compare(
+    actions: dict[str, Callable[[], object]], rounds: int, device: str, label: str
+) -> dict[str, float]:
+    """Median seconds of each action over rounds in which they take turns; a first round is thrown away."""
     taken: dict[str, list[float]] = {name: [] for name in actions}
-    for turn in tqdm(range(ROUNDS + 1), desc=label, unit="round"):
+    for turn in tqdm(range(rounds + 1), desc=label, unit="round"):
         for name, action in actions.items():
             spent = seconds(action, device)
             if turn:
@@ -142,7 +145,7 @@ def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
     images = (torch.rand(shape, generator=generator) * 2 - 1).to(device)
     label = f"{device} {name}, {setting.image_size} px, batch {setting.batch}"
     actions = ways(model, config, z, images)
-    taken = compare(actions, device, label)
+    taken = compare(actions, setting.rounds, device, label)
     prefix = f"{'gpu' if device == 'cuda' else 'cpu'}_{name}"
     found = {f"{prefix}_{way}_images_steps_per_second": setting.batch / t for way, t in taken.items()}
     best = min(("fast", "fast_bfloat16"), key=taken.__getitem__)

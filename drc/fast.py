@@ -6,8 +6,8 @@ that works in that layout (PyTorch's own falls back to channels-first and copies
 map is taken apart, so that its products over channels are made before the enlarging, on a quarter of the pixels.
 
 The convolutions may be asked to work in bfloat16, which processors with instructions for it do about twice as fast
-and others slower; normalisation, heads, latents and energies stay in float32. Results then differ in the third
-digit, so it is a setting (`DRCConfig.sampler_precision`) and off unless asked for.
+and others slower; normalisation, latents and energies stay in float32. Results then differ in the third digit, so it
+is a setting (`DRCConfig.sampler_precision`) and off unless asked for.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def kernels(model: DRCModel, precision: torch.dtype) -> Kernels:
 
 
 def grow(decoder: Decoder, x: Tensor, arranged: list[Tensor]) -> Tensor:
-    """`Decoder.grow` in channels-last memory, its convolutions in the precision of their kernels."""
+    """`Decoder.grow` in channels-last memory, its convolutions, and its result, in the precision of their kernels."""
     full = x.dtype
     x = x.contiguous(memory_format=torch.channels_last)
     for block, kernel in zip(decoder.up_blocks, arranged, strict=True):
@@ -133,7 +133,7 @@ def grow(decoder: Decoder, x: Tensor, arranged: list[Tensor]) -> Tensor:
         else:
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
             x = F.conv2d(x, kernel, padding=1)
-        x = normed_leaky_relu(x.to(full), block.norm.weight, block.norm.bias, 0.01)
+        x = normed_leaky_relu(x.to(full), block.norm.weight, block.norm.bias, 0.01).to(kernel.dtype)
     return x
 
 

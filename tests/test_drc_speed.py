@@ -10,7 +10,7 @@ from benchmarks import speed
 def test_rates_ratios_and_arithmetic_agree_with_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "ROUNDS", 2)
     monkeypatch.setattr(speed, "MATRIX_SIZE", {"cpu": 128})
-    monkeypatch.setattr(speed, "SETTINGS", {"cpu": {"quick": speed.Setting("smoke", 16, 2)}})
+    monkeypatch.setattr(speed, "SETTINGS", {"cpu": {"quick": speed.Setting("smoke", 16, 2, 2)}})
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     found = speed.run()
     rates = {
