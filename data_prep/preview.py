@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
+from skimage.segmentation import find_boundaries
+from skimage.util import montage
 
 from data_prep.store import PreparedDataset, StoreError
 
@@ -28,14 +31,6 @@ def spread(total: int, wanted: int) -> np.ndarray:
     return np.unique(np.linspace(0, total - 1, min(total, wanted)).round().astype(np.int64))
 
 
-def outline(mask: np.ndarray) -> np.ndarray:
-    """Pixels of a mask (H,W) that touch another label: bool (H,W)."""
-    padded = np.pad(mask, 1, mode="edge")
-    centre = padded[1:-1, 1:-1]
-    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return (centre > 0) & np.any([centre != side for side in around], axis=0)
-
-
 def colour_mask(mask: np.ndarray) -> np.ndarray:
     """Labels (H,W) as colours (H,W,3) uint8."""
     label = np.where(mask == 0, 0, (mask.astype(np.int64) - 1) % (len(PALETTE) - 1) + 1)
@@ -48,7 +43,7 @@ def tile(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     size = (image.shape[1] * factor, image.shape[0] * factor)
     image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
     mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-    edges = outline(mask)
+    edges = find_boundaries(mask, mode="inner")
     image[edges] = colour_mask(mask)[edges]
     return np.concatenate([image, colour_mask(mask)], axis=1)
 
@@ -56,11 +51,8 @@ def tile(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def contact_sheet(images: np.ndarray, masks: np.ndarray, *, columns: int = 6) -> np.ndarray:
     """All images (N,H,W,3) and masks (N,H,W), both uint8, as one picture (h,w,3) uint8."""
     pairs = [tile(image, mask) for image, mask in zip(images, masks, strict=True)]
-    tiles = [np.pad(pair, ((2, 2), (2, 2), (0, 0)), constant_values=255) for pair in pairs]
-    columns = min(columns, len(tiles))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
-    return np.concatenate(rows, axis=0)
+    shape = math.ceil(len(pairs) / columns), min(columns, len(pairs))
+    return montage(pairs, fill=(255, 255, 255), grid_shape=shape, padding_width=4, channel_axis=-1)
 
 
 def foreground_shares(masks: np.ndarray, *, block: int = 1024) -> np.ndarray:

@@ -57,13 +57,23 @@ def test_preview_without_a_data_set(tmp_path: Path) -> None:
 
 
 def test_outline_follows_the_objects() -> None:
-    mask = np.zeros((6, 6), np.uint8)
-    mask[1:5, 1:3] = 1
-    mask[1:5, 3:5] = 2
-    edge = preview.outline(mask)
-    assert edge[1:5, 2:4].all()  # where the objects meet
-    assert not edge[mask == 0].any()
-    assert not preview.outline(np.ones((6, 6), np.uint8)).any()
+    mask = np.zeros((96, 96), np.uint8)
+    mask[16:80, 16:48] = 1
+    mask[16:80, 48:80] = 2
+    image, labels = np.split(preview.tile(np.full((96, 96, 3), 9, np.uint8), mask), 2, axis=1)
+    drawn = (image == labels).all(axis=2)
+    assert drawn[16:80, 47:49].all(), "where the objects meet"
+    assert not drawn[20:76, 20:44].any(), "inside of one"
+    assert (image[mask == 0] == 9).all()
+    assert (preview.tile(np.full((96, 96, 3), 9, np.uint8), np.ones_like(mask))[:, :96] == 9).all()
+
+
+def test_a_sheet_has_a_place_for_every_image() -> None:
+    images = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((96, 96, 3), np.uint8)
+    sheet = preview.contact_sheet(images, np.zeros((8, 96, 96), np.uint8))
+    height, width = (side // n for side, n in zip(sheet.shape, (2, 6), strict=False))
+    centres = sheet[height // 2 :: height, width // 4 :: width, 0]
+    np.testing.assert_array_equal(centres, [[0, 1, 2, 3, 4, 5], [6, 7, 255, 255, 255, 255]])
 
 
 def test_a_mistake_is_one_sentence_and_exit_code_2(prepared: Path, tmp_path: Path) -> None:
