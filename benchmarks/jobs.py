@@ -29,7 +29,7 @@ class Job:
         self.train_rows = self._train_rows(library)
         self.fit_settings: dict[str, Any] = {
             "method": cell.method,
-            "variant": cell.variant,
+            "variant": spec.training_of(cell.variant),
             "train_dataset": cell.train_dataset,
             "preset": cell.preset,
             "seed": cell.seed,
@@ -40,6 +40,7 @@ class Job:
         }
         self.settings: dict[str, Any] = {
             **self.fit_settings,
+            "variant": cell.variant,
             "config": settings_of(self.config),
             "test_dataset": cell.test_dataset,
             "split": cell.split,

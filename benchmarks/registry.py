@@ -25,6 +25,12 @@ class MethodSpec:
     """For each variant that is given annotation when it segments: which."""
     floor: bool = False
     """It looks at no pixel: what a method must beat."""
+    taken_over: dict[str, str] = field(default_factory=dict)
+    """For each variant that only segments otherwise: the one whose training it takes."""
+
+    def training_of(self, variant: str) -> str:
+        """The variant whose training a variant uses, mostly its own."""
+        return self.taken_over.get(variant, variant)
 
     def load(self) -> Any:
         """The method's class."""
@@ -60,8 +66,10 @@ METHODS: dict[str, MethodSpec] = {
             "no-tv",
             "no-ortho",
             "short-run-chain",
+            "responsibilities",
             "untuned",
         ),
+        taken_over={"responsibilities": "full"},
     ),
     "all-foreground": MethodSpec(
         "baselines.floors:AllForeground", trained=False, variants=("fixed",), floor=True

@@ -54,6 +54,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     **{f"{steps} training steps": {"train_steps": steps} for steps in LENGTHS},
     **{f"{steps} inference steps": {"inference_steps": steps} for steps in WAYS},
     **{f"chains averaged: {chains}": {"inference_chains": chains} for chains in CHAINS},
+    "masks by responsibilities": {"inference_masks": "responsibilities"},
     "inference at one step size and without momentum": {
         "inference_step_size": 0.05, "inference_last_step_size": 0.05, "inference_momentum": 0.0,
     },

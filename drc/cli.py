@@ -52,6 +52,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "int | None": {"none": None},
     "likelihood": {"l1": "l1", "l2": "l2"},
     "sampler_precision": {"float32": "float32", "bfloat16": "bfloat16"},
+    "inference_masks": {"mixing": "mixing", "responsibilities": "responsibilities"},
 }  # that a setting may be, by its type or its name
 
 device_option = click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drc.cli import FOLDER, SEED, device_option, resolve_device
+from drc.cli import FOLDER, SEED, WORDS, device_option, resolve_device
 
 if TYPE_CHECKING:
     from drc.method import DRC
@@ -32,6 +32,12 @@ SOME_REFUSED = 1
     default=None,
     help="Chains a picture, averaged; the run's if not given.",
 )
+@click.option(
+    "--masks",
+    type=click.Choice(list(WORDS["inference_masks"])),
+    default=None,
+    help="By mixing weights π, as in the paper, or by the responsibilities of all chains; the run's if not given.",
+)
 @click.option("--seed", type=SEED, default=None, help="Of the sampler's noise; the run's if not given.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Pictures at a time.")
 @device_option
@@ -41,6 +47,7 @@ def segment(
     out: Path,
     steps: int | None,
     chains: int | None,
+    masks: str | None,
     seed: int | None,
     batch_size: int | None,
     device: str,
@@ -51,6 +58,7 @@ def segment(
     Examples:
       python -m drc segment photos --checkpoint runs/birds --out cut
       python -m drc segment a.jpg b.png --checkpoint runs/birds --out cut --steps 500 --chains 8
+      python -m drc segment photos --checkpoint runs/birds --out cut2 --masks responsibilities
 
     --out gets masks (PNG, at each picture's own size), overlays, panels and contact sheets (the rows of the paper's
     Figure 3), areas.csv and refused.csv. The model sees each picture squeezed to its own square. A mask depends on
@@ -72,6 +80,7 @@ def segment(
         method.config,
         inference_steps=steps or method.config.inference_steps,
         inference_chains=chains or method.config.inference_chains,
+        inference_masks=masks or method.config.inference_masks,
         inference_batch_size=batch_size or method.config.inference_batch_size,
     )
     sources = find_sources(pictures, out, earlier_names(out))

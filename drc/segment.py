@@ -12,7 +12,7 @@ from drc import fast, rng
 from drc.amortised import AmortisedModel
 from drc.config import DRCConfig
 from drc.langevin import falling, langevin
-from drc.model import EPSILON, DRCModel, Regions
+from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
 from drc.sampler import Sampler
 from drc.trainer import DivergedError, frozen, to_device, to_signed
 
@@ -67,6 +67,7 @@ def infer_regions(
 ) -> Iterator[Regions]:
     """Regions of images (N, H, W, 3) uint8, a batch at a time, in order, each the average of `inference_chains` chains.
 
+    Where the settings ask for masks by responsibilities, these stand in π's place, in the generated image too.
     `progress(step, total)` counts the sampler's steps over all chains and batches; `keys` are what the images' noise
     is keyed by, their rows where there are none. Matrix products of one to three rows round otherwise than larger
     ones, and a chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on
@@ -105,6 +106,8 @@ def infer_regions(
             with torch.no_grad():
                 found.append(fast.render(model, z))
         regions = averaged(found)
+        if config.inference_masks == "responsibilities":
+            regions = regions._replace(pi=pooled_responsibilities(found, inputs, config.likelihood))
         yield Regions._make(None if part is None else part[:count] for part in regions)
 
 
@@ -122,3 +125,18 @@ def averaged(found: Sequence[Regions]) -> Regions:
     return found[0]._replace(
         pi=pi, content_fg=fg / (pi[:, :1] + EPSILON), content_bg=bg / (pi[:, 1:] + EPSILON)
     )
+
+
+def pooled_responsibilities(found: Sequence[Regions], images: Tensor, norm: str) -> Tensor:
+    """Who owns each pixel of images (B, 3, H, W), by all of their chains together: (B, 2, H, W), foreground first.
+
+    Eq. 7 with the chains' mixture in place of one z: γ_k ∝ Σ_z π_k(z) p(x | g_k(z)). A chain so counts most where it
+    explains the image, and the image itself draws the edges. The three channels of a pixel, which miss together,
+    count as one; p falls with their miss on the scale of the mean miss that the chains leave in this image, for
+    chains that have not settled miss by more than σ.
+    """
+    misses = torch.stack([-log_likelihoods(r, images, norm=norm, scale=1.0).mean(dim=2) for r in found])
+    pi = torch.stack([regions.pi for regions in found])  # (chains, B, 2, H, W)
+    scale = (pi * misses).sum(dim=2).mean(dim=(0, 2, 3)) + EPSILON
+    log_weights = (pi + EPSILON).log() - misses / scale[:, None, None, None]
+    return log_weights.logsumexp(dim=0).softmax(dim=1)

@@ -13,6 +13,7 @@ import pytest
 
 from baselines.matching import STRATEGIES
 from benchmarks.data import object_boxes
+from benchmarks.jobs import fit_config
 from benchmarks.registry import METHODS, PRESETS
 from benchmarks.scoring import check_masks
 
@@ -86,6 +87,17 @@ def test_the_registry_says_what_the_class_says(name: str) -> None:
 def test_fit_is_offered_no_labels(name: str) -> None:
     parameters = list(inspect.signature(load(name).fit).parameters)
     assert parameters == ["self", "images", "config", "seed", "device", "checkpoint_dir", "progress"]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_training_is_taken_over_only_where_it_would_be_the_same(preset: str) -> None:
+    same = {"preset": preset, "dataset": "tm-dsprites", "image_size": PRESETS[preset].image_size}
+    taken = [(name, *pair) for name, spec in METHODS.items() for pair in spec.taken_over.items()]
+    assert taken
+    for name, variant, whose in taken:
+        mine, theirs = (load(name).configure(variant=v, **same) for v in (variant, whose))
+        assert fit_config(mine) == fit_config(theirs)
+        assert mine != theirs
 
 
 @pytest.mark.parametrize(("name", "variant"), EACH)

@@ -16,6 +16,7 @@ from baselines.grabcut import GrabCut
 from benchmarks.cells import make_cell, read_row, settings_key
 from benchmarks.data import Library
 from benchmarks.jobs import Job, settings_of
+from benchmarks.launch import group_cells, group_command
 from benchmarks.pictures import load_panels
 from benchmarks.runs import Outcome, Runner
 from drc.config import DRCConfig
@@ -151,6 +152,18 @@ def test_other_settings_or_data_are_another_cell(
     after = Job(cell(), library)
     assert (before.key, before.fit_key) != (after.key, after.fit_key)
     assert Job(cell(split="eval"), library).fit_key == after.fit_key
+
+
+def test_a_variant_that_only_segments_otherwise_takes_the_training(smoke_data: Path) -> None:
+    library, variants = Library(smoke_data, "smoke"), ("full", "responsibilities")
+    cells = [cell(variant=variant, split=split) for variant in variants for split in ("eval", "test")]
+    jobs = [Job(each, library) for each in cells]
+    assert len({job.fit_key for job in jobs}) == 1
+    assert len({job.key for job in jobs}) == 4
+    (group,) = group_cells(cells)
+    words = group_command(group, [])
+    assert words[words.index("--variants") + 1] == "full,responsibilities"
+    assert words[words.index("--test") + 1] == "tm-dsprites:eval,tm-dsprites:test"
 
 
 def test_other_settings_of_inference_are_another_cell_and_no_other_training(

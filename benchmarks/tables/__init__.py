@@ -119,4 +119,5 @@ def plan(table: Table, preset: str, methods: list[str], datasets: list[str], see
 
 def fit_of(cell: Cell) -> tuple[str, ...]:
     """What cells that share a training have in common."""
-    return (cell.method, cell.variant, cell.train_dataset, str(cell.seed))
+    variant = METHODS[cell.method].training_of(cell.variant)
+    return (cell.method, variant, cell.train_dataset, str(cell.seed))

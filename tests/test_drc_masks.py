@@ -1,0 +1,122 @@
+"""Masks by responsibilities: what all chains of an image together say of who owns its pixels (Eq. 7)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from drc_helpers import call, make_data, make_run
+from test_drc_segment import write_pictures
+from torch import Tensor
+
+from drc import DRC
+from drc.model import Regions
+from drc.segment import pooled_responsibilities
+
+
+def chain(content_fg: Tensor, content_bg: Tensor, pi_fg: Tensor) -> Regions:
+    """What one chain of a batch generates: contents (B, 3, H, W), π_f (B, 1, H, W)."""
+    pi = torch.cat([pi_fg, 1 - pi_fg], dim=1)
+    return Regions(*[None] * len(Regions._fields))._replace(
+        content_fg=content_fg, content_bg=content_bg, pi=pi
+    )
+
+
+@pytest.fixture
+def drawn() -> tuple[list[Regions], Tensor]:
+    """Three chains of two images, all at random."""
+    generator = torch.Generator().manual_seed(0)
+
+    def signed() -> Tensor:
+        return torch.rand(2, 3, 8, 8, generator=generator) * 2 - 1
+
+    chains = [chain(signed(), signed(), torch.rand(2, 1, 8, 8, generator=generator)) for _ in range(3)]
+    return chains, signed()
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_they_are_shares_and_regions_may_change_places(
+    norm: str, drawn: tuple[list[Regions], Tensor]
+) -> None:
+    chains, images = drawn
+    gamma = pooled_responsibilities(chains, images, norm)
+    assert gamma.shape == (2, 2, 8, 8)
+    assert gamma.min() >= 0
+    torch.testing.assert_close(gamma.sum(dim=1), torch.ones(2, 8, 8))
+    swapped = [chain(r.content_bg, r.content_fg, r.pi[:, 1:]) for r in chains]
+    torch.testing.assert_close(pooled_responsibilities(swapped, images, norm), gamma.flip(1))
+
+
+def test_neither_the_order_of_chains_nor_another_image_matters(drawn: tuple[list[Regions], Tensor]) -> None:
+    chains, images = drawn
+    gamma = pooled_responsibilities(chains, images, "l1")
+    torch.testing.assert_close(pooled_responsibilities(chains[::-1], images, "l1"), gamma)
+    torch.testing.assert_close(pooled_responsibilities(chains * 2, images, "l1"), gamma)
+    alone = [Regions._make(None if part is None else part[1:] for part in r) for r in chains]
+    torch.testing.assert_close(pooled_responsibilities(alone, images[1:], "l1"), gamma[1:])
+
+
+def test_where_all_contents_fit_alike_they_are_the_mean_of_pi(drawn: tuple[list[Regions], Tensor]) -> None:
+    chains, images = drawn
+    alike = [r._replace(content_fg=images, content_bg=images) for r in chains]
+    expected = torch.stack([r.pi for r in chains]).mean(dim=0)
+    torch.testing.assert_close(pooled_responsibilities(alike, images, "l1"), expected)
+
+
+def test_one_chain_that_explains_the_image_outweighs_three_that_do_not() -> None:
+    images = torch.zeros(1, 3, 4, 4)
+    left = torch.zeros(1, 1, 4, 4)
+    left[..., :2] = 1
+    far = torch.ones(1, 3, 4, 4)
+    good = chain(0.9 * (1 - left) * far, 0.9 * left * far, 0.1 + 0.8 * left)  # each right on its own side
+    lost = chain(far, far, torch.full((1, 1, 4, 4), 0.05))  # all is background, and nothing fits
+    gamma = pooled_responsibilities([good, lost, lost, lost], images, "l1")
+    assert torch.equal(gamma[:, :1] > 0.5, left > 0.5)
+    assert not torch.stack([r.pi for r in (good, lost, lost, lost)]).mean(dim=0)[:, 0].gt(0.5).any()
+
+
+def test_certain_masks_and_contents_far_off_stay_finite() -> None:
+    images = torch.ones(1, 3, 4, 4)
+    certain = torch.zeros(1, 1, 4, 4)
+    certain[..., 0] = 1
+    lost = chain(-images, images, certain)
+    gamma = pooled_responsibilities([lost], images, "l1")
+    assert gamma.isfinite().all()
+    assert pooled_responsibilities([chain(images, -images, certain)], images, "l1").isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    return make_run(make_data(folder / "sprites"), folder / "run")
+
+
+def test_the_setting_changes_masks_and_nothing_that_was_painted(run: Path) -> None:
+    method = DRC.load(run)
+    images = np.random.default_rng(5).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    method.config = replace(method.config, inference_chains=2)
+    (mixing,) = method.regions(images)
+    method.config = replace(method.config, inference_masks="responsibilities")
+    (pooled,) = method.regions(images)
+    assert not torch.equal(pooled.pi, mixing.pi)
+    assert torch.equal(pooled.content_fg, mixing.content_fg)
+    assert torch.equal(pooled.content_bg, mixing.content_bg)
+    method.config = replace(method.config, inference_batch_size=1)
+    one_by_one = torch.cat([regions.pi for regions in method.regions(images)])
+    torch.testing.assert_close(one_by_one, pooled.pi)
+
+
+def test_segment_takes_them_by_name(run: Path, tmp_path: Path) -> None:
+    photos = write_pictures(tmp_path / "photos", 2)
+    words = ("segment", photos, "--checkpoint", run, "--out")
+    assert call(*words, tmp_path / "pi").exit_code == 0
+    assert call(*words, tmp_path / "gamma", "--masks", "responsibilities").exit_code == 0
+    panels = [sorted((tmp_path / out / "panels").iterdir()) for out in ("pi", "gamma")]
+    assert [file.name for file in panels[0]] == [file.name for file in panels[1]]
+    assert all(a.read_bytes() != b.read_bytes() for a, b in zip(*panels, strict=True))
+    mixed = call(*words, tmp_path / "pi", "--masks", "responsibilities")
+    assert mixed.exit_code == 2
+    assert str(tmp_path / "pi") in mixed.output
