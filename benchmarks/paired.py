@@ -11,12 +11,14 @@ import numpy as np
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Grid, GridLine, Text
 from benchmarks.notes import floor_names, listed, name_of, place_of
+from benchmarks.registry import METHODS
 from benchmarks.rows import find_scores
 from benchmarks.tables import Entry, headline
 from benchmarks.uncertainty import Interval, paired_difference
 
 REFERENCE = "DRC"
-"""Its headline variant is compared with everything else; where it is not measured, the first method is."""
+"""Its headline variant is compared with everything else; where it is not measured, the first method is. Variants that
+only segment the headline's training otherwise are compared with the other methods too."""
 
 NAMES = ("method", "other", "dataset", "split")
 """By which a file of differences names a pair."""
@@ -107,7 +109,7 @@ def _with_the_same_seeds(one: Printed, other: Printed) -> tuple[Printed, Printed
 
 
 def _comparable(one: Entry, other: Entry) -> bool:
-    if (one.method, one.variant) == (other.method, other.variant):
+    if one.method == other.method and one.variant in (other.variant, *METHODS[one.method].taken_over):
         return False
     if other.train_dataset:
         return other.train_dataset == one.train_dataset
@@ -115,9 +117,17 @@ def _comparable(one: Entry, other: Entry) -> bool:
 
 
 def _references(group: list[Printed]) -> list[Printed]:
-    """One for each training set."""
-    ours = [p for p in group if (p.entry.method, p.entry.variant) == (REFERENCE, headline(REFERENCE))]
-    return list({p.entry.train_dataset: p for p in reversed(ours)}.values())[::-1] or group[:1]
+    """One for each training set and way to segment."""
+    spec = METHODS[REFERENCE]
+    ours = [
+        p
+        for p in group
+        if p.entry.method == REFERENCE and spec.training_of(p.entry.variant) == headline(REFERENCE)
+    ]
+    return (
+        list({(p.entry.train_dataset, p.entry.variant): p for p in reversed(ours)}.values())[::-1]
+        or group[:1]
+    )
 
 
 def _compare(one: Printed, other: Printed, runs: Path, kept: Path) -> dict[str, Interval]:

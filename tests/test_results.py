@@ -41,6 +41,7 @@ README_LINES = {
     "everything called foreground": ("all-foreground", "fixed"),
     "a centred ellipse of half the area": ("centred-ellipse", "fixed"),
 }
+OTHER_WAY = {"DRC, by responsibilities: the same chains, read together": ("DRC", "responsibilities")}
 
 
 def label(row: Row) -> str:
@@ -133,9 +134,11 @@ def said(row: dict[str, str], metric: str) -> str:
 )
 def test_the_figures_of_the_readme_are_those_of_the_table(file: str, header: str) -> None:
     found = {(x["method"], x["variant"], x["split"]): x for x in read_csv(file) if x["iou"]}
-    lines = readme_table(header)
-    assert lines.keys() == README_LINES.keys()
-    for name, (method, variant) in README_LINES.items():
+    lines, expected = readme_table(header), README_LINES
+    if ("DRC", "responsibilities", "test") in found:
+        expected = expected | OTHER_WAY
+    assert lines.keys() == expected.keys()
+    for name, (method, variant) in expected.items():
         for cell, split in zip(lines[name][:2], ("eval", "test"), strict=True):
             row = found[method, variant, split]
             assert cell == f"{said(row, 'iou')} / {said(row, 'dice')}"

@@ -237,6 +237,22 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
     assert len(differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")) == 11
 
 
+def test_another_way_to_segment_is_compared_with_the_other_methods_too(tmp_path: Path) -> None:
+    _, printed = measured("1", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5})
+    held_out = [p for p in printed if p.rows and (p.entry.dataset, p.entry.split) == ("tm-dsprites", "test")]
+    for p in held_out:
+        for row in p.rows:
+            (tmp_path / "cells" / row.key).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "cells" / row.key / "scores.csv").write_text("id,iou,dice\na,0.5,0\nb,0.5,0\n")
+    pairs = differences(held_out, tmp_path, tmp_path, tmp_path / "paired.csv")
+    compared = {(one.entry.variant, other.entry.line) for one, other, _ in pairs}
+    others = {"GrabCut", "ReDO", "GrabCut center60", "GrabCut bbox"}
+    assert compared == {
+        *(("full", line) for line in (*others, "DRC, by responsibilities")),
+        *(("responsibilities", line) for line in others),
+    }
+
+
 def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:
     _, printed = measured("3", {"DRC": 0.4, "ReDO": 0.3, "GrabCut": 0.5})
     ours, redo, grabcut = (
