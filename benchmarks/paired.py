@@ -117,17 +117,13 @@ def _comparable(one: Entry, other: Entry) -> bool:
 
 
 def _references(group: list[Printed]) -> list[Printed]:
-    """One for each training set and way to segment."""
-    spec = METHODS[REFERENCE]
-    ours = [
-        p
-        for p in group
-        if p.entry.method == REFERENCE and spec.training_of(p.entry.variant) == headline(REFERENCE)
-    ]
-    return (
-        list({(p.entry.train_dataset, p.entry.variant): p for p in reversed(ours)}.values())[::-1]
-        or group[:1]
-    )
+    """One for each training set and way to segment; the first there is where the reference was not measured."""
+    training_of, whose = METHODS[REFERENCE].training_of, headline(REFERENCE)
+    found: dict[tuple[str, str], Printed] = {}
+    for p in group:
+        if p.entry.method == REFERENCE and training_of(p.entry.variant) == whose:
+            found.setdefault((p.entry.train_dataset, p.entry.variant), p)
+    return list(found.values()) or group[:1]
 
 
 def _compare(one: Printed, other: Printed, runs: Path, kept: Path) -> dict[str, Interval]:

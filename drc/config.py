@@ -62,9 +62,7 @@ class DRCConfig:
     inference_last_step_size: float = 0.1  # ... and of the last; in between it falls geometrically
     inference_momentum: float = 0.0
     inference_chains: int = field(default=1, metadata=ADDED)  # independent ones an image, which are averaged
-    inference_masks: str = field(
-        default="mixing", metadata=ADDED
-    )  # π; or "responsibilities" (Eq. 7) of all chains
+    inference_masks: str = field(default="mixing", metadata=ADDED)  # π; or the chains' "responsibilities"
     inference_batch_size: int = 64
 
 
@@ -93,9 +91,7 @@ VARIANT_CHANGES: dict[str, dict] = {
     "no-tv": {"tv_weight": 0.0},
     "no-ortho": {"ortho_weight": 0.0},
     "short-run-chain": {"restart": 1.0},
-    "responsibilities": {
-        "inference_masks": "responsibilities"
-    },  # not the paper's: masks that look at the image again
+    "responsibilities": {"inference_masks": "responsibilities"},  # not the paper's
     "untuned": {name: getattr(DRCConfig(), name) for name in TUNED},
 }
 VARIANTS = tuple(VARIANT_CHANGES)
