@@ -12,7 +12,7 @@ LINES = (
     Line("IODINE", "§"),
     Line("Slot-Attention", "§"),
     Line("DRC"),
-    Line("DRC, by responsibilities", "¶"),
+    Line("DRC by responsibilities", "¶"),
     Line("all-foreground", section="floors"),
     Line("centred-ellipse", section="floors"),
     Line("GrabCut center60", section="appendix"),
@@ -36,7 +36,7 @@ COLUMNS = {
 }
 
 VARIANTS = {
-    "DRC, by responsibilities": ("DRC", "responsibilities"),
+    "DRC by responsibilities": ("DRC", "responsibilities"),
     "GrabCut center60": ("GrabCut", "center60"),
     "GrabCut bbox": ("GrabCut", "bbox"),
 }
