@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from torch import Tensor
 from drc import distributed, fast, rng
 from drc.checkpoint import CheckpointError, checkpoint_paths, drop_remains, load_newest, save_checkpoint
 from drc.config import DRCConfig
+from drc.interrupts import deferred_interrupts
 from drc.langevin import langevin
 from drc.memory import keep_freed_memory
 from drc.model import DRCModel
@@ -75,30 +74,6 @@ def matrix_products_in_tf32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-
-
-@contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
-
-    Yields a function that tells whether one has come. Outside the main thread it changes nothing.
-    """
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-
-    def note(number: int, frame: object) -> None:
-        if came and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def training_settings(config: dict[str, Any]) -> dict[str, Any]:
