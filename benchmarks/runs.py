@@ -144,7 +144,7 @@ class Runner:
         began = time.monotonic()
         with segment_progress(f"{cell.method} segments {cell.test_dataset} {cell.split}") as progress:
             scores = score(method, data, METHODS[cell.method].protocol, progress)
-        segment_seconds = time.monotonic() - began
+        segment_seconds = time.monotonic() - began + getattr(method, "kept_seconds", 0.0)
         write_atomic(folder / SCORES, scores.table.to_csv(index=False, float_format="%.6f"))
         some = slice(0, PICTURES)
         generated = method.panels(data.images[some])
@@ -286,13 +286,14 @@ def draw_live(
 ) -> None:
     """Write the picture of how the method does now on a few images that are scored later.
 
-    `check` is called all along and may raise KeyboardInterrupt.
+    `check` is called all along and may raise KeyboardInterrupt. A method that is slow to segment is asked to `glance`.
     """
+    seen = method.glance() if hasattr(method, "glance") else method
 
     def progress(step: int, total: int, **values: float) -> None:
         check()
 
-    masks = method.segment(images, progress=progress)
+    masks = seen.segment(images, progress=progress)
     foreground = STRATEGIES[METHODS[method.name].protocol](masks, truth)
-    panels = make_panels(images, method.panels(images), truth, foreground)
+    panels = make_panels(images, seen.panels(images), truth, foreground)
     write_atomic(path, draw_panels({method.name: panels}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from drc.build import build_model, build_trainer
 from drc.checkpoint import CheckpointError, load_checkpoint, load_newest
 from drc.config import VARIANTS, DRCConfig, configure
+from drc.kept import KeptChains
 from drc.model import Regions
 from drc.segment import infer_regions
 from drc.trainer import Progress, train
@@ -29,6 +30,9 @@ class DRC:
     variants = VARIANTS
 
     config: DRCConfig
+    chains_dir: Path | None = None
+    kept_seconds = 0.0
+    """What the chains that `segment` found in `chains_dir` had taken, when they were sampled."""
 
     @classmethod
     def skip(cls) -> str | None:
@@ -50,11 +54,23 @@ class DRC:
         checkpoint_dir: Path,
         progress: Progress,
     ) -> None:
-        """Algorithm 1 on images (N, H, W, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there."""
+        """Algorithm 1 on images (N, H, W, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there.
+
+        The chains of later inferences are kept in its folder `chains`: they, too, go on where they were stopped.
+        """
         self.config, self.seed, self.device = config, seed, device
         trainer = build_trainer(images, config, seed, device)
         self.model = trainer.model  # seen while it trains, so that `progress` may ask for a picture
         train(trainer, Path(checkpoint_dir), progress)
+        self.chains_dir, self.kept_seconds = Path(checkpoint_dir) / "chains", 0.0
+
+    def glance(self) -> DRC:
+        """This model as it is, with one chain of a quarter of the steps: for pictures while it trains."""
+        hasty = DRC()
+        hasty.model, hasty.seed, hasty.device = self.model, self.seed, self.device
+        steps = -(-self.config.inference_steps // 4)
+        hasty.config = replace(self.config, inference_chains=1, inference_steps=steps)
+        return hasty
 
     @classmethod
     def load(cls, path: Path | str, *, device: str = "cpu") -> DRC:
@@ -91,7 +107,14 @@ class DRC:
         self, images: np.ndarray, *, keys: Sequence[int] | None = None, progress: Progress | None = None
     ) -> Iterator[Regions]:
         """Regions of images (N, H, W, 3) uint8, inferred from noise a batch at a time; see `infer_regions`."""
-        return infer_regions(self.model, images, self.config, self.seed, self.device, progress, keys)
+        kept = None
+        if self.chains_dir is not None:
+            kept = KeptChains(self.chains_dir, self.model, self.config, self.seed, self.device)
+        yield from infer_regions(
+            self.model, images, self.config, self.seed, self.device, progress, keys, kept
+        )
+        if kept is not None:
+            self.kept_seconds += kept.seconds
 
     def segment(self, images: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """π of images (N, H, W, 3) uint8, inferred from noise: (N, 2, H, W) float32, foreground first."""

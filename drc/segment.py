@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from drc import fast, rng
 from drc.amortised import AmortisedModel
 from drc.config import DRCConfig
+from drc.kept import KeptChains
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
 from drc.sampler import Sampler
@@ -64,16 +66,17 @@ def infer_regions(
     device: str,
     progress: Callable[..., None] | None = None,
     keys: Sequence[int] | None = None,
+    kept: KeptChains | None = None,
 ) -> Iterator[Regions]:
     """Regions of images (N, H, W, 3) uint8, a batch at a time, in order, each the average of `inference_chains` chains.
 
     Where the settings ask for masks by responsibilities, these stand in π's place, in the generated image too.
     `progress(step, total)` counts the sampler's steps over all chains and batches; `keys` are what the images' noise
-    is keyed by, their rows where there are none. Matrix products of one to three rows round otherwise than larger
-    ones, and a chain amplifies that to masks one can tell apart: copies of the last image fill a batch up, so that on
-    a CPU a mask does not depend on its batch by a single bit; and to the full, where generators are compiled for a
-    batch of one size. Raises ValueError for images of another size than the model's, and DivergedError where a chain
-    leaves the finite numbers.
+    is keyed by, their rows where there are none; a chain found in `kept` is not sampled, and any other kept there.
+    Matrix products of one to three rows round otherwise than larger ones, and a chain amplifies that to masks one can
+    tell apart: copies of the last image fill a batch up, so that on a CPU a mask does not depend on its batch by a
+    single bit; and to the full, where generators are compiled for a batch of one size. Raises ValueError for images of
+    another size than the model's, and DivergedError where a chain leaves the finite numbers.
     """
     if images.shape[1:3] != (config.image_size, config.image_size):
         height, width, size = *images.shape[1:3], config.image_size
@@ -96,7 +99,9 @@ def infer_regions(
                     progress(before + steps, total)
 
             own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
-            z = infer(sampler, inputs, own_keys, seed, taken)
+            sample = partial(infer, sampler, inputs, own_keys, seed, taken)
+            z = sample() if kept is None else kept.ends(images[rows], own_keys, sample).to(device)
+            taken(config.inference_steps)  # those of a chain that was kept are among them
             if not z.isfinite().all():
                 wrong = [i for i in range(count) if not z[i].isfinite().all()]
                 raise DivergedError(

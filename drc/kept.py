@@ -1,0 +1,98 @@
+"""Chains kept on disk, so that an inference that was stopped goes on and one that only reads them otherwise is free."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drc.config import DRCConfig
+from drc.files import write_atomic
+from drc.model import DRCModel
+
+logger = logging.getLogger(__name__)
+
+READING = frozenset({"inference_masks", "inference_chains"})
+"""The settings that say what is made of the chains, and not where one of them ends."""
+
+
+class KeptChains:
+    """Where the chains of some images ended, a file for each batch and chain, named by all that they depend on.
+
+    That is the weights, settings and seed, the images and the keys of their noise, the device, and this package's own
+    code: a chain that any of these would change is not found, and so inferred.
+    """
+
+    def __init__(self, folder: Path, model: DRCModel, config: DRCConfig, seed: int, device: str) -> None:
+        self.folder, self._z_dim = folder, model.z_dim
+        self.seconds = 0.0  # that what was found had taken
+        settings = {name: value for name, value in asdict(config).items() if name not in READING}
+        self._about = hashlib.sha256(repr((settings, seed, arithmetic(device), code())).encode())
+        for name, weights in model.state_dict().items():
+            self._about.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+
+    def ends(self, images: np.ndarray, keys: Sequence[int], sample: Callable[[], Tensor]) -> Tensor:
+        """z (B, d) of images (B, H, W, 3) uint8 whose chains have these keys: read, or sampled and, if finite, kept.
+
+        A file that cannot be read, or written, is told of in the log and is no more than a chain not kept.
+        """
+        about = self._about.copy()
+        about.update(repr((images.shape, list(keys))).encode() + np.ascontiguousarray(images).tobytes())
+        path = self.folder / f"{about.hexdigest()[:24]}.npz"
+        if (found := self._read(path, len(images))) is not None:
+            return found
+        began = time.monotonic()
+        z = sample()
+        if z.isfinite().all():
+            self._write(path, z, time.monotonic() - began)
+        return z
+
+    def _read(self, path: Path, count: int) -> Tensor | None:
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                z, seconds = torch.from_numpy(kept["z"]), float(kept["seconds"])
+            if z.shape != (count, self._z_dim) or z.dtype != torch.float32 or not z.isfinite().all():
+                raise ValueError(f"{count} finite rows of {self._z_dim} numbers were expected")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            logger.warning("%s: kept chains that cannot be read (%s); they are inferred anew", path, error)
+            return None
+        self.seconds += seconds
+        return z
+
+    def _write(self, path: Path, z: Tensor, seconds: float) -> None:
+        content = io.BytesIO()
+        np.savez(content, z=z.cpu().numpy(), seconds=np.float64(seconds))
+        try:
+            write_atomic(path, content.getvalue())
+        except OSError as error:
+            logger.warning(
+                "%s: chains are not kept (%s); a run that is stopped infers them again", path, error
+            )
+
+
+def arithmetic(device: str) -> tuple[str, ...]:
+    """What the last bits of a result depend on beside the code: PyTorch, and the processor or the GPU."""
+    if torch.device(device).type == "cuda":
+        return torch.__version__, torch.cuda.get_device_name(device)
+    return torch.__version__, torch.backends.cpu.get_cpu_capability(), str(torch.get_num_threads())
+
+
+@cache
+def code() -> str:
+    """A digest of this package's source files."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()

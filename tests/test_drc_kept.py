@@ -1,0 +1,207 @@
+"""An inference that was stopped goes on, and chains that are there are read and not sampled again."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cell_helpers import cell, folder_of, runner
+from test_drc_training import SMOKE, pictures
+
+from benchmarks.cells import read_row
+from benchmarks.runs import draw_live
+from drc import kept, segment
+from drc.method import DRC
+
+CONFIG = replace(SMOKE, inference_steps=6, inference_chains=2, inference_batch_size=4)
+CHAINS = 6  # of 12 images: three batches, two chains each
+
+
+def trained(folder: Path, config: Any = CONFIG, seed: int = 0) -> DRC:
+    method = DRC()
+    method.fit(
+        pictures(12),
+        config=config,
+        seed=seed,
+        device="cpu",
+        checkpoint_dir=folder,
+        progress=lambda step, total, **values: None,
+    )
+    return method
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every batch of chains that is sampled."""
+    calls: list[int] = []
+    whole = segment.infer
+
+    def infer(*arguments: Any) -> Any:
+        calls.append(len(arguments[2]))
+        return whole(*arguments)
+
+    monkeypatch.setattr(segment, "infer", infer)
+    return calls
+
+
+def test_an_inference_that_was_stopped_goes_on(sampled: list[int], tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole").segment(pictures(12))
+
+    def stop(step: int, total: int) -> None:
+        assert total == CHAINS * CONFIG.inference_steps
+        if step > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "stopped").segment(pictures(12), progress=stop)
+    sampled.clear()
+    seen: list[int] = []
+    again = trained(tmp_path / "stopped")
+    masks = again.segment(pictures(12), progress=lambda step, total: seen.append(step))
+    np.testing.assert_array_equal(masks, whole)
+    assert len(sampled) == CHAINS - 3
+    assert seen == sorted(seen)
+    assert seen[-1] == CHAINS * CONFIG.inference_steps
+    assert again.kept_seconds > 0
+
+
+@pytest.mark.parametrize("changes", [{"inference_masks": "responsibilities"}, {"inference_chains": 1}])
+def test_chains_that_are_read_otherwise_are_not_sampled_again(
+    changes: dict[str, Any], sampled: list[int], tmp_path: Path
+) -> None:
+    method = trained(tmp_path / "kept")
+    method.segment(pictures(12))
+    sampled.clear()
+    method.config = replace(CONFIG, **changes)
+    masks = method.segment(pictures(12))
+    assert not sampled
+    afresh = DRC.load(tmp_path / "kept")
+    afresh.config = method.config
+    np.testing.assert_array_equal(masks, afresh.segment(pictures(12)))
+    assert sampled, "a model that was loaded by itself keeps no chains"
+
+
+def other_seed(method: DRC) -> np.ndarray:
+    method.seed = 1
+    return pictures(12)
+
+
+def other_steps(method: DRC) -> np.ndarray:
+    method.config = replace(CONFIG, inference_steps=7)
+    return pictures(12)
+
+
+def other_weights(method: DRC) -> np.ndarray:
+    with torch.no_grad():
+        next(method.model.parameters()).flatten()[0] += 1e-6
+    return pictures(12)
+
+
+def other_images(method: DRC) -> np.ndarray:
+    changed = pictures(12)
+    changed[::4, 0, 0] ^= 1  # one image of each batch
+    return changed
+
+
+@pytest.mark.parametrize("change", [other_seed, other_steps, other_weights, other_images])
+def test_chains_of_anything_else_are_not_used(
+    change: Callable[[DRC], np.ndarray], sampled: list[int], tmp_path: Path
+) -> None:
+    method = trained(tmp_path)
+    method.segment(pictures(12))
+    sampled.clear()
+    method.segment(change(method))
+    assert len(sampled) == CHAINS
+
+
+def test_chains_of_other_code_or_another_device_are_not_used(
+    sampled: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = trained(tmp_path)
+    method.segment(pictures(12))
+    for name in ("code", "arithmetic"):
+        sampled.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(kept, name, lambda *_: "another")
+            method.segment(pictures(12))
+        assert len(sampled) == CHAINS
+
+
+@pytest.mark.parametrize("content", ["", "cut", "array", "shape", "type", "nan", "pickle"])
+def test_a_file_that_is_not_kept_chains_is_named_and_inferred_anew(
+    content: str, sampled: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = trained(tmp_path)
+    masks = method.segment(pictures(12))
+    one = sorted((tmp_path / "chains").glob("*.npz"))[0]
+    with np.load(one) as good:
+        z = good["z"]
+    if content in {"", "cut"}:
+        one.write_bytes(one.read_bytes()[: 100 if content else 0])
+    elif content == "array":
+        np.savez(one, z=z)
+    else:
+        bad = {
+            "shape": z[:1],
+            "type": z.astype(np.float64),
+            "nan": z * np.nan,
+            "pickle": np.array([z, None], object),
+        }
+        np.savez(one, z=bad[content], seconds=1.0)
+    sampled.clear()
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(method.segment(pictures(12)), masks)
+    assert len(sampled) == 1
+    (message,) = caplog.messages
+    assert str(one) in message
+    sampled.clear()
+    method.segment(pictures(12))
+    assert not sampled, "it was written anew"
+
+
+def test_a_full_disk_costs_the_keeping_and_not_the_inference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    masks = trained(tmp_path / "whole").segment(pictures(12))
+    monkeypatch.setattr(kept, "write_atomic", full)
+    method = trained(tmp_path / "full")
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_array_equal(method.segment(pictures(12)), masks)
+    assert "No space left" in caplog.text
+
+
+def test_a_cell_counts_the_seconds_of_chains_that_another_sampled(
+    sampled: list[int], smoke_data: Path, tmp_path: Path
+) -> None:
+    run, runs = runner(smoke_data, tmp_path), []
+    for variant in ("full", "responsibilities"):
+        one = cell(variant=variant)
+        assert run.run(one).status == "computed"
+        runs.append(read_row(folder_of(smoke_data, tmp_path, one) / "row.json"))
+    files = list((tmp_path / "fits").glob("*/checkpoints/chains/*.npz"))
+    seconds = sum(float(np.load(file)["seconds"]) for file in files)
+    assert runs[1].segment_seconds >= 0.5 * seconds > 0
+
+
+def test_a_live_picture_is_a_glance_that_leaves_nothing_behind(sampled: list[int], tmp_path: Path) -> None:
+    method = trained(tmp_path / "fit")
+    steps: list[int] = []
+    method.glance().segment(pictures(4), progress=lambda step, total: steps.append(total))
+    assert max(steps) == 2, "a quarter of six steps, of one chain"
+    sampled.clear()
+    truth = np.zeros(pictures(4).shape[:3], bool)
+    draw_live(tmp_path / "live.png", method, pictures(4), truth, check=lambda: None)
+    assert (tmp_path / "live.png").read_bytes().startswith(b"\x89PNG")
+    assert len(sampled) == 2, "one chain for the masks, one for the panels"
+    assert not (tmp_path / "fit" / "chains").exists()
+    assert method.config == CONFIG
