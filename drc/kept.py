@@ -41,16 +41,24 @@ class KeptChains:
         for name, weights in model.state_dict().items():
             self._about.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
 
-    def ends(self, images: np.ndarray, keys: Sequence[int], sample: Callable[[], Tensor]) -> Tensor:
+    def ends(
+        self,
+        images: np.ndarray,
+        keys: Sequence[int],
+        sample: Callable[[], Tensor],
+        found: Callable[[], None],
+    ) -> Tensor:
         """z (B, d) of images (B, H, W, 3) uint8 whose chains have these keys: read, or sampled and, if finite, kept.
 
-        A file that cannot be read, or written, is told of in the log and is no more than a chain not kept.
+        `found` is called where they were read. A file that cannot be read, or written, is told of in the log and is no
+        more than a chain not kept.
         """
         about = self._about.copy()
         about.update(repr((images.shape, list(keys))).encode() + np.ascontiguousarray(images).tobytes())
         path = self.folder / f"{about.hexdigest()[:24]}.npz"
-        if (found := self._read(path, len(images))) is not None:
-            return found
+        if (z := self._read(path, len(images))) is not None:
+            found()
+            return z
         began = time.monotonic()
         z = sample()
         if z.isfinite().all():

@@ -100,8 +100,11 @@ def infer_regions(
 
             own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
             sample = partial(infer, sampler, inputs, own_keys, seed, taken)
-            z = sample() if kept is None else kept.ends(images[rows], own_keys, sample).to(device)
-            taken(config.inference_steps)  # those of a chain that was kept are among them
+            if kept is None:
+                z = sample()
+            else:
+                found_there = partial(taken, config.inference_steps)
+                z = kept.ends(images[rows], own_keys, sample, found_there).to(device)
             if not z.isfinite().all():
                 wrong = [i for i in range(count) if not z[i].isfinite().all()]
                 raise DivergedError(
