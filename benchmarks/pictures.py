@@ -68,7 +68,7 @@ def load_panels(path: Path) -> Panels:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in ROWS if name in archive}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BenchmarkError(f"{path} is not a readable picture archive: {error}") from error
 
 

@@ -7,6 +7,7 @@ import io
 import logging
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -73,7 +74,9 @@ class KeptChains:
                 raise ValueError(f"{count} finite rows of {self._z_dim} numbers were expected")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except (
+            OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile, zlib.error,
+        ) as error:  # fmt: skip
             logger.warning("%s: kept chains that cannot be read (%s); they are inferred anew", path, error)
             return None
         self.seconds += seconds

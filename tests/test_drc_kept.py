@@ -134,7 +134,7 @@ def test_chains_of_other_code_or_another_device_are_not_used(
         assert len(sampled) == CHAINS
 
 
-@pytest.mark.parametrize("content", ["", "cut", "array", "shape", "type", "nan", "pickle"])
+@pytest.mark.parametrize("content", ["", "cut", "array", "shape", "type", "nan", "pickle", "flags"])
 def test_a_file_that_is_not_kept_chains_is_named_and_inferred_anew(
     content: str, sampled: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,6 +145,10 @@ def test_a_file_that_is_not_kept_chains_is_named_and_inferred_anew(
         z = good["z"]
     if content in {"", "cut"}:
         one.write_bytes(one.read_bytes()[: 100 if content else 0])
+    elif content == "flags":  # a single bit by which a part would be encrypted
+        damaged = bytearray(one.read_bytes())
+        damaged[damaged.index(b"PK\x01\x02") + 8] |= 1
+        one.write_bytes(damaged)
     elif content == "array":
         np.savez(one, z=z)
     else:
