@@ -18,12 +18,17 @@ ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)\)")
 SHOWN = (
     "table1",
+    "table1-cpu-hour",
+    "table1-gpu",
     "table2",
+    "table2-cpu-hour-ablation",
     "table3",
     "table4",
     "grey",
-    "photos",
     "photos-quick",
+    "photos",
+    "photos-cpu-hour-ablation",
+    "photos-gpu",
     "trials",
 )
 TABLES = "<!-- the tables of results/ -->"

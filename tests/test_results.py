@@ -32,7 +32,7 @@ def made_in_seconds(row: Row) -> bool:
 
 
 QUICK = [row for row in ROWS if not METHODS[row.method].trained and made_in_seconds(row)]
-README_LINES = {
+LINES = {
     "GrabCut, 1-pixel border": ("GrabCut", "border"),
     "ReDO, an oracle chooses its region": ("ReDO", "full"),
     "IODINE, likewise": ("IODINE", "full"),
@@ -113,10 +113,10 @@ def read_csv(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
-def readme_table(header: str) -> dict[str, list[str]]:
-    """The cells by the line's name, bold or not, of README's table with that header."""
-    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8").replace("**", "")
-    lines = readme.split(f"\n{header}\n", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
+def told_table(page: str, header: str) -> dict[str, list[str]]:
+    """The cells by the line's name, bold or not, of the page's table with that header."""
+    text = (RESULTS.parent / page).read_text(encoding="utf-8").replace("**", "")
+    lines = text.split(f"\n{header}\n", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {name: values for name, *values in cells}
 
@@ -126,15 +126,15 @@ def said(row: dict[str, str], metric: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("file", "header"),
+    ("file", "page", "header"),
     [
-        ("table1.csv", "| | training images | held out | published, 128×128 |"),
-        ("table1-cpu-hour.csv", "| at 64×64 | training images | held out |"),
+        ("table1.csv", "README.md", "| | training images | held out | published, 128×128 |"),
+        ("table1-cpu-hour.csv", "docs/results.md", "| at 64×64 | training images | held out |"),
     ],
 )
-def test_the_figures_of_the_readme_are_those_of_the_table(file: str, header: str) -> None:
+def test_the_figures_that_are_told_are_those_of_the_table(file: str, page: str, header: str) -> None:
     found = {(x["method"], x["variant"], x["split"]): x for x in read_csv(file) if x["iou"]}
-    lines, expected = readme_table(header), README_LINES
+    lines, expected = told_table(page, header), LINES
     if ("DRC", "responsibilities", "test") in found:
         expected = expected | OTHER_WAY
     assert lines.keys() == expected.keys()
@@ -144,17 +144,43 @@ def test_the_figures_of_the_readme_are_those_of_the_table(file: str, header: str
             assert cell == f"{said(row, 'iou')} / {said(row, 'dice')}"
 
 
-def test_the_readmes_scenes_and_photographs_are_those_of_the_tables() -> None:
+def test_every_figure_of_the_readme_is_in_a_table() -> None:
+    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    told = re.findall(r"\d+\.\d\b", readme.split("## What it measures", 1)[1].split("`quick` means", 1)[0])
+    files = [file.name for file in RESULTS.glob("*.csv")]
+    found = {cell.lstrip("+-") for name in files for row in read_csv(name) for cell in row.values() if cell}
+    assert len(told) > 50
+    assert set(told) <= found
+
+
+def test_the_ablation_that_is_told_is_that_of_the_tables() -> None:
+    header = "| | `quick-ablation`, 32×32 | `cpu-hour-ablation`, 64×64 | published, birds, 128×128 |"
+    lines = told_table("docs/results.md", header)
+    table = load_table("2")
+    names = {entry.variant: entry.line for entry in table.entries if entry.method == "DRC"}
+    assert lines.keys() == set(names.values())
+    for at, stem, dataset, metric in (
+        (0, "table2", "tm-dsprites", "iou"),
+        (1, "table2-cpu-hour-ablation", "tm-dsprites", "iou"),
+        (2, "table2", "birds", "published_iou"),
+    ):
+        rows = {r["variant"]: r for r in read_csv(f"{stem}.csv") if r["dataset"] == dataset}
+        for variant, name in names.items():
+            measured = said(rows[variant], metric) if variant in rows else ""
+            assert lines[name][at] == (measured or "–"), f"{name} of {stem}, {dataset}"
+
+
+def test_the_scenes_and_photographs_that_are_told_are_those_of_the_tables() -> None:
     by_area = {f"{x}, all but its largest region": x for x in ("ReDO", "IODINE", "Slot-Attention")}
-    lines = readme_table("| | CLEVR | ECSSD | pets |")
-    assert lines.keys() == README_LINES.keys() | by_area.keys()
+    lines = told_table("docs/results.md", "| | CLEVR | ECSSD | pets |")
+    assert lines.keys() == LINES.keys() | by_area.keys()
 
     def figure(stem: str, name: str, dataset: str) -> list[str]:
         kind = "-strategies" if name in by_area else ""
         return [
             said(row, "iou")
             for row in read_csv(f"{stem}{kind}.csv")
-            if row["method"] == (by_area[name] if name in by_area else README_LINES[name][0])
+            if row["method"] == (by_area[name] if name in by_area else LINES[name][0])
             and row["dataset"] == dataset
             and row["train_dataset"] in ("", dataset)
             and row.get("strategy", "background-slot-by-area") == "background-slot-by-area"
