@@ -248,7 +248,7 @@ def test_another_way_to_segment_is_compared_with_the_other_methods_too(tmp_path:
     compared = {(one.entry.variant, other.entry.line) for one, other, _ in pairs}
     others = {"GrabCut", "ReDO", "GrabCut center60", "GrabCut bbox"}
     assert compared == {
-        *(("full", line) for line in (*others, "DRC by responsibilities")),
+        *(("full", line) for line in (*others, "DRC by responsibilities", "DRC untuned")),
         *(("responsibilities", line) for line in others),
     }
 
