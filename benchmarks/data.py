@@ -91,10 +91,11 @@ class Library:
         return resize_images(take(self.dataset(name).images, rows), self.budget.image_size)
 
     def evaluation_rows(self, name: str, split: str) -> np.ndarray:
-        """Rows that are scored: the subset's, thinned evenly to the budget's number."""
-        dataset, subset = self.dataset(name), DATASETS[name].splits[split]
-        rows = dataset.rows(subset.rows, subset.limit)
-        most = self.budget.eval_images
+        """Rows that are scored: the subset's, of the rows to train on only those, thinned evenly to the budget's number."""
+        subset = DATASETS[name].splits[split]
+        trained_on = subset.rows == DATASETS[name].train
+        rows = self.training_rows(name) if trained_on else self.dataset(name).rows(subset.rows)
+        rows, most = rows[: subset.limit], self.budget.eval_images
         if most is None or len(rows) <= most:
             return rows
         return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]

@@ -49,6 +49,17 @@ def test_scored_images_are_spread_over_the_subset(smoke_data: Path) -> None:
     assert set(rows) <= set(held_out)
 
 
+def test_scored_training_images_were_trained_on_in_a_larger_data_set_too(tmp_path: Path) -> None:
+    from data_prep.tm_dsprites import TMDspritesConfig, generate
+
+    config = TMDspritesConfig(count=200, heldout=64, size=16)
+    generate(tmp_path / "tm-dsprites-16", config, workers=1, progress=False)
+    library = Library(tmp_path, "smoke")
+    trained_on = library.training_rows("tm-dsprites")
+    assert len(trained_on) == 64
+    assert set(library.evaluation_rows("tm-dsprites", "eval")) <= set(trained_on)
+
+
 def test_masks_are_resized_by_majority() -> None:
     objects = np.zeros((1, 8, 8), np.uint8)
     objects[0, :4, :4] = 1  # a quarter: object 1

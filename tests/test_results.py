@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from committed import ROOT, committed_results
 
 from benchmarks.cells import Row, read_row
 from benchmarks.collect import print_cells, seeds_of
@@ -21,7 +22,7 @@ from benchmarks.runs import Runner
 from benchmarks.tables import load_table
 from benchmarks.validate import TASKS
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = committed_results()
 ROWS, FAULTS = read_kept(RESULTS / "rows")
 
 
@@ -115,7 +116,7 @@ def read_csv(name: str) -> list[dict[str, str]]:
 
 def told_table(page: str, header: str) -> dict[str, list[str]]:
     """The cells by the line's name, bold or not, of the page's table with that header."""
-    text = (RESULTS.parent / page).read_text(encoding="utf-8").replace("**", "")
+    text = (ROOT / page).read_text(encoding="utf-8").replace("**", "")
     lines = text.split(f"\n{header}\n", 1)[1].split("\n\n", 1)[0].splitlines()[1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {name: values for name, *values in cells}
@@ -145,7 +146,7 @@ def test_the_figures_that_are_told_are_those_of_the_table(file: str, page: str, 
 
 
 def test_every_figure_of_the_readme_is_in_a_table() -> None:
-    readme = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     told = re.findall(r"\d+\.\d\b", readme.split("## What it measures", 1)[1].split("`quick` means", 1)[0])
     files = [file.name for file in RESULTS.glob("*.csv")]
     found = {cell.lstrip("+-") for name in files for row in read_csv(name) for cell in row.values() if cell}
@@ -196,7 +197,7 @@ def test_the_scenes_and_photographs_that_are_told_are_those_of_the_tables() -> N
 
 def test_the_validation_was_of_these_tasks_reached_them_and_is_in_the_docs() -> None:
     found = json.loads((RESULTS / "validate.json").read_text(encoding="utf-8"))
-    page = (RESULTS.parent / "docs" / "protocols.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
     assert {row["method"]: row["target"] for row in found} == {name: t.target for name, t in TASKS.items()}
     for row in found:
         assert row["reached"] >= row["target"]
