@@ -91,11 +91,16 @@ class Library:
         return resize_images(take(self.dataset(name).images, rows), self.budget.image_size)
 
     def evaluation_rows(self, name: str, split: str) -> np.ndarray:
-        """Rows that are scored: the subset's, of the rows to train on only those, thinned evenly to the budget's number."""
-        subset = DATASETS[name].splits[split]
-        trained_on = subset.rows == DATASETS[name].train
-        rows = self.training_rows(name) if trained_on else self.dataset(name).rows(subset.rows)
-        rows, most = rows[: subset.limit], self.budget.eval_images
+        """Rows that are scored: the subset's, thinned evenly to the budget's number.
+
+        Of rows to train on, only those that every method trains on.
+        """
+        subset, most = DATASETS[name].splits[split], self.budget.eval_images
+        if subset.rows == DATASETS[name].train:
+            rows = self.training_rows(name)[: self.budget.scored_of]
+        else:
+            rows = self.dataset(name).rows(subset.rows)
+        rows = rows[: subset.limit]
         if most is None or len(rows) <= most:
             return rows
         return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]

@@ -12,7 +12,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from benchmarks.progress import FitProgress, GentleStop, segment_progress
 from benchmarks.registry import METHODS
 from benchmarks.rows import SCORES
 from benchmarks.scoring import Scores, score
+from benchmarks.tables import headline
 from data_prep.errors import DataPrepError
 
 log = logging.getLogger(__name__)
@@ -124,9 +125,15 @@ class Runner:
         return not self.state(cell).startswith(("done", "skipped"))
 
     def _job(self, cell: Cell) -> Job | str:
-        """The cell with its settings, or why its method cannot run here."""
+        """The cell with its settings, or why it is not run here."""
         try:
-            return METHODS[cell.method].load().skip() or Job(cell, self.library)
+            why = METHODS[cell.method].load().skip()
+            job = why or Job(cell, self.library)
+            if isinstance(job, Job) and cell.variant != headline(cell.method):
+                plain = Job(replace(cell, variant=headline(cell.method)), self.library)
+                if job.config == plain.config:
+                    return f"under {cell.preset} its settings are those of the variant {plain.cell.variant}"
+            return job
         except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
             return f"{cell.method} cannot be set up: {reason(error)}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,14 +11,23 @@ from typing import TYPE_CHECKING
 import click
 
 from drc.cli import FOLDER, SEED, change_settings, device_option, device_text, resolve_device
-from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure, run_of
+from drc.config import BUDGET_CHANGES, IMAGE_SIZES, VARIANTS, DRCConfig, configure, run_of
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from drc.prepared import TrainingImages
+
+logger = logging.getLogger(__name__)
+
 
 @click.command()
-@click.option("--data", type=FOLDER, required=True, help="A prepared data set; its masks are not looked at.")
+@click.option(
+    "--data",
+    type=FOLDER,
+    required=True,
+    help="A folder of pictures, or a prepared data set, whose masks are not looked at.",
+)
 @click.option("--out", type=FOLDER, default=None, help="Folder of the run, made or gone on with.")
 @click.option(
     "--preset", type=click.Choice(list(BUDGET_CHANGES)), default="quick", show_default=True, help="Budget."
@@ -24,7 +35,10 @@ if TYPE_CHECKING:
 @click.option(
     "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Row of our Table 2."
 )
-@click.option("--split", default="train", show_default=True, help="Split to train on, or all.")
+@click.option("--split", default="train", show_default=True, help="Of a prepared data set, or all.")
+@click.option(
+    "--size", type=click.IntRange(4), default=None, help="Pixels a side of pictures; the preset's own."
+)
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a setting; may be repeated."
@@ -39,16 +53,18 @@ def train(
     preset: str,
     variant: str,
     split: str,
+    size: int | None,
     seed: int,
     changes: tuple[str, ...],
     device: str,
     dry_run: bool,
 ) -> None:
-    """Train DRC on the images of a prepared data set, without their masks.
+    """Train DRC on pictures without masks: a folder of them, squeezed to squares, or a prepared data set.
 
     \b
     Examples:
-      python -m data_prep tm-dsprites --size 32 --out data/tm-dsprites-32
+      python -m drc train --data photos --preset cpu-hour --out runs/photos
+      python -m data_prep tm-dsprites --size 32 --count 512 --out data/tm-dsprites-32
       python -m drc train --data data/tm-dsprites-32 --out runs/sprites
       python -m drc train --data data/birds --split all --preset gpu --dry-run
 
@@ -56,9 +72,8 @@ def train(
     images, from their own chains) and checkpoints. Stop it with Ctrl-C, or lose the machine: the same command goes
     on from the last checkpoint. Settings are those of drc/config.py.
     """
-    from drc.prepared import open_training_images
-
-    found = open_training_images(data, split)
+    found = open_images(data, split, size, preset, out)
+    split = found.split
     try:
         whose = run_of(found.name, split)
         config = configure(variant=variant, preset=preset, dataset=whose, image_size=found.image_size)
@@ -80,6 +95,42 @@ def train(
         run(out, found.images, config, seed, resolve_device(device), identity)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def open_images(data: Path, split: str, size: int | None, preset: str, out: Path | None) -> TrainingImages:
+    """A split of the prepared data set in a folder, or else the pictures in it at `size` or the preset's own."""
+    from tqdm import tqdm
+
+    from drc.picture_folder import read_picture_folder
+    from drc.prepared import open_training_images
+
+    meant = IMAGE_SIZES[preset]
+    if not data.is_dir() or any((data / name).exists() for name in ("manifest.json", "images.npy")):
+        found = open_training_images(data, split)
+        if size not in (None, found.image_size):
+            raise click.UsageError(
+                f"{data} was prepared at {found.image_size} pixels a side: leave --size out, or prepare it anew"
+            )
+        if found.image_size != meant:
+            logger.warning(
+                "%s has %d pixels a side and the settings of %s are made for %d",
+                data, found.image_size, preset, meant,
+            )  # fmt: skip
+        return found
+    if split not in ("train", "all"):
+        raise click.UsageError(
+            f"{data} is a folder of pictures and has no split {split!r}: leave --split out"
+        )
+    with tqdm(desc="reading pictures", unit="picture", leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        def refused(why: str) -> None:
+            tqdm.write(f"refused: {why}", file=sys.stderr)
+
+        return read_picture_folder(data, size or meant, out, progress, refused)
 
 
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:

@@ -71,6 +71,11 @@ def completed(settings: dict[str, Any]) -> dict[str, Any]:
     return {f.name: f.default for f in fields(DRCConfig) if f.metadata == ADDED} | settings
 
 
+# The size of image that each budget is made for.
+IMAGE_SIZES = {
+    "smoke": 16, "quick": 32, "quick-ablation": 32, "cpu-hour": 64, "cpu-hour-ablation": 64, "gpu": 128, "paper": 128,
+}  # fmt: skip
+
 # What the small budgets change beyond sizes and lengths, found by the trials of docs/quick_preset.md.
 TUNED = (
     "posterior_step_size", "posterior_step_fall", "momentum", "temperature", "pixel_weight", "mask_bias",

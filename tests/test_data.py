@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cell_helpers import cell, runner
 from fake_methods import RandomWalk
+from store_helpers import fill, new_writer
 
 from benchmarks.data import Library, object_boxes, resize_images, resize_objects
 from benchmarks.errors import BenchmarkError, NotPrepared
+from benchmarks.registry import METHODS, PRESETS
 from data_prep.store import StoreError
 
 
@@ -58,6 +61,27 @@ def test_scored_training_images_were_trained_on_in_a_larger_data_set_too(tmp_pat
     trained_on = library.training_rows("tm-dsprites")
     assert len(trained_on) == 64
     assert set(library.evaluation_rows("tm-dsprites", "eval")) <= set(trained_on)
+
+
+@pytest.mark.parametrize("preset", [name for name, budget in PRESETS.items() if budget.scored_of])
+def test_every_method_trains_on_the_images_among_which_training_images_are_scored(preset: str) -> None:
+    budget = PRESETS[preset]
+    for spec in METHODS.values():
+        for variant in spec.variants if spec.trained else ():
+            config = spec.load().configure(
+                variant=variant, preset=preset, dataset="birds", image_size=budget.image_size
+            )
+            assert (getattr(config, "train_images", None) or budget.scored_of) >= budget.scored_of
+
+
+def test_photographs_that_are_trained_on_and_scored_are_the_first_ones_of_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_writer(tmp_path / "birds") as writer:
+        fill(writer, 20)
+    monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], scored_of=10, eval_images=4))
+    library = Library(tmp_path, "smoke")
+    assert list(library.evaluation_rows("birds", "all")) == [0, 3, 6, 9]
 
 
 def test_masks_are_resized_by_majority() -> None:

@@ -166,6 +166,16 @@ def test_a_variant_that_only_segments_otherwise_takes_the_training(smoke_data: P
     assert words[words.index("--test") + 1] == "tm-dsprites:eval,tm-dsprites:test"
 
 
+def test_a_variant_that_a_budget_makes_the_headline_again_is_not_run_twice(
+    smoke_data: Path, tmp_path: Path
+) -> None:
+    run = runner(smoke_data, tmp_path / "runs")
+    same = run.run(cell(variant="untuned"))
+    assert (same.status, "the variant full" in same.reason) == ("skipped", True)
+    assert run.state(cell(variant="no-tv")) == "to do"
+    assert not (tmp_path / "runs" / "fits").exists()
+
+
 def test_other_settings_of_inference_are_another_cell_and_no_other_training(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,9 +21,9 @@ LINES = (
 )
 
 COLUMNS = {
-    ("birds", "all"): Column("Birds", "Birds: trained and scored on all images, as in the paper."),
-    ("dogs", "all"): Column("Dogs", "Dogs: trained and scored on all images, as in the paper."),
-    ("cars", "all"): Column("Cars", "Cars: trained and scored on all images, as in the paper."),
+    ("birds", "all"): Column("Birds", "Birds: trained and scored on the same images, as in the paper."),
+    ("dogs", "all"): Column("Dogs", "Dogs: trained and scored on the same images, as in the paper."),
+    ("cars", "all"): Column("Cars", "Cars: trained and scored on the same images, as in the paper."),
     ("clevr6", "eval"): Column("CLEVR6", "CLEVR6: scored on images of the training set, as in the paper."),
     ("tm-dsprites", "eval"): Column(
         "TM-dSprites",
@@ -69,8 +69,8 @@ TABLE = Table(
         "†": "Weakly supervised: it is given clean background images.",
         "¶": "Not the paper's: the same training and chains, but a pixel goes to the region that all chains together "
         "make responsible for it (Eq. 7), in place of their mean π.",
-        "‖": "DRC at this size and length with the authors' own step sizes, temperature, rates, start of the masks and one "
-        "chain an image: what the budget changes there is undone.",
+        "‖": "DRC at this size and length with the authors' own step sizes, temperature, rates and start of the masks, and "
+        "one chain an image: what the budget changes there is undone.",
         "‡": "Started from the annotated box around the objects.",
     },
 )

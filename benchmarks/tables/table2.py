@@ -20,7 +20,7 @@ OURS = {
 FLOORS = {"all-foreground": Line("all-foreground", section="floors")}
 
 COLUMNS = {
-    ("birds", "all"): Column("Birds", "Birds: trained and scored on all images, as in the paper."),
+    ("birds", "all"): Column("Birds", "Birds: trained and scored on the same images, as in the paper."),
     ("tm-dsprites", "test"): Column(
         "TM-dSprites held out",
         "TM-dSprites held out: scored on images that no variant was trained on.",

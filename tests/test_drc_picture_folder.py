@@ -1,0 +1,104 @@
+"""python -m drc train on a folder of pictures, which has neither masks nor a manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drc_helpers import call, make_data
+from PIL import Image
+
+from benchmarks.registry import PRESETS
+from drc.config import IMAGE_SIZES
+from drc.picture_folder import read_picture_folder
+from drc.prepared import DataError
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Nine pictures of several sizes and formats, one of them deeper, and a text file that says it is one."""
+    folder, draw = tmp_path / "photos", np.random.default_rng(0)
+    (folder / "more").mkdir(parents=True)
+    for i in range(9):
+        pixels = draw.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+        name = f"more/{i}.jpg" if i == 4 else f"{i}.png"
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "text.png").write_text("no picture")
+    return folder
+
+
+def test_pictures_train_a_model_that_segments_them(photos: Path, tmp_path: Path) -> None:
+    out = photos / "run"
+    words = ("train", "--data", photos, "--out", out, "--preset", "smoke", "--device", "cpu")
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    assert "text.png: is not a picture" in done.stderr
+    assert json.loads((out / "config.json").read_text())["settings"]["image_size"] == 16
+    again = call(*words)  # the run lies among the pictures, and its samples are none of them
+    assert again.exit_code == 0, again.output
+    cut = call("segment", photos / "0.png", "--checkpoint", out, "--out", tmp_path / "cut")
+    assert cut.exit_code == 0, cut.output
+    assert Image.open(tmp_path / "cut" / "masks" / "0.png").size == (30, 20)
+
+
+def test_pictures_are_taken_by_name_whatever_the_order_of_the_disk(photos: Path) -> None:
+    refused: list[str] = []
+    found = read_picture_folder(photos, 8, None, refused=refused.append)
+    assert found.images.shape == (9, 8, 8, 3)
+    assert found.images.dtype == np.uint8
+    assert len(refused) == 1
+    first = np.asarray(Image.open(photos / "0.png").resize((8, 8), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(found.images[0], first)
+    assert found.sha256 == read_picture_folder(photos, 8, None).sha256
+    (photos / "0.png").unlink()
+    assert found.sha256 != read_picture_folder(photos, 8, None).sha256
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--split", "test"), "has no split 'test'"),
+        (("--size", "20"), "20"),
+    ],
+)
+def test_what_a_folder_of_pictures_cannot_have_is_said(
+    photos: Path, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = call("train", "--data", photos, "--out", tmp_path / "run", "--preset", "smoke", *words)
+    assert done.exit_code == 2
+    assert said in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_size_can_be_chosen(photos: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", photos, "--preset", "smoke", "--size", "8", "--device", "cpu", "--dry-run")
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    assert "image_size = 8" in done.output
+
+
+def test_a_folder_without_any_picture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(DataError, match="neither a prepared data set nor a picture"):
+        read_picture_folder(tmp_path, 8, None)
+
+
+def test_a_prepared_data_set_keeps_its_size(tmp_path: Path) -> None:
+    words = (
+        "train",
+        "--data",
+        make_data(tmp_path / "sprites"),
+        "--preset",
+        "smoke",
+        "--device",
+        "cpu",
+        "--dry-run",
+    )
+    assert "prepared at 16 pixels" in call(*words, "--size", "8").output
+    assert call(*words, "--size", "16").exit_code == 0
+
+
+def test_budgets_are_of_one_size_here_and_in_the_tables() -> None:
+    assert {name: budget.image_size for name, budget in PRESETS.items()} == IMAGE_SIZES
