@@ -69,8 +69,8 @@ TABLE = Table(
         "†": "Weakly supervised: it is given clean background images.",
         "¶": "Not the paper's: the same training and chains, but a pixel goes to the region that all chains together "
         "make responsible for it (Eq. 7), in place of their mean π.",
-        "‖": "DRC at this size and length with the authors' own step sizes, temperature, rates and start of the masks, and "
-        "one chain an image: what the budget changes there is undone.",
+        "‖": "DRC at this size and length with the authors' own step sizes, temperature, rates and start of the masks, "
+        "and one chain an image: what the budget changes there is undone.",
         "‡": "Started from the annotated box around the objects.",
     },
 )
