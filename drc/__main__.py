@@ -35,6 +35,8 @@ class Group(click.Group):
             return super().invoke(ctx)
         except (CheckpointError, DataError, DivergedError, OutputError, RunError) as error:
             raise Refusal(str(error)) from error
+        except BrokenPipeError:
+            raise  # who reads the output has seen enough: click ends the command
         except OSError as error:
             where = error.filename or "a file"
             raise Refusal(f"{where}: {error.strerror or error}; choose another place or make room") from error

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from drc.files import DAMAGED
+
 logger = logging.getLogger(__name__)
 KEEP = 2
 
@@ -67,9 +69,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: no such checkpoint; train first, or name the folder of a run"
         ) from error
-    except (
-        OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile,
-    ) as error:  # fmt: skip
+    except (*DAMAGED, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint, it may be cut short; delete it") from error
 
 

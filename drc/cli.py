@@ -66,11 +66,19 @@ def resolve_device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise click.UsageError(f"the device {name!r} is not usable here; choose cpu or auto") from error
+    if not is_usable(name):
+        raise click.UsageError(f"the device {name!r} is not usable here; choose cpu or auto")
     return name
+
+
+def is_usable(device: str) -> bool:
+    """Whether a device is a CPU or a CUDA device, and can hold a number."""
+    import torch
+
+    try:
+        return torch.device(device).type in ("cpu", "cuda") and torch.zeros(1, device=device).item() == 0
+    except (RuntimeError, AssertionError, ImportError):
+        return False
 
 
 def device_text(device: str) -> str:

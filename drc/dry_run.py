@@ -19,6 +19,7 @@ from drc.build import build_model, build_trainer
 from drc.config import DRCConfig
 from drc.model import DRCModel
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
+from drc.sampler import compiles
 
 STEPS = 10  # of training are measured, of a whole batch where their arithmetic stays below this:
 MEASURED_FLOPS = {"cpu": 3e12, "cuda": 1e15}
@@ -138,7 +139,10 @@ def measure(
     cost: Cost,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Measurement:
-    """Time up to STEPS steps of the run itself, of fewer images where a whole batch would take too long."""
+    """Time up to STEPS steps of the run itself, of fewer images where a whole batch would take too long.
+
+    Where a first step compiles, that is taken before, and not timed.
+    """
     images = images[: config.train_images]
     batch = min(config.batch_size, len(images))
     per_image = cost.step / batch
@@ -146,6 +150,8 @@ def measure(
     few = int(np.clip(allowed / (STEPS * per_image), 1, batch))
     steps = int(np.clip(allowed / (few * per_image), 1, STEPS))
     trainer = build_trainer(images[:few], replace(config, batch_size=few), seed, device)
+    if compiles(config, torch.device(device)):
+        trainer.train_step()
     seconds = []
     for done in range(steps):
         began = time.monotonic()
@@ -200,7 +206,7 @@ def plural(count: int, noun: str) -> str:
 def in_units(value: float, unit: str) -> str:
     """A number with three digits and a prefix, such as 1.78 GFLOP."""
     prefixes = ["", "k", "M", "G", "T", "P", "E", "Z"]
-    while value >= 1000 and len(prefixes) > 1:
+    while value >= 999.5 and len(prefixes) > 1:
         value /= 1000
         prefixes.pop(0)
     return f"{value:.3g} {prefixes[0]}{unit}"

@@ -17,7 +17,7 @@ from drc.config import completed
 from drc.files import alone_in, write_csv, write_json, write_png
 from drc.method import DRC, figure_panels
 from drc.model import DRCModel
-from drc.pictures import KINDS, SHEET, Picture, PictureError, Source, open_picture
+from drc.pictures import KINDS, SHEET, UNREADABLE, Picture, PictureError, Source, known_as, open_picture
 from drc.sheets import column, sheet
 from drc.trainer import Progress, to_signed
 
@@ -225,15 +225,15 @@ def _segment_alone(
         work_off()
     finally:
         results.write_table()
-        results.write_sheets()
         write_csv(folder / "refused.csv", ("file", "reason"), refused)
+        results.write_sheets()
     return len(refused)
 
 
 def earlier_names(folder: Path) -> dict[Path, str]:
-    """Which files a folder of results has results of, and under which names."""
+    """Which files, by what they are `known_as`, a folder of results has results of, and under which names."""
     return {
-        Path(row[0]).resolve(): row[1].removeprefix("masks/").removesuffix(".png")
+        known_as(Path(row[0])): row[1].removeprefix("masks/").removesuffix(".png")
         for row in _read_rows(folder)
     }
 
@@ -248,10 +248,13 @@ def digest(model: DRCModel) -> str:
 
 
 def _is_picture(file: Path) -> bool:
-    """Whether a file is there and begins as a picture does."""
+    """Whether a file is there and is a whole picture."""
     try:
-        Image.open(file).close()
-    except (OSError, ValueError):
+        with Image.open(file) as opened:
+            opened.verify()  # its checksums, which are not looked at when its pixels are read
+        with Image.open(file) as opened:
+            opened.load()
+    except UNREADABLE:
         return False
     return True
 
@@ -266,7 +269,7 @@ def _read_settings(file: Path) -> Any:
 
 
 def _read_rows(folder: Path) -> list[tuple[str, ...]]:
-    """The lines of an earlier areas.csv; a table of another shape counts as none."""
+    """The lines of an earlier areas.csv of our shape and without NUL bytes; a foreign table has none."""
     file = folder / "areas.csv"
     if not file.exists():
         return []
@@ -275,4 +278,6 @@ def _read_rows(folder: Path) -> list[tuple[str, ...]]:
             rows = [tuple(row) for row in csv.reader(lines)]
     except (ValueError, csv.Error):
         return []
-    return [row for row in rows[1:] if len(row) == len(HEADER)] if rows[:1] == [HEADER] else []
+    if rows[:1] != [HEADER]:
+        return []
+    return [row for row in rows[1:] if len(row) == len(HEADER) and "\0" not in "".join(row)]

@@ -6,6 +6,9 @@ import csv
 import io
 import json
 import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +16,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from PIL import Image
+
+DAMAGED = (
+    OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, OverflowError, SyntaxError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What reading an array or an archive raises whose bytes were changed."""
 
 
 @contextmanager
@@ -37,13 +46,16 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{os.getpid()}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_bytes(
-            content.encode(errors="backslashreplace") if isinstance(content, str) else content
-        )
+        temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def printable(text: str) -> str:
+    """A text as `write_atomic` writes it: what is not Unicode, as some files' names are, as \\udcff."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def write_json(path: Path, content: Any) -> None:

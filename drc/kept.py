@@ -6,8 +6,6 @@ import hashlib
 import io
 import logging
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -18,7 +16,7 @@ import torch
 from torch import Tensor
 
 from drc.config import DRCConfig
-from drc.files import write_atomic
+from drc.files import DAMAGED, write_atomic
 from drc.model import DRCModel
 
 logger = logging.getLogger(__name__)
@@ -74,9 +72,7 @@ class KeptChains:
                 raise ValueError(f"{count} finite rows of {self._z_dim} numbers were expected")
         except FileNotFoundError:
             return None
-        except (
-            OSError, RuntimeError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile, zlib.error,
-        ) as error:  # fmt: skip
+        except (*DAMAGED, MemoryError) as error:  # for lengths, too, may be what was changed
             logger.warning("%s: kept chains that cannot be read (%s); they are inferred anew", path, error)
             return None
         self.seconds += seconds

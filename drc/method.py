@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,8 @@ class DRC:
             torch.save(state, temporary)
             temporary.replace(path)
         except (OSError, RuntimeError) as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder itself may be what is wrong
+                temporary.unlink(missing_ok=True)
             raise CheckpointError(f"{path}: the model could not be written ({error})") from error
 
     def regions(

@@ -13,11 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
+from drc.files import printable
+
 PREVIEW = 1024  # pixels of the longer side
 MATTE = (255, 255, 255)  # what is seen through transparent pixels
-_UNREADABLE = (
+UNREADABLE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, struct.error, MemoryError, RuntimeError,
 )  # fmt: skip
+"""What reading a file raises that is no picture, or not a whole one."""
 KINDS = ("masks", "overlays", "panels")  # folders of results
 SHEET = "contact-sheet-"  # what those of the results' sheets begin with
 LONGEST = 200  # bytes of one part of a result's name; file systems take 255 with its ending
@@ -50,7 +53,7 @@ def read_picture(file: Path) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(file) as opened:
                 opened.load()
-                return _to_rgb(ImageOps.exif_transpose(opened))
+                return _to_rgb(_upright(opened))
     except Image.DecompressionBombError as error:
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise PictureError(f"{file}: has more than {limit} million pixels; make it smaller first") from error
@@ -58,9 +61,17 @@ def read_picture(file: Path) -> Image.Image:
         raise PictureError(f"{file}: is not a picture that Pillow knows") from error
     except FileNotFoundError as error:
         raise PictureError(f"{file}: there is no such file") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PictureError(f"{file}: cannot be read as a picture ({why})") from error
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF orientation says; one that cannot be read is none."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except UNREADABLE:
+        return picture
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
@@ -109,21 +120,32 @@ def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) 
     Hidden files are passed over, and so is `out`; where it is one of the folders named, only the results in it. A
     folder that cannot be looked into stands for the files in it, to be refused. Names follow the folders; files that
     would share one keep their ending in it, or get a number. `earlier` holds the names of files that have results in
-    `out`: they keep them.
+    `out`, by what they are `known_as`: they keep them.
     """
     endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
+    names = dict(earlier)
     sources: dict[Path, Source] = {}
     paths = list(paths)
     for path in paths:
         found = [(path, PurePath(path.name))]
-        if path.is_dir():
-            base = PurePath(path.resolve().name if len(paths) > 1 else "")
-            found = [(file, base / file.relative_to(path)) for file in _below(path, endings, out.resolve())]
+        if os.path.isdir(path):  # noqa: PTH112, which is False and no error for a path that cannot be one
+            base = PurePath(real_path(path).name if len(paths) > 1 else "")
+            found = [(file, base / file.relative_to(path)) for file in _below(path, endings, real_path(out))]
         for file, place in found:
-            real = file.resolve()
+            real = real_path(file)
             if real not in sources:
-                sources[real] = Source(file, earlier.get(real) or _free_name(place, taken))
+                sources[real] = Source(file, names.pop(known_as(file), "") or _free_name(place, taken))
     return list(sources.values())
+
+
+def real_path(file: Path) -> Path:
+    """Where a path leads through its links, as far as they can be followed."""
+    return Path(os.path.realpath(file))
+
+
+def known_as(file: Path) -> Path:
+    """What a file that has results is known by: the real path of its absolute one as a table holds it."""
+    return real_path(Path(printable(str(file.absolute()))))
 
 
 def readable_endings() -> set[str]:
@@ -138,9 +160,9 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and (Path(parent) / name).resolve() not in results
+            if not name.startswith(".") and real_path(Path(parent) / name) not in results
         )
-        passed_over = (".", SHEET) if Path(parent).resolve() == out else (".",)
+        passed_over = (".", SHEET) if real_path(Path(parent)) == out else (".",)
         for name in sorted(names):
             if not name.startswith(passed_over) and Path(name).suffix.lower() in endings:
                 yield Path(parent) / name
@@ -148,9 +170,7 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
 
 
 def _free_name(place: PurePath, taken: set[str]) -> str:
-    *folders, last = place.parts or ("unnamed",)
-    if len(os.fsencode(last)) > LONGEST:
-        last = os.fsencode(last)[:LONGEST].decode(errors="ignore")
+    *folders, last = map(_short, place.parts or ("unnamed",))
     # No folder may have the name of a result.
     folders = [f"{part}_" if part.casefold().endswith(".png") else part for part in folders]
     place = PurePath(*folders, last)
@@ -161,3 +181,8 @@ def _free_name(place: PurePath, taken: set[str]) -> str:
         number += name != whole
     taken.add(name.casefold())
     return name
+
+
+def _short(part: str) -> str:
+    """A part of a path in its printable form, of at most LONGEST bytes."""
+    return printable(part).encode()[:LONGEST].decode(errors="ignore")

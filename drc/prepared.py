@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from drc.files import DAMAGED
+
 ALL = "all"
 
 
@@ -72,7 +74,7 @@ def _map_images(file: Path) -> np.ndarray:
         images = np.load(file, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); prepare the data set again") from error
-    except (ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(
             f"{file} is not a whole array of plain numbers ({error}); prepare the data set again"
         ) from error

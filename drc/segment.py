@@ -34,6 +34,8 @@ def infer(
     Every chain starts from N(0, I) and takes `inference_steps` Langevin steps, whose size falls from the first to the
     last that the settings name; its numbers are keyed by its row, so a mask does not depend on the batch it was
     inferred in. A model with amortised inference answers with the mean of q(z | x) instead.
+
+    Gradients are taken wherever it is called, within `torch.no_grad` and `torch.inference_mode` too.
     """
     model, c = sampler.model, sampler.config
     if isinstance(model, AmortisedModel):
@@ -48,7 +50,7 @@ def infer(
             yield from to_device(drawn, images.device) * c.temperature**0.5
             taken(done + steps)
 
-    with frozen(model):
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model):
         return langevin(
             sampler.posterior(images),
             rng.chain_noise(seed, rng.INFERENCE_START, rows, 0, (model.z_dim,)).to(images.device),
@@ -75,9 +77,13 @@ def infer_regions(
     is keyed by, their rows where there are none; a chain found in `kept` is not sampled, and any other kept there.
     Matrix products of one to three rows round otherwise than larger ones, and a chain amplifies that to masks one can
     tell apart: copies of the last image fill a batch up, so that on a CPU a mask does not depend on its batch by a
-    single bit; and to the full, where generators are compiled for a batch of one size. Raises ValueError for images of
-    another size than the model's, and DivergedError where a chain leaves the finite numbers.
+    single bit; and to the full, where generators are compiled for a batch of one size.
+
+    Raises ValueError for no images and for those of another size than the model's, and DivergedError where a
+    chain leaves the finite numbers.
     """
+    if not len(images):
+        raise ValueError("there are no images to infer the regions of: give one or more")
     if images.shape[1:3] != (config.image_size, config.image_size):
         height, width, size = *images.shape[1:3], config.image_size
         raise ValueError(

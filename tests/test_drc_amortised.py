@@ -41,15 +41,16 @@ def test_the_kl_is_that_of_normal_distributions() -> None:
     torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
 
 
-def test_the_loss_is_the_negative_elbo_of_a_pixel_with_its_regularisers() -> None:
-    config = replace(SMOKE, tv_weight=2.0, ortho_weight=3.0)
+@pytest.mark.parametrize("pixel_weight", [1.0, 0.25])
+def test_the_loss_is_the_negative_elbo_of_a_pixel_with_its_regularisers(pixel_weight: float) -> None:
+    config = replace(SMOKE, tv_weight=2.0, ortho_weight=3.0, pixel_weight=pixel_weight)
     model, images = AmortisedModel(config), to_signed(pictures(2), "cpu")
     mean, log_variance = model.encode(images)
     regions = model(mean)
     total, terms = objective(model, regions, images, mean, log_variance, config)
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
     kl = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).sum()
-    elbo = (expected_log_likelihood(regions.pi, log_p).sum() - kl) / images.numel()
+    elbo = (pixel_weight * expected_log_likelihood(regions.pi, log_p).sum() - kl) / images.numel()
     torch.testing.assert_close(terms["negative_elbo"], -elbo)
     torch.testing.assert_close(total, -elbo + 2 * terms["tv"] + 3 * terms["ortho"])
 

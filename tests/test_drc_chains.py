@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from test_drc_training import SMOKE, pictures
 from torch import Tensor
 
-from drc import fast, rng
+from drc import DRC, fast, rng
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
@@ -109,6 +110,26 @@ def test_inference_takes_the_steps_that_the_settings_name() -> None:
     potential = partial(posterior_potential, model, render, images=images, config=UNUSUAL)
     expected = by_hand(potential, start, 0.2 * torch.cat(noise), sizes, 0.9)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
+def test_inference_takes_gradients_where_others_take_none(without_gradients: Callable) -> None:
+    method = untrained()
+    expected = method.segment(pictures(5))
+    with without_gradients():
+        np.testing.assert_array_equal(method.segment(pictures(5)), expected)
+
+
+@pytest.mark.parametrize("ask", [DRC.segment, DRC.panels])
+def test_no_images_are_refused_in_a_sentence(ask: Callable) -> None:
+    with pytest.raises(ValueError, match="there are no images"):
+        ask(untrained(), pictures(5)[:0])
+
+
+def untrained() -> DRC:
+    method = DRC()
+    method.config, method.seed, method.device, method.model = SMOKE, 0, "cpu", DRCModel(SMOKE)
+    return method
 
 
 def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from drc_helpers import call, make_data
 from test_drc_training import SMOKE, quiet
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, save_checkpoint
+from drc.cli import resolve_device
 from drc.method import DRC
 from drc.trainer import DivergedError, Trainer, train
 
@@ -93,3 +95,13 @@ def test_devices_that_cannot_hold_a_number_are_refused(device: str, tmp_path: Pa
     result = call("train", "--data", data, "--preset", "smoke", "--dry-run", "--device", device)
     assert result.exit_code == 2
     assert f"the device '{device}' is not usable here" in result.output
+
+
+def test_devices_of_another_kind_are_refused_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
+    for device in ("cpu", "cuda:0"):
+        assert resolve_device(device) == device
+    for device in ("mps", "xpu:1"):
+        with pytest.raises(click.UsageError, match=f"the device '{device}' is not usable here"):
+            resolve_device(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +25,7 @@ from drc import DRC, dry_run
 from drc.checkpoint import CheckpointError, load_newest
 from drc.config import VARIANT_CHANGES, configure
 from drc.curves import draw_curves, running_mean
-from drc.dry_run import estimate, flops
+from drc.dry_run import estimate, flops, in_units
 from drc.model import DRCModel
 from drc.objectives import posterior_potential
 from drc.prepared import open_training_images
@@ -207,6 +209,39 @@ def test_a_dry_run_ends_after_a_minute_of_slow_steps(data: Path, monkeypatch: py
     assert "measured: 1 step of 8 images" in result.output
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_first_step_that_compiles_is_not_timed(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, clock = list[str](), iter(range(0, 1000, 50))
+    monkeypatch.setattr(dry_run, "compiles", lambda config, device: compiled)
+    timer = SimpleNamespace(monotonic=lambda: (taken.append("clock"), next(clock))[1])
+    monkeypatch.setattr(dry_run, "time", timer)
+    monkeypatch.setattr(Trainer, "train_step", lambda self: taken.append("step"))
+    images = np.zeros((8, 16, 16, 3), np.uint8)
+    measured = dry_run.measure(images, SMOKE, 0, "cpu", estimate(SMOKE, 8))
+    assert taken == ["step"] * compiled + ["clock", "step", "clock"] * 2
+    assert (measured.steps, measured.seconds) == (2, 50)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0 B"), (999, "999 B"), (999.7, "1 kB"), (1000, "1 kB"), (999_400, "999 kB"), (999_700, "1 MB")],
+)
+def test_numbers_are_said_in_three_digits(value: float, said: str) -> None:
+    assert in_units(value, "B") == said
+
+
+def test_a_reader_who_has_seen_enough_is_no_fault_of_a_place(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*parts: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(dry_run, "describe", gone)
+    result = call("train", "--data", data, "--preset", "smoke", "--dry-run", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "Broken pipe" not in result.output
+
+
 @pytest.mark.parametrize("variant", VARIANT_CHANGES)
 def test_every_variant_has_an_estimate(variant: str, data: Path, tmp_path: Path) -> None:
     cost = estimate(configure(variant=variant, preset="smoke", dataset="any", image_size=16), count=24)
@@ -318,6 +353,12 @@ def test_a_saved_model_is_the_trained_one_and_opens_from_every_place(
     (checkpoint,) = (run / "checkpoints").glob("step-*.pt")
     for place in (tmp_path / "model.pt", checkpoint, run / "checkpoints", str(run)):
         assert np.array_equal(DRC.load(place).segment(images), masks)
+
+
+def test_a_place_where_no_model_can_be_saved_is_named(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"model\.pt: the model could not be written"):
+        DRC.load(run).save(tmp_path / "file" / "model.pt")
 
 
 def test_what_is_no_model_is_named(run: Path, tmp_path: Path) -> None:

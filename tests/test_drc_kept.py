@@ -19,6 +19,7 @@ from benchmarks.cells import read_row
 from benchmarks.runs import draw_live
 from drc import kept, segment
 from drc.method import DRC
+from drc.model import DRCModel
 
 CONFIG = replace(SMOKE, inference_steps=6, inference_chains=2, inference_batch_size=4)
 CHAINS = 6  # of 12 images: three batches, two chains each
@@ -168,6 +169,42 @@ def test_a_file_that_is_not_kept_chains_is_named_and_inferred_anew(
     sampled.clear()
     method.segment(pictures(12))
     assert not sampled, "it was written anew"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda header: header[:8] + bytes([header[8] ^ 0x40]) + header[9:],
+        lambda header: header.replace(b"(32, 580), }" + b" " * 12, b"(" + b"9" * 14 + b", 580), }"),
+    ],
+    ids=["cut short", "longer than any memory"],
+)
+def test_chains_whose_header_is_damaged_are_sampled_anew(
+    damage: Callable[[bytes], bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(SMOKE, z_fg=568)  # so many numbers that a header is read before their checksum is
+    model, ends = DRCModel(config), torch.randn(32, 580)
+    chains = kept.KeptChains(tmp_path, model, config, seed=0, device="cpu")
+    asked: list[str] = []
+
+    def sample() -> torch.Tensor:
+        asked.append("sampled")
+        return ends
+
+    def ask() -> torch.Tensor:
+        return chains.ends(pictures(32), range(32), sample, lambda: asked.append("found"))
+
+    ask()
+    (file,) = tmp_path.iterdir()
+    content = file.read_bytes()
+    header = content[content.index(b"\x93NUMPY") :][:128]
+    assert len(damage(header)) == len(header)
+    assert damage(header) != header
+    file.write_bytes(content.replace(header, damage(header)))
+    assert torch.equal(ask(), ends)
+    assert str(file) in caplog.text
+    assert torch.equal(ask(), ends)
+    assert asked == ["sampled", "sampled", "found"]
 
 
 def test_a_full_disk_costs_the_keeping_and_not_the_inference(

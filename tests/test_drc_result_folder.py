@@ -14,6 +14,8 @@ from filelock import FileLock
 from PIL import Image
 
 from drc import DRC
+from drc.extraction import ResultFolder
+from drc.pictures import find_sources, known_as
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,30 @@ def test_a_picture_of_another_size_and_a_spoilt_result_are_done_again(run: Path,
         panel.verify()
 
 
+@pytest.mark.parametrize("kind", ["masks", "overlays", "panels"])
+def test_a_result_that_is_cut_short_is_done_again(kind: str, run: Path, tmp_path: Path) -> None:
+    command = ("segment", paint(tmp_path / "a.png"), "--checkpoint", run, "--out", tmp_path / "out")
+    assert call(*command).exit_code == 0
+    result = tmp_path / "out" / kind / "a.png"
+    whole = result.read_bytes()
+    for length in (len(whole) // 2, len(whole) - 20):  # in the pixels, and in what ends them
+        result.write_bytes(whole[:length])
+        assert call(*command).exit_code == 0
+        assert result.read_bytes() == whole
+
+
+def test_what_was_refused_is_told_where_sheets_cannot_be_drawn(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: ResultFolder) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ResultFolder, "write_sheets", fails)
+    files, out = (paint(tmp_path / "a.png"), tmp_path / "b.png"), tmp_path / "out"
+    assert call("segment", *files, "--checkpoint", run, "--out", out).exit_code == 2
+    assert [row["file"] for row in lines(out / "refused.csv")] == [str(tmp_path / "b.png")]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_a_pipe_is_refused_and_not_waited_for(run: Path, tmp_path: Path) -> None:
     folder = paint(tmp_path / "photos" / "a.png").parent
@@ -109,6 +135,65 @@ def test_a_folder_that_cannot_be_listed_is_refused(
     assert result.exit_code == 1
     assert [row["file"] for row in lines(tmp_path / "out" / "refused.csv")] == [str(closed)]
     assert len(lines(tmp_path / "out" / "areas.csv")) == 1
+
+
+def test_paths_that_lead_nowhere_are_refused_and_the_rest_goes_on(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = paint(tmp_path / "photos" / "a.png").parent
+    loop, long, closed = folder / "loop.png", tmp_path / ("x" * 300), tmp_path / "closed" / "b.png"
+    loop.symlink_to(loop.name)
+    stat = os.stat
+
+    def refusing(path: Any, **options: Any) -> Any:
+        if path in (closed, str(closed)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    result = call("segment", folder, long, closed, "--checkpoint", run, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    refused = [row["file"] for row in lines(tmp_path / "out" / "refused.csv")]
+    assert refused == [str(loop), str(long), str(closed)]
+    assert [row["file"] for row in lines(tmp_path / "out" / "areas.csv")] == [str(folder / "a.png")]
+
+
+def test_a_line_with_a_file_that_cannot_be_is_no_line(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("segment", paint(tmp_path / "a.png"), "--checkpoint", run, "--out", out)
+    assert call(*command).exit_code == 0
+    whole = (out / "areas.csv").read_text()
+    (out / "areas.csv").write_text(whole.replace("a.png", "a\0.png", 1))
+    assert call(*command).exit_code == 0
+    assert (out / "areas.csv").read_text() == whole
+
+
+def test_names_that_are_not_unicode_are_known_again(run: Path, tmp_path: Path) -> None:
+    long = tmp_path / os.fsdecode(b"\xfe" * 90)
+    try:
+        for shade, name in enumerate((b"\xff.png", b"\xff" * 60 + b".png")):
+            paint(long / os.fsdecode(name), shade=shade)
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    command = ("segment", long, paint(tmp_path / "plain.png"), "--checkpoint", run, "--out", tmp_path / "out")
+    assert call(*command).exit_code == 0
+    table = lines(tmp_path / "out" / "areas.csv")
+    masks = [tmp_path / "out" / row["mask"] for row in table]
+    times = [mask.stat().st_mtime_ns for mask in masks]
+    assert len(set(masks)) == 3
+    assert call(*command).exit_code == 0
+    assert lines(tmp_path / "out" / "areas.csv") == table
+    assert [mask.stat().st_mtime_ns for mask in masks] == times
+
+
+def test_files_that_a_table_cannot_tell_apart_do_not_share_a_name(tmp_path: Path) -> None:
+    files = [tmp_path / os.fsdecode(name) for name in (b"\xff.png", rb"\udcff.png")]
+    earlier = {known_as(files[0]): r"\udcff"}
+    assert known_as(files[1]) in earlier
+    assert {source.name for source in find_sources(files, tmp_path / "out", earlier)} == {
+        r"\udcff",
+        r"\udcff.png",
+    }
 
 
 def test_names_that_would_not_fit_get_others(run: Path, tmp_path: Path) -> None:

@@ -182,6 +182,10 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.tmp*")) == []
 
 
+def with_flipped_bit(data: bytes, place: int, bit: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -189,6 +193,7 @@ def test_only_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
         lambda data: b"",
         lambda data: b"text",
         lambda data: data.replace(WEIGHTS, bytes(len(WEIGHTS))),  # a sector that went bad
+        lambda data: with_flipped_bit(data, data.find(b"PK\x01\x02") + 10, 3),  # how a part is packed
     ],
 )
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage) -> None:
