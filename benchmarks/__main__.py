@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from benchmarks.cli import (
     FOLDERS,
     LOOKS,
     RUNNING,
+    end_with,
     options,
     parse_seeds,
     plain_errors,
     preset_option,
     run_session,
     split,
+    try_each,
 )
 from benchmarks.errors import BenchmarkError, choose
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES, dataset_path
@@ -75,7 +78,7 @@ def table(
         chosen,
         preset=choose("preset", preset or chosen.preset, PRESETS),
         datasets=[choose("data set", n, DATASETS) for n in split(datasets)],
-        methods=[choose("method", n, METHODS) for n in split(methods)] or list(METHODS),
+        methods=[choose("method", n, METHODS) for n in split(methods)],
         **common,
     )
     run_session(session, dry_run=dry_run, collect_only=collect_only)
@@ -126,9 +129,7 @@ def sweep(
         [resolve_dataset(n, data) for n in split(train)],
         [resolve_test(n, data) for n in split(test)],
     )
-    session = _session(
-        chosen, preset=choose("preset", preset, PRESETS), datasets=[], methods=list(METHODS), **common
-    )
+    session = _session(chosen, preset=choose("preset", preset, PRESETS), datasets=[], methods=[], **common)
     run_session(session, dry_run=dry_run, collect_only=collect_only, compute_only=compute_only)
 
 
@@ -220,8 +221,8 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
       python -m benchmarks validate --methods Slot-Attention
 
     Writes RESULTS/validate.csv and validate.json, where rows of other baselines and seeds stay. About half an hour
-    each on two CPU cores. A stopped training goes on where it was; what is done is kept. Exit code 1 if a target is
-    missed.
+    each on two CPU cores. A stopped training goes on where it was; what is done is kept. One that fails stops
+    no other. Exit code 1 if one fails or a target is missed.
     """
     from benchmarks import validate as validation
     from benchmarks.files import usable_folder
@@ -232,12 +233,14 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
     usable_folder(results, "results")
     usable_folder(runs, "checkpoints")
     validation.earlier_rows(results)  # a damaged file is found now and not after hours
-    rows = [validation.validate(name, seed, runs, device) for name in names]
-    files = write_rows(validation.joined(validation.earlier_rows(results), rows), results, "validate")
-    click.echo(validation.as_text(rows))
-    click.echo(f"Written: {', '.join(str(file) for file in files)}")
-    if any(row["reached"] < row["target"] for row in rows):
-        raise SystemExit(1)
+    rows, failures = try_each(
+        (name, partial(validation.validate, name, seed, runs, device)) for name in names
+    )
+    if rows:
+        files = write_rows(validation.joined(validation.earlier_rows(results), rows), results, "validate")
+        click.echo(validation.as_text(rows))
+        click.echo(f"Written: {', '.join(str(file) for file in files)}")
+    end_with(failures, well=all(row["reached"] >= row["target"] for row in rows))
 
 
 @main.command()
@@ -261,7 +264,8 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
 
     Writes RESULTS/trials.csv, .json, .md and .png, with the curves of IoU against training time and against
     steps of inference; another preset than quick has its name in theirs. About six minutes a training on one
-    CPU core. What is done is kept, and earlier rows of these files with the same settings stay.
+    CPU core. What is done is kept, and earlier rows of these files with the same settings stay. A trial that
+    fails stops no other; exit code 1 if one does.
     """
     from benchmarks import trials as found
     from benchmarks.files import usable_folder
@@ -272,16 +276,19 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
         usable_folder(folder, what)
     found.earlier_rows(results, preset, data)  # a damaged file is found now and not after hours
-    rows = [
-        found.run_trial(name, preset, seed, data, runs, device, compute=name in chosen)
+    run = partial(found.run_trial, preset=preset, data=data, runs=runs, device=device)
+    rows, failures = try_each(
+        (f"{name}, seed {seed}", partial(run, name, seed=seed, compute=name in chosen))
         for seed in parse_seeds(seeds)
         for name in every
-    ]
+    )
     earlier = found.earlier_rows(results, preset, data)  # others may have added to them meanwhile
     there = found.joined(earlier, [row for row in rows if row is not None])
-    files = found.write(there, preset, results)
-    click.echo(found.as_markdown(there))
-    click.echo(f"Written: {', '.join(str(file) for file in files)}")
+    if there:
+        files = found.write(there, preset, results)
+        click.echo(found.as_markdown(there))
+        click.echo(f"Written: {', '.join(str(file) for file in files)}")
+    end_with(failures)
 
 
 @main.command("import")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ import numpy as np
 from benchmarks.cells import Row
 from benchmarks.collect import Printed
 from benchmarks.drawn import drawn_before, source_of, text_of
-from benchmarks.notes import floor_names, name_of, place_of
+from benchmarks.notes import floor_names, listed, name_of, place_of
 from benchmarks.paired import scores_of
 from benchmarks.registry import DATASETS
+from benchmarks.tables import headline
 
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
 DPI = 130
 CURVES = 5
 """Trainings of one figure whose curves are drawn; more could not be told apart."""
+WRAPPED = 12
+"""Letters in a line under a column of a heat map."""
 MARKERS = "osD^vPX"
 """Of methods in one figure, hollow, so that one is seen under another."""
 
@@ -221,22 +225,24 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
 
 
 def cross_category(printed: list[Printed], stem: str, budget: str) -> list[Chart]:
-    """A heat map a method: IoU on each test set after training on each training set."""
-    methods: dict[tuple[str, str], dict[tuple[str, str], Printed]] = {}
+    """A heat map for each method that was scored elsewhere too: IoU in each place after each training."""
+    methods: dict[str, dict[tuple[str, str], Printed]] = {}
     for p in printed:
         if p.rows and p.entry.train_dataset:
-            methods.setdefault((p.entry.method, p.entry.variant), {})[
-                p.entry.train_dataset, p.entry.dataset
-            ] = p
+            e = p.entry
+            method = e.method if e.variant == headline(e.method) else f"{e.method} {e.variant}"
+            methods.setdefault(method, {})[e.train_dataset, place_of(e)] = p
     maps = {
-        names: cells
-        for names, cells in methods.items()
-        if len({train for train, _ in cells}) > 1 and len({test for _, test in cells}) > 1
+        method: cells
+        for method, cells in methods.items()
+        if all(len(set(names)) > 1 for names in zip(*cells, strict=True))
+        and any(p.entry.train_dataset != p.entry.dataset for p in cells.values())
     }
     if not maps:
         return []
-    figure, axes = blank(1, len(maps), (3.6 * len(maps) + 0.6, 3.4))
-    for axis, ((method, _), cells) in zip(axes.flat, maps.items(), strict=True):
+    trainings, places = (list(dict.fromkeys(pair[i] for m in maps.values() for pair in m)) for i in (0, 1))
+    figure, axes = blank(1, len(maps), ((0.8 * len(places) + 1.8) * len(maps), 0.8 * len(trainings) + 1.8))
+    for axis, (method, cells) in zip(axes.flat, maps.items(), strict=True):
         trained, tested = (list(dict.fromkeys(pair[i] for pair in cells)) for i in (0, 1))
         values = [[_value(cells.get((a, b))) for b in tested] for a in trained]
         shown = axis.imshow(values, vmin=0, vmax=100, cmap="viridis")
@@ -247,11 +253,12 @@ def cross_category(printed: list[Printed], stem: str, budget: str) -> list[Chart
                     j, i, "–" if np.isnan(value) else f"{value:.1f}", ha="center", va="center", color=colour
                 )
         axis.set_title(method, fontsize=9)
-        axis.set_xticks(range(len(tested)), [_short(n) for n in tested], fontsize=7)
-        axis.set_yticks(range(len(trained)), [_short(n) for n in trained], fontsize=7)
+        axis.set_xticks(range(len(tested)), [_short(place) for place in tested], fontsize=7)
+        axis.set_yticks(range(len(trained)), [_short(DATASETS[name].label) for name in trained], fontsize=7)
         axis.set(xlabel="tested on", ylabel="trained on")
         figure.colorbar(shown, ax=axis, shrink=0.8, label="IoU, percent")
-    about = f"IoU on held-out images of each category, after training on each; {budget}."
+    origins = listed(DATASETS[name].label for name in trainings)
+    about = f"IoU after training on each of {origins}, scored on {listed(places, '; ')}; {budget}."
     rows = [row for cells in maps.values() for p in cells.values() for row in p.rows]
     return [drawn(f"{stem}-cross-category", "Across categories", about, figure, rows)]
 
@@ -260,9 +267,9 @@ def _value(printed: Printed | None) -> float:
     return float("nan") if printed is None or printed.iou is None else printed.iou
 
 
-def _short(name: str) -> str:
-    """The last word of a data set's label."""
-    return DATASETS[name].label.removesuffix(" (split)").split()[-1]
+def _short(label: str) -> str:
+    """The label of a data set or place, in lines that fit under one column of a heat map."""
+    return "\n".join(fill(part, WRAPPED) for part in label.replace(" (split)", "").split(", "))
 
 
 def charts_of(printed: list[Printed], places: Places, stem: str, budget: str) -> Iterable[Chart]:

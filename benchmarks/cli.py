@@ -6,9 +6,9 @@ import functools
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.session import Session
 
 FOLDER = click.Path(path_type=Path)
+Result = TypeVar("Result")
 
 
 class Refusal(click.ClickException):
@@ -116,6 +117,7 @@ def preset_option(default: str | None, note: str = "") -> Callable[..., Any]:
 
 def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_only: bool = False) -> None:
     """Do what was asked for and say what became of it; exit code 1 where a cell failed."""
+    session.check_names()
     if dry_run or session.launch.launcher == "print":
         for line in session.dry_run() if dry_run else session.commands():
             click.echo(line)
@@ -147,6 +149,27 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
         for line in lacking:
             click.echo(line, err=True)
     if failed:
+        sys.exit(1)
+
+
+def try_each(work: Iterable[tuple[str, Callable[[], Result]]]) -> tuple[list[Result], dict[str, str]]:
+    """What each piece of work gives, one after the other; and why those failed that did, by their names."""
+    from data_prep.errors import DataPrepError
+
+    found, failures = [], {}
+    for name, do in work:
+        try:
+            found.append(do())
+        except (BenchmarkError, DataPrepError) as error:
+            failures[name] = str(error)
+    return found, failures
+
+
+def end_with(failures: dict[str, str], *, well: bool = True) -> None:
+    """Name on standard error what failed; exit code 1 where anything did, or where all is not `well`."""
+    for name, why in failures.items():
+        click.echo(f"Failed: {name}: {why}", err=True)
+    if failures or not well:
         sys.exit(1)
 
 

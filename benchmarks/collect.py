@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 PUBLISHED = ROOT / "results" / "published"
 Published = dict[tuple[str, ...], tuple[float | None, float | None]]
 """(method, variant or training set, data set, split) -> IoU and Dice in percent."""
+Images = Callable[[str, str], str]
+"""(data set, budget) -> the hash of what is prepared now; empty where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,19 @@ class Printed:
         return 100 * statistics.fmean(lows), 100 * statistics.fmean(highs)
 
 
-def read_runs(runs: Path, kept: Path | None = None, current: Mapping[Cell, str] | None = None) -> Stored:
+def read_runs(
+    runs: Path,
+    kept: Path | None = None,
+    current: Mapping[Cell, str] | None = None,
+    images: Images = lambda name, preset: "",
+) -> Stored:
     """Read every row of a runs folder and, if named, of a folder of kept rows; and every kept error.
 
-    Where rows of one cell differ in their settings or images, the one whose key is the cell's in `current` counts, or
-    else the later one. What cannot be used is named in a
-    warning, listed in `faults` and left out. New rows are written to the folder of kept rows.
+    Of a cell that has a key in `current` only what has that key counts. What is of other images than its data
+    sets have now (`images`) does not; of rows of one cell the later one does. What cannot be used is named in
+    a warning, listed in `faults` and left out. New rows are written to the folder of kept rows.
     """
-    stored = Stored()
+    stored, current = Stored(), current or {}
     own: list[Row] = []
     for folder in sorted((runs / "cells").glob("*/")):
         if (folder / "done").exists():
@@ -88,13 +96,16 @@ def read_runs(runs: Path, kept: Path | None = None, current: Mapping[Cell, str] 
             except BenchmarkError as error:
                 stored.faults.append(str(error))
         elif (folder / "error.txt").exists():
-            _read_error(folder, stored.errors)
+            _read_error(folder, stored.errors, current, images)
     theirs: list[Row] = []
     if kept is not None:
         keep_rows(own, read_replaced(runs), kept, runs / "cells")
         theirs, wrong = read_kept(kept)
         stored.faults += wrong
-    merge(own, theirs, stored, current or {})
+    own, theirs, outdated = _of_these_images(own, theirs, images)
+    merge(own, theirs, stored, current)
+    stored.outdated = {c: name for c, name in outdated.items() if c not in stored.rows and c not in current}
+    stored.faults += _said_of(stored.outdated)
     for fault in stored.faults:
         log.warning("set aside: %s", fault)
     return stored
@@ -148,7 +159,7 @@ def print_cells(
             status, why = "measured", f"seeds {' '.join(map(str, lacking))} not measured" if lacking else ""
         else:
             status = "published-only" if iou is not None else "missing"
-            why = _error(entry, preset, seeds, stored) or why_missing(entry)
+            why = _kept_reason(entry, preset, seeds, stored) or why_missing(entry)
         printed.append(Printed(entry, preset, status, why, rows, iou, dice))
     return printed
 
@@ -164,22 +175,58 @@ def _lacking(entry: Entry, preset: str, seeds: list[int], rows: tuple[Row, ...])
     return sorted(wanted - {row.seed for row in rows})
 
 
-def _error(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> str:
+def _kept_reason(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> str:
     for seed in seeds:
         cell = entry.cell(preset, seed)
         if cell in stored.errors:
             return f"failed: {stored.errors[cell]}"
+        if cell in stored.outdated:
+            return f"measured on other images than {stored.outdated[cell]} has now: run it again"
     return ""
 
 
-def _read_error(folder: Path, errors: dict[Cell, str]) -> None:
+def _of_these_images(
+    own: list[Row], kept: list[Row], images: Images
+) -> tuple[list[Row], list[Row], dict[Cell, str]]:
+    """The rows without those of images that are others now; and these ones' cells, each with its data set."""
+    outdated: dict[Cell, str] = {}
+
+    def usable(row: Row) -> bool:
+        changed = _changed(row.cell, row.data_sha256, row.train_data_sha256, images)
+        if changed:
+            outdated[row.cell] = changed
+        return not changed
+
+    return [row for row in own if usable(row)], [row for row in kept if usable(row)], outdated
+
+
+def _changed(cell: Cell, sha256: str, train_sha256: str, images: Images) -> str:
+    """The data set of a cell that has other images now than those of these hashes; empty if none has."""
+    for name, known in ((cell.test_dataset, sha256), (cell.train_dataset, train_sha256)):
+        if name and known and images(name, cell.preset) not in ("", known):
+            return name
+    return ""
+
+
+def _said_of(outdated: Mapping[Cell, str]) -> list[str]:
+    return [
+        f"{count} {'figure is' if count == 1 else 'figures are'} of other images than the data set {name} "
+        "has now, and left out: run again what is to be shown"
+        for name, count in Counter(outdated.values()).items()
+    ]
+
+
+def _read_error(folder: Path, errors: dict[Cell, str], current: Mapping[Cell, str], images: Images) -> None:
+    """Take up a failed cell's error unless it is of other settings or images than the cell has now."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         cell = cell_of(settings)
         lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except (OSError, ValueError, KeyError, TypeError):
         return
-    errors[cell] = f"{lines[-1] if lines else 'unknown'} (see {folder / 'error.txt'})"
+    hashes = settings.get("data_sha256", ""), settings.get("train_data_sha256", "")
+    if current.get(cell, folder.name) == folder.name and not _changed(cell, *hashes, images):
+        errors[cell] = f"{lines[-1] if lines else 'unknown'} (see {folder / 'error.txt'})"
 
 
 def _number(text: str) -> float | None:

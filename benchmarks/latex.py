@@ -104,6 +104,7 @@ LATEX = {
     "‡": "\\ddag{}",
     "¶": "\\P{}",
     "‖": "\\ensuremath{\\Vert}",
+    "π": "\\ensuremath{\\pi}",
 }
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,8 +119,9 @@ def submit(
         executor.update_parameters(**parameters)
         with executor.batch():
             return [executor.submit(ClusterJob(words)) for words in commands]
-    except (RuntimeError, NameError, ValueError, FileNotFoundError) as error:
-        raise BenchmarkError(f"Slurm did not take the jobs: {error}") from error
+    except (RuntimeError, NameError, ValueError, FileNotFoundError, AssertionError, OverflowError) as error:
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        raise BenchmarkError(f"Slurm did not take the jobs: {first}") from error
 
 
 class ClusterJob:
@@ -191,7 +193,10 @@ def _parameter(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise BenchmarkError(f"--slurm {text!r} is not of the form name=value, such as timeout_min=240")
-    return name, int(value) if value.isdigit() else value
+    for kind in (int, float):
+        with suppress(ValueError):
+            return name, kind(value)
+    return name, value
 
 
 def _log(logs: Path, number: int) -> Path:

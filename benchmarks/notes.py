@@ -18,6 +18,14 @@ SAID = {
 }
 EQUAL = 1.25
 """Times are called about equal if the longest is at most so many times the shortest."""
+SETTINGS = {
+    "train_steps": "training steps",
+    "train_images": "images trained on",
+    "train_data_sha256": "data trained on",
+    "n_images": "images scored",
+    "protocol": "protocol",
+}
+"""What the seeds of one figure must have in common; of a row where it was not kept nothing is said."""
 NEAR_FLOOR = 1.0
 """A method within so many points of a floor has not shown that it looks at the image."""
 
@@ -32,7 +40,9 @@ def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
     measured = {p.entry.column for p in printed if p.rows}
     notes += [c.about for c in table.columns if c.label in measured and c.about]
     notes += _counts(printed)
+    notes += _first_of_many(preset, printed)
     notes += _other_images(printed)
+    notes += _other_settings(printed)
     notes += _protocols(printed)
     notes += _costs(printed)
     notes += _uncertainty(printed)
@@ -94,6 +104,19 @@ def _counts(printed: list[Printed]) -> list[str]:
     ]
 
 
+def _first_of_many(preset: str, printed: list[Printed]) -> list[str]:
+    """Which images are scored of a data set that may have more to train on than the budget takes."""
+    most = PRESETS[preset].scored_of
+    places: dict[str, None] = {}
+    for p in printed:
+        spec = DATASETS[p.entry.dataset]
+        if p.rows and not spec.generated and spec.splits[p.entry.split].rows == spec.train:
+            places[place_of(p.entry)] = None
+    if not most or not places:
+        return []
+    return [f"{listed(places, '; ')}: scored among the first {most:,}, on which every method trains."]
+
+
 def _other_images(printed: list[Printed]) -> list[str]:
     """A warning for each place where figures stand beside one another that are of different images."""
     scored: dict[str, dict[str, dict[str, None]]] = {}
@@ -108,6 +131,31 @@ def _other_images(printed: list[Printed]) -> list[str]:
         for place, images in scored.items()
         if len(images) > 1
     )
+
+
+def _other_settings(printed: list[Printed]) -> list[str]:
+    """A warning for each method with figures that are means over seeds of different settings."""
+    places: dict[tuple[str, str], dict[str, None]] = {}
+    for p in printed:
+        if differ := "; ".join(filter(None, (_differing(p, name) for name in SETTINGS))):
+            places.setdefault((name_of(p), differ), {})[place_of(p.entry)] = None
+    return _first(
+        f"NOT THE SAME SETTINGS in the seeds of {method} on {listed(where, '; ')}: {differ}. Their mean and "
+        "deviation are of unlike runs: measure again with one setting."
+        for (method, differ), where in places.items()
+    )
+
+
+def _differing(printed: Printed, name: str) -> str:
+    """The values of a row's field with the seeds that have each, where there are several; else empty."""
+    seeds: dict[str, list[str]] = {}
+    for row in printed.rows:
+        value = getattr(row, name)
+        if value not in (None, ""):
+            said = value[:12] if name.endswith("sha256") else str(value)
+            seeds.setdefault(said, []).append(str(row.seed))
+    said = [f"{value} (seed {' '.join(which)})" for value, which in seeds.items()]
+    return f"{SETTINGS[name]}: {listed(said)}" if len(said) > 1 else ""
 
 
 def _protocols(printed: list[Printed]) -> list[str]:

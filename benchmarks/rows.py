@@ -34,8 +34,10 @@ class Stored:
     rows: dict[Cell, Row] = field(default_factory=dict)
     errors: dict[Cell, str] = field(default_factory=dict)
     """The last line of each failed cell's error."""
+    outdated: dict[Cell, str] = field(default_factory=dict)
+    """Of each cell that was measured only on images that are others now: the data set that has these."""
     faults: list[str] = field(default_factory=list)
-    """A sentence for each row that was set aside."""
+    """A sentence for each row, or for several, that were set aside."""
     duplicates: int = 0
     """Rows that say the same as another one of the same key."""
 
@@ -118,10 +120,12 @@ def merge(
 ) -> None:
     """One row for each cell, into `stored`.
 
-    A row measured here (`own`) goes before a kept one, and of several one that has the key that its cell has today
-    (`current`, of those cells that it is known of), else a later one before an earlier one. Kept rows of one key
-    that disagree are all set aside; one that disagrees with a row measured here is set aside alone.
+    Of a cell whose key of today is known (`current`) no row of another key is taken: it is of other images or
+    settings. A row measured here (`own`) goes before a kept one, and a later one before an earlier one. Kept
+    rows of one key that disagree are all set aside; one that disagrees with a row measured here is set aside
+    alone.
     """
+    own, kept = ([row for row in rows if current.get(row.cell, row.key) == row.key] for rows in (own, kept))
     mine = {row.key: row for row in own}
     names = {file_name(row) for row in own}
     groups: dict[str, list[Row]] = {}
@@ -134,11 +138,11 @@ def merge(
         if odd:
             stored.faults.append(_disagreement([known or rows[0], *odd], known is not None))
         if known is None and not odd:
-            _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows, current)
+            _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows)
         stored.duplicates += len(rows) - len(odd) - (known is None)
     measured: dict[Cell, Row] = {}
     for row in own:
-        _take(row, measured, current)
+        _take(row, measured)
     stored.rows |= measured
 
 
@@ -195,11 +199,8 @@ def _copy(source: Path, target: Path) -> None:
             raise BenchmarkError(f"cannot copy {source} to {target}: {reason(error)}") from error
 
 
-def _take(row: Row, rows: dict[Cell, Row], current: Mapping[Cell, str]) -> None:
-    def rank(row: Row) -> tuple[bool, str]:
-        return row.key == current.get(row.cell), row.finished
-
-    if row.cell not in rows or rank(rows[row.cell]) < rank(row):
+def _take(row: Row, rows: dict[Cell, Row]) -> None:
+    if row.cell not in rows or rows[row.cell].finished < row.finished:
         rows[row.cell] = row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shlex
@@ -28,6 +29,7 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, plan
+from data_prep.errors import DataPrepError
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Session:
     datasets: list[str]
     """Empty: every data set that is prepared or can be generated."""
     methods: list[str]
+    """Empty: every method of the table."""
     seeds: list[int] | None = None
     """None: seed 0 is computed, and what is rendered without computing is every seed that there is."""
     device: str = "auto"
@@ -80,7 +83,8 @@ class Session:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells to run."""
-        planned = plan(self.table, self.preset, self.methods, self.usable, self.seeds or [0])
+        methods = self.methods or list(METHODS)
+        planned = plan(self.table, self.preset, methods, self.usable, self.seeds or [0])
         return [cell for cell in planned if self._asked(cell.test_dataset)]
 
     @cached_property
@@ -88,14 +92,23 @@ class Session:
         """The data sets of those cells."""
         return list(dict.fromkeys(n for c in self.cells for n in (c.test_dataset, c.train_dataset) if n))
 
-    def check(self, *, compute: bool) -> None:
-        """Raise BenchmarkError now, rather than after hours, for a data set, folder or device that cannot be used."""
+    def check_names(self) -> None:
+        """Raise BenchmarkError for a data set or method that was asked for and that the table has not."""
         there = {entry.dataset for entry in self.table.entries}
         for name in self.datasets:
             if not any(n == name or n.startswith(f"{name}-") for n in there):
                 raise BenchmarkError(
                     f"{self.table.heading}: nothing is scored on {name!r} there; it has {', '.join(sorted(there))}"
                 )
+        run = dict.fromkeys(entry.method for entry in self.table.entries if entry.method in METHODS)
+        for name in self.methods:
+            if name not in run:
+                raise BenchmarkError(
+                    f"{self.table.heading}: {name!r} is not run there; it has {', '.join(run)}"
+                )
+
+    def check(self, *, compute: bool) -> None:
+        """Raise BenchmarkError now, rather than after hours, for a folder or device that cannot be used."""
         usable_folder(self.results, "rendered tables")
         if compute:
             usable_folder(self.runs, "cells and checkpoints")
@@ -137,7 +150,8 @@ class Session:
 
     def report(self, outcomes: list[Outcome] | None) -> Report:
         """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""
-        stored = read_runs(self.runs, self.results / "rows", {} if outcomes is None else self._keys())
+        current = {} if outcomes is None else self._keys()
+        stored = read_runs(self.runs, self.results / "rows", current, functools.cache(self._sha256))
         seeds = self.seeds or [0]
         if outcomes is None and self.seeds is None:
             seeds = seeds_of(self.table, self.preset, stored) or seeds
@@ -226,6 +240,16 @@ class Session:
     def _keys(self) -> dict[Cell, str]:
         """The keys of the cells that were to be computed, as their data and settings are now."""
         return {cell: key for cell in self.cells if (key := self.runner.key(cell)) is not None}
+
+    def _sha256(self, name: str, preset: str) -> str:
+        """The hash of a data set as it is prepared here for a budget; empty if it is not, or is damaged."""
+        if name not in DATASETS or preset not in PRESETS:
+            return ""
+        library = self.library if preset == self.preset else Library(self.data, preset)
+        try:
+            return library.dataset(name).sha256 if library.is_prepared(name) else ""
+        except (BenchmarkError, DataPrepError):
+            return ""
 
     def _asked(self, name: str) -> bool:
         """Whether a data set was asked for, itself or as a split or part of one: birds-split with birds."""

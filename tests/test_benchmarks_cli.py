@@ -316,8 +316,13 @@ def test_where_no_data_set_is_there_it_says_that_nothing_is_new(tmp_path: Path) 
     assert "Nothing could" not in table(tmp_path, *words, "--collect-only").stderr
 
 
-def test_a_data_set_that_the_table_has_not_is_refused(tmp_path: Path) -> None:
-    refused(table(tmp_path, "--datasets", "pets"), "nothing is scored on 'pets'", "tm-dsprites")
+@pytest.mark.parametrize("how", [[], ["--dry-run"], ["--launcher", "print"], ["--collect-only"]])
+def test_what_the_table_has_not_is_refused_whatever_is_done_with_it(how: list[str], tmp_path: Path) -> None:
+    refused(table(tmp_path, "--datasets", "pets", *how), "nothing is scored on 'pets'", "tm-dsprites")
+    words = ["table", "3", "--preset", "smoke", "--methods", "DRC,IODINE", *how]
+    words += [word for name in ("data", "runs", "results") for word in (f"--{name}", str(tmp_path / name))]
+    refused(runner().invoke(main, words), "Table 3", "'IODINE'", "GrabCut, ReDO, DRC, all-foreground")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_teaches_with_an_example_and_starts_fast() -> None:

@@ -16,6 +16,7 @@ from fake_methods import note_images
 from benchmarks import trials
 from benchmarks.__main__ import main
 from benchmarks.data import Library
+from benchmarks.errors import BenchmarkError
 from drc.method import DRC
 
 
@@ -87,6 +88,34 @@ def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
     assert done.exit_code != 0
     assert "trials-smoke.json" in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_trial_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = trials.train
+
+    def failing(title: str, *rest: Any) -> Any:
+        if title.endswith("50 training steps"):
+            raise BenchmarkError("it diverged")
+        return train(title, *rest)
+
+    monkeypatch.setattr(trials, "train", failing)
+    done = call(tmp_path, "--only", "as it is,50 training steps,learning rate 1e-3")
+    assert done.exit_code == 1
+    assert "Failed: 50 training steps, seed 0: it diverged" in done.output
+    rows = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
+    assert [row["trial"] for row in rows] == ["as it is", "learning rate 1e-3"]
+    alone = call(tmp_path / "new", "--only", "50 training steps")
+    assert alone.exit_code == 1
+    assert "it diverged" in alone.output
+    assert not list((tmp_path / "new" / "results").iterdir())
+
+
+def test_a_stop_is_no_failure_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*words: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trials, "train", stopped)
+    assert call(tmp_path, "--only", "as it is,learning rate 1e-3").exit_code == 130
 
 
 def test_seeds_are_averaged(tmp_path: Path) -> None:

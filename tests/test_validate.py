@@ -153,6 +153,14 @@ def test_a_training_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(METHODS["IODINE"].load(), "fit", failing)
     done = call(tmp_path, "--methods", "IODINE")
-    assert done.exit_code == 2
+    assert done.exit_code == 1
+    assert "Failed: IODINE: " in done.output
     assert "it diverged" in done.output
     assert str(tmp_path / "runs" / "validate") in done.output
+    assert "Traceback" not in done.output
+    assert not list((tmp_path / "results").iterdir())
+    again = call(tmp_path)
+    assert again.exit_code == 1
+    assert again.output.count("it diverged") == 1
+    rows = json.loads((tmp_path / "results" / "validate.json").read_text())
+    assert [row["method"] for row in rows] == ["ReDO", "Slot-Attention"]

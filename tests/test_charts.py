@@ -1,0 +1,72 @@
+"""The heat maps of what was trained on against what was scored."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from PIL import Image
+
+from benchmarks.cells import parse_row
+from benchmarks.charts import Chart, cross_category
+from benchmarks.collect import Printed
+from benchmarks.tables import Entry, load_table
+from benchmarks.tables.sweep import sweep_table
+
+LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
+ROW = parse_row(LINES[3], "golden")
+
+
+def charts(entries: tuple[Entry, ...]) -> list[Chart]:
+    """The heat maps where DRC and ReDO were measured in all of these places."""
+    printed = [
+        Printed(entry, "quick", "measured", rows=(replace(ROW, iou=0.01 * number, split=entry.split),))
+        for number, entry in enumerate(entries)
+        if entry.method in ("DRC", "ReDO")
+    ]
+    return cross_category(printed, "stem", "budget quick")
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "grey"])
+def test_a_table_that_crosses_nothing_has_no_heat_map(number: str) -> None:
+    assert charts(load_table(number).entries) == []
+
+
+@pytest.mark.parametrize("number", ["4", "photos"])
+def test_a_table_that_crosses_categories_has_one(number: str) -> None:
+    (chart,) = charts(load_table(number).entries)
+    assert Image.open(io.BytesIO(chart.png)).size[0] > 500
+
+
+def test_the_caption_says_which_images_are_scored() -> None:
+    (chart,) = charts(load_table("photos").entries)
+    for words in ("ECSSD, held out", "COCO sample, all", "CLEVR6 rendered anew, training images"):
+        assert words in chart.about
+    assert "held-out images of each category" not in chart.about
+
+
+def test_two_splits_of_a_data_set_are_two_columns_with_labels_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    columns, shown = [], []
+    set_xticks, imshow = Axes.set_xticks, Axes.imshow
+
+    def noting_labels(self: Axes, ticks: object, labels: list[str], **rest: object) -> object:
+        columns.extend(labels)
+        return set_xticks(self, ticks, labels, **rest)
+
+    def noting_values(self: Axes, values: list[list[float]], **rest: object) -> object:
+        shown.extend(values)
+        return imshow(self, values, **rest)
+
+    monkeypatch.setattr(Axes, "set_xticks", noting_labels)
+    monkeypatch.setattr(Axes, "imshow", noting_values)
+    trained = ["tm-dsprites-squares", "tm-dsprites-hearts"]
+    tests = [f"{name}:{split}" for name in trained for split in ("eval", "test")]
+    charts(sweep_table("mine", ["DRC"], [], trained, tests).entries)
+    assert len(set(columns)) == 4
+    assert columns[1].split() == ["TM-dSprites", "squares", "held", "out"]
+    assert shown == [pytest.approx([0, 1, 2, 3]), pytest.approx([4, 5, 6, 7])]

@@ -1,0 +1,81 @@
+"""What is said under a table of figures that are means over unlike runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.cells import parse_row
+from benchmarks.collect import Printed
+from benchmarks.notes import notes_of
+from benchmarks.tables import load_table
+
+LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
+ROW = parse_row(LINES[3], "golden")
+TABLE = load_table("1")
+
+
+def warnings(*changes: dict[str, Any], splits: tuple[str, ...] = ("eval",)) -> list[str]:
+    """What is said of settings where DRC's seeds 0, 1, ... have these changes."""
+    printed = [
+        Printed(
+            entry,
+            "quick",
+            "measured",
+            rows=tuple(
+                replace(ROW, split=entry.split, seed=seed, **change) for seed, change in enumerate(changes)
+            ),
+        )
+        for entry in TABLE.entries
+        if (entry.line, entry.dataset) == ("DRC", "tm-dsprites") and entry.split in splits
+    ]
+    return [note for note in notes_of(TABLE, "quick", printed) if note.startswith("NOT THE SAME SETTINGS")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train_steps": 50}, "training steps: 950 (seed 0 2), 50 (seed 1)"),
+        ({"train_images": 7}, "images trained on: 4000 (seed 0 2), 7 (seed 1)"),
+        ({"n_images": 9}, "images scored: 256 (seed 0 2), 9 (seed 1)"),
+        ({"protocol": "best-of-two"}, "protocol: unmatched (seed 0 2), best-of-two (seed 1)"),
+        ({"train_data_sha256": "b" * 64}, f"data trained on: {'a' * 12} (seed 0 2), {'b' * 12} (seed 1)"),
+    ],
+)
+def test_seeds_of_other_settings_are_named_with_what_differs(changes: dict[str, Any], said: str) -> None:
+    (note,) = warnings({}, changes, {})
+    assert said in note
+    assert "DRC on TM-dSprites (re-made), training images" in note
+    assert note.count("(seed 1)") == 1
+
+
+def test_one_training_is_told_of_once_with_all_places_where_it_is_scored() -> None:
+    (note,) = warnings({}, {"train_steps": 50}, splits=("eval", "test"))
+    assert "training images; TM-dSprites (re-made), held out:" in note
+
+
+def test_nothing_is_said_of_like_seeds_nor_of_what_was_not_kept() -> None:
+    assert not warnings({}, {"train_seconds": 1.0, "restarts": 2})
+    assert not warnings({}, {"train_steps": None})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "preset", "said"),
+    [
+        ("birds", "all", "quick", True),
+        ("clevr6-rendered", "eval", "quick", True),
+        ("birds", "all", "paper", False),
+        ("birds-split", "test", "quick", False),
+        ("tm-dsprites", "eval", "quick", False),
+    ],
+)
+def test_which_training_images_are_scored_is_said_where_there_are_more(
+    dataset: str, split: str, preset: str, said: bool
+) -> None:
+    entry = replace(TABLE.entries[0], method="DRC", variant="full", dataset=dataset, split=split)
+    row = replace(ROW, test_dataset=dataset, split=split)
+    notes = notes_of(TABLE, preset, [Printed(entry, preset, "measured", rows=(row,))])
+    assert any("scored among the first 512, on which every method trains" in note for note in notes) is said
