@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,13 @@ def dataset(tmp_path: Path) -> PreparedDataset:
         fill(writer)
     assert writer.dataset is not None
     return writer.dataset
+
+
+@pytest.fixture
+def own_data_sets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Draw no tables, and forget folders that a test names as data sets."""
+    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
+    before = dict(registry.DATASETS)
+    yield
+    registry.DATASETS.clear()
+    registry.DATASETS.update(before)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,8 @@ from data_prep.store import DatasetWriter
 
 LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
 ROW = parse_row(LINES[3], "golden")  # of what is trained
+pytestmark = pytest.mark.usefixtures("own_data_sets")
 FLOOR = ("--methods", "all-foreground", "--test")
-
-
-@pytest.fixture(autouse=True)
-def known_data_sets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Draw no tables, and forget folders that a test names as data sets."""
-    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
-    before = dict(DATASETS)
-    yield
-    DATASETS.clear()
-    DATASETS.update(before)
 
 
 def make(folder: Path, side: int) -> Path:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,16 +30,7 @@ from benchmarks.status import describe, survey
 from data_prep.store import DatasetWriter
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Draw no tables, and forget folders that a test names as data sets."""
-    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
-    before = dict(DATASETS)
-    yield
-    DATASETS.clear()
-    DATASETS.update(before)
+pytestmark = pytest.mark.usefixtures("own_data_sets")
 
 
 @pytest.fixture
