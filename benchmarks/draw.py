@@ -7,6 +7,8 @@ import itertools
 import textwrap
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.grid import Grid, Layout
 
 LINE, NOTE = 0.26, 0.17  # inches from one line to the next
@@ -40,8 +42,15 @@ def to_png(layout: Layout) -> bytes:
         y += _grid_height(grid)
     for i, line in enumerate(notes):
         axes.text(LEFT, y + NOTE * (i + 0.5), _plain(line), size=7, va="center", color="0.25")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return _grey(figure)
+
+
+def _grey(figure: Any) -> bytes:
+    """A figure of black, white and greys as PNG of one channel, which takes half as much as the four drawn."""
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    with Image.open(drawn) as picture:
+        picture.convert("L").save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
