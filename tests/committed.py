@@ -14,14 +14,15 @@ READ = ("results/rows", "results/*.csv", "results/*.json")
 
 def committed_results() -> Path:
     """The folder `results`, or, where it has changed since it was staged or committed, what git has of READ."""
-    if not _git("status", "--porcelain", "--", *READ):
+    held = _git("ls-files", "-z", "--", *READ)
+    if not held or not _git("status", "--porcelain", "--", *READ):
         return ROOT / "results"
     folder = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     subprocess.run(
         ["git", "checkout-index", "-z", "--stdin", f"--prefix={folder}/"],
         cwd=ROOT,
-        input=_git("ls-files", "-z", "--", *READ),
+        input=held,
         check=True,
     )
     return Path(folder) / "results"
