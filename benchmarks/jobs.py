@@ -11,21 +11,15 @@ import numpy as np
 from benchmarks.cells import Cell, settings_key
 from benchmarks.data import Library
 from benchmarks.own import word_of
-from benchmarks.registry import METHODS
+from benchmarks.registry import METHODS, PRESETS
 
 
 class Job:
     """A cell with its settings resolved: what identifies it, and what it needs."""
 
     def __init__(self, cell: Cell, library: Library) -> None:
-        self.cell = cell
+        self.cell, self.config = cell, configured(cell)
         spec, size = METHODS[cell.method], library.budget.image_size
-        self.config = spec.load().configure(
-            variant=cell.variant,
-            preset=cell.preset,
-            dataset=cell.train_dataset or cell.test_dataset,
-            image_size=size,
-        )
         self.train_rows = self._train_rows(library)
         self.fit_settings: dict[str, Any] = {
             "method": cell.method,
@@ -57,6 +51,20 @@ class Job:
             return np.empty(0, np.int64)
         rows = library.training_rows(self.cell.train_dataset)
         return rows[: getattr(self.config, "train_images", None)]
+
+
+def configured(cell: Cell) -> Any:
+    """A method's settings for a cell. Raises ImportError if a package is missing, ValueError for an unknown setting."""
+    return (
+        METHODS[cell.method]
+        .load()
+        .configure(
+            variant=cell.variant,
+            preset=cell.preset,
+            dataset=cell.train_dataset or cell.test_dataset,
+            image_size=PRESETS[cell.preset].image_size,
+        )
+    )
 
 
 def settings_of(config: Any) -> dict[str, Any]:

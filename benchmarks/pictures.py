@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_atomic
+from data_prep.errors import NO_ARRAY
 
 ROWS = {
     "input": "input",
@@ -68,7 +68,7 @@ def load_panels(path: Path) -> Panels:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in ROWS if name in archive}
-    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, RuntimeError, zlib.error, *NO_ARRAY) as error:
         raise BenchmarkError(f"{path} is not a readable picture archive: {error}") from error
 
 

@@ -25,7 +25,7 @@ from benchmarks.cells import Cell, Row, read_row
 from benchmarks.data import Evaluation, Library
 from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.files import is_refusal, last_line, read_json, reason, write_atomic, write_json
-from benchmarks.jobs import Job, row_command
+from benchmarks.jobs import Job, configured, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
 from benchmarks.progress import FitProgress, GentleStop, segment_progress
@@ -127,13 +127,12 @@ class Runner:
     def _job(self, cell: Cell) -> Job | str:
         """The cell with its settings, or why it is not run here."""
         try:
-            why = METHODS[cell.method].load().skip()
-            job = why or Job(cell, self.library)
-            if isinstance(job, Job) and cell.variant != headline(cell.method):
-                plain = Job(replace(cell, variant=headline(cell.method)), self.library)
-                if job.config == plain.config:
-                    return f"under {cell.preset} its settings are those of the variant {plain.cell.variant}"
-            return job
+            if why := METHODS[cell.method].load().skip():
+                return why
+            plain = replace(cell, variant=headline(cell.method))
+            if plain != cell and configured(plain) == configured(cell):
+                return f"under {cell.preset} its settings are those of the variant {plain.variant}"
+            return Job(cell, self.library)
         except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
             return f"{cell.method} cannot be set up: {reason(error)}"
 

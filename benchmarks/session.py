@@ -21,7 +21,7 @@ from benchmarks.data import Library
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import usable_folder
 from benchmarks.grid import Style
-from benchmarks.jobs import Job
+from benchmarks.jobs import Job, configured
 from benchmarks.launch import Launch, count_gpus, group_cells, group_command, run_locally, submit
 from benchmarks.page import write_page
 from benchmarks.provenance import resolve_device
@@ -173,8 +173,7 @@ class Session:
 
     def dry_run(self) -> Iterator[str]:
         """What would be run, line by line, with every setting; nothing is computed or written."""
-        budget = PRESETS[self.preset]
-        yield f"{self.table.heading}, preset {self.preset}: {budget}"
+        yield f"{self.table.heading}, preset {self.preset}: {PRESETS[self.preset]}"
         for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
             if self._asked(name):
                 yield f"data set {name}: {self._data_state(name)}"
@@ -187,17 +186,7 @@ class Session:
                 continue
             yield f"{cell}: to do, after its data set was generated"
             with suppress(ImportError, ValueError):  # it is skipped then, which a run will say
-                settings = (
-                    METHODS[cell.method]
-                    .load()
-                    .configure(
-                        variant=cell.variant,
-                        preset=cell.preset,
-                        dataset=cell.train_dataset or cell.test_dataset,
-                        image_size=budget.image_size,
-                    )
-                )
-                yield f"  {settings}"
+                yield f"  {configured(cell)}"
 
     def _run(self, cell: Cell) -> Outcome:
         outcome = self.runner.run(cell)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from drc.config import DRCConfig
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class NamedPath(click.Path):
@@ -88,6 +91,16 @@ def device_text(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device}, {torch.get_num_threads()} threads"
+
+
+def mover(bar: tqdm) -> Callable[[int, int], None]:
+    """What moves a bar when it is told how many are done, and of how many."""
+
+    def move(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return move
 
 
 def change_settings(config: DRCConfig, changes: Iterable[str]) -> DRCConfig:

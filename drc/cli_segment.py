@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drc.cli import FOLDER, SEED, WORDS, device_option, resolve_device
+from drc.cli import FOLDER, SEED, WORDS, device_option, mover, resolve_device
 
 if TYPE_CHECKING:
     from drc.method import DRC
@@ -111,8 +111,4 @@ def segment_with_bars(method: DRC, sources: Sequence[Source], out: Path) -> int:
                 tqdm.write(f"refused: {why}", file=sys.stderr)
             bar.update()
 
-        def progress(step: int, total: int) -> None:
-            inner.total = total
-            inner.update(step - inner.n)
-
-        return segment_into(method, sources, out, seen=seen, progress=progress)
+        return segment_into(method, sources, out, seen=seen, progress=mover(inner))

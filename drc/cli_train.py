@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drc.cli import FOLDER, SEED, change_settings, device_option, device_text, resolve_device
+from drc.cli import FOLDER, SEED, change_settings, device_option, device_text, mover, resolve_device
 from drc.config import BUDGET_CHANGES, IMAGE_SIZES, VARIANTS, DRCConfig, configure, run_of
 
 if TYPE_CHECKING:
@@ -123,14 +123,10 @@ def open_images(data: Path, split: str, size: int | None, preset: str, out: Path
         )
     with tqdm(desc="reading pictures", unit="picture", leave=False) as bar:
 
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
         def refused(why: str) -> None:
             tqdm.write(f"refused: {why}", file=sys.stderr)
 
-        return read_picture_folder(data, size or meant, out, progress, refused)
+        return read_picture_folder(data, size or meant, out, mover(bar), refused)
 
 
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:
@@ -164,11 +160,6 @@ def show_cost(images: np.ndarray, config: DRCConfig, seed: int, device: str) -> 
 
     cost = estimate(config, len(images))
     with tqdm(desc="measuring", unit="step", leave=False) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        measured = measure(images, config, seed, device, cost, progress)
+        measured = measure(images, config, seed, device, cost, mover(bar))
     for line in describe(config, cost, measured, device_text(device)):
         click.echo(line)

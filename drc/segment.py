@@ -82,13 +82,7 @@ def infer_regions(
     Raises ValueError for no images and for those of another size than the model's, and DivergedError where a
     chain leaves the finite numbers.
     """
-    if not len(images):
-        raise ValueError("there are no images to infer the regions of: give one or more")
-    if images.shape[1:3] != (config.image_size, config.image_size):
-        height, width, size = *images.shape[1:3], config.image_size
-        raise ValueError(
-            f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
-        )
+    check_images(images, config.image_size)
     starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
     fill = config.inference_batch_size if config.compiled and device != "cpu" else FILL
     total, sampler = len(starts) * len(chains) * config.inference_steps, Sampler(model, config)
@@ -111,18 +105,33 @@ def infer_regions(
             else:
                 found_there = partial(taken, config.inference_steps)
                 z = kept.ends(images[rows], own_keys, sample, found_there).to(device)
-            if not z.isfinite().all():
-                wrong = [i for i in range(count) if not z[i].isfinite().all()]
-                raise DivergedError(
-                    f"inference diverged on {len(wrong)} of {count} images, the first at position {first + wrong[0]}: "
-                    "set a smaller inference_step_size, inference_last_step_size or inference_momentum"
-                )
+            check_settled(z[:count], first)
             with torch.no_grad():
                 found.append(fast.render(model, z))
         regions = averaged(found)
         if config.inference_masks == "responsibilities":
             regions = regions._replace(pi=pooled_responsibilities(found, inputs, config.likelihood))
         yield Regions._make(None if part is None else part[:count] for part in regions)
+
+
+def check_images(images: np.ndarray, size: int) -> None:
+    """ValueError where there are no images (N, H, W, 3), or they are not of the model's size."""
+    if not len(images):
+        raise ValueError("there are no images to infer the regions of: give one or more")
+    if images.shape[1:3] != (size, size):
+        height, width = images.shape[1:3]
+        raise ValueError(
+            f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
+        )
+
+
+def check_settled(z: Tensor, first: int) -> None:
+    """DivergedError where ends of chains (B, d), of the images from `first` on, are not finite."""
+    if wrong := (~z.isfinite().all(dim=1)).nonzero().flatten().tolist():
+        raise DivergedError(
+            f"inference diverged on {len(wrong)} of {len(z)} images, the first at position {first + wrong[0]}: "
+            "set a smaller inference_step_size, inference_last_step_size or inference_momentum"
+        )
 
 
 def averaged(found: Sequence[Regions]) -> Regions:

@@ -113,6 +113,18 @@ def test_a_picture_archive_with_a_wrong_byte_is_named(tmp_path: Path) -> None:
             load_panels(file)
 
 
+def test_a_picture_archive_with_a_wrong_bit_in_a_header_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "panels.npz"
+    np.savez(file, input=np.zeros((64, 16, 16, 3), dtype=np.uint8))
+    whole = bytearray(file.read_bytes())
+    whole[whole.index(b"\x93NUMPY") + 8] ^= (
+        0x40  # how long it is: it is read before the checksum of so many pixels
+    )
+    file.write_bytes(whole)
+    with pytest.raises(BenchmarkError, match=r"panels\.npz"):
+        load_panels(file)
+
+
 def test_half_a_chart_is_not_shown_again(tmp_path: Path) -> None:
     from PIL.PngImagePlugin import PngInfo
 
