@@ -95,6 +95,27 @@ def headline(method: str) -> str:
     return METHODS[method].variants[0] if method in METHODS else ""
 
 
+VARIANT_LINES = {
+    "DRC by responsibilities": ("DRC", "responsibilities"),
+    "DRC untuned": ("DRC", "untuned"),
+    "DRC w/o pixel re-assignment": ("DRC", "no-pixel-reassignment"),
+    "GrabCut center60": ("GrabCut", "center60"),
+    "GrabCut bbox": ("GrabCut", "bbox"),
+}
+"""Where methods are compared: what is run for a label that is no method's name."""
+
+
+def run_for(label: str) -> tuple[str, str]:
+    """The method and the variant that a label stands for: mostly the method of that name, by its headline."""
+    return VARIANT_LINES.get(label, (label, headline(label)))
+
+
+ALL_CHAINS = (
+    "Not the paper's: the full model's training and chains, but a pixel goes to the region that all chains together "
+    "make responsible for it (Eq. 7), in place of their mean π."
+)
+"""The footnote of masks by responsibilities."""
+
 STAND_IN = "Stand-in: TM-dSprites, which the paper has no such figures for"
 """The block of the tables whose data sets must be prepared by hand first."""
 

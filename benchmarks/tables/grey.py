@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import Column, Entry, Line, Table, headline
+from benchmarks.tables import ALL_CHAINS, Column, Entry, Line, Table, run_for
 
 LINES = (
     Line("GrabCut"),
@@ -10,11 +10,11 @@ LINES = (
     Line("IODINE"),
     Line("Slot-Attention"),
     Line("DRC"),
+    Line("DRC by responsibilities", "¶"),
     Line("DRC w/o pixel re-assignment", section="appendix"),
     Line("all-foreground", section="floors"),
     Line("centred-ellipse", section="floors"),
 )
-VARIANTS = {"DRC w/o pixel re-assignment": ("DRC", "no-pixel-reassignment")}
 COLUMNS = {
     "eval": Column("Grey sprites", "Grey sprites: scored on images of the training set."),
     "test": Column("Grey sprites held out", "Held out: scored on images that no method was trained on."),
@@ -29,7 +29,7 @@ TABLE = Table(
         Entry(
             line.label,
             column.label,
-            *VARIANTS.get(line.label, (line.label, headline(line.label))),
+            *run_for(line.label),
             train_dataset="tm-dsprites-grey",
             dataset="tm-dsprites-grey",
             split=split,
@@ -37,4 +37,5 @@ TABLE = Table(
         for line in LINES
         for split, column in COLUMNS.items()
     ),
+    footnotes={"¶": ALL_CHAINS},
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import Column, Entry, Line, Table, headline
+from benchmarks.tables import ALL_CHAINS, VARIANT_LINES, Column, Entry, Line, Table, run_for
 
 LINES = (
     Line("W-Net", "*"),
@@ -36,20 +36,13 @@ COLUMNS = {
     ),
 }
 
-VARIANTS = {
-    "DRC by responsibilities": ("DRC", "responsibilities"),
-    "DRC untuned": ("DRC", "untuned"),
-    "GrabCut center60": ("GrabCut", "center60"),
-    "GrabCut bbox": ("GrabCut", "bbox"),
-}
-
 
 def _entries() -> tuple[Entry, ...]:
     found = []
     for line in LINES:
-        method, variant = VARIANTS.get(line.label, (line.label, headline(line.label)))
+        method, variant = run_for(line.label)
         for (dataset, split), column in COLUMNS.items():
-            in_paper = line.section == "methods" and line.label not in VARIANTS
+            in_paper = line.section == "methods" and line.label not in VARIANT_LINES
             published = (method, "", dataset, split) if in_paper else None
             found.append(Entry(line.label, column.label, method, variant, dataset, dataset, split, published))
     return tuple(found)
@@ -67,8 +60,7 @@ TABLE = Table(
         "§": "The published figure is an oracle's: for each image, the better of the two ways to choose the "
         "foreground mask.",
         "†": "Weakly supervised: it is given clean background images.",
-        "¶": "Not the paper's: the same training and chains, but a pixel goes to the region that all chains together "
-        "make responsible for it (Eq. 7), in place of their mean π.",
+        "¶": ALL_CHAINS,
         "‖": "DRC at this size and length with the authors' own step sizes, temperature, rates and start of the masks, "
         "and one chain an image: what the budget changes there is undone.",
         "‡": "Started from the annotated box around the objects.",
