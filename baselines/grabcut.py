@@ -61,7 +61,6 @@ class GrabCut:
     def __init__(self) -> None:
         self.config = GrabCutConfig()
         self.failures = 0
-        self._seed = 0
 
     @classmethod
     def skip(cls) -> str | None:
@@ -95,7 +94,6 @@ class GrabCut:
     ) -> None:
         """Keep the settings; there is nothing to train."""
         self.config = config
-        self._seed = seed
 
     def segment(
         self, images: np.ndarray, *, boxes: np.ndarray | None = None, progress: Any = None
@@ -130,7 +128,7 @@ class GrabCut:
         """The foreground of one image as (H, W) bool; empty and counted where OpenCV fails."""
         labels = np.zeros(image.shape[:2], np.uint8)
         background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-        cv2.setRNGSeed(self._seed)  # the mask of an image must not depend on the images before it
+        cv2.setRNGSeed(0)  # the mask of an image must not depend on the images before it
         try:
             cv2.grabCut(
                 np.ascontiguousarray(image),

@@ -100,8 +100,6 @@ STRATEGIES: dict[str, Strategy] = {
     "background-slot-by-area": background_slot_by_area,
     "best-of-two": best_of_two,
 }
-ORACLES = frozenset(STRATEGIES) - {"unmatched", "background-slot-by-area"}
-"""Strategies that look at the truth."""
 
 
 def applicable(regions: int, names_foreground: bool) -> tuple[str, ...]:

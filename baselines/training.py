@@ -14,6 +14,7 @@ import re
 import signal
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -179,8 +180,21 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
+            with zipfile.ZipFile(
+                path
+            ) as parts:  # PyTorch writes a checksum of each part and does not look at it
+                if parts.testzip() is not None:
+                    raise ValueError(path)
             found = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError):
+        except (
+            OSError,
+            RuntimeError,
+            EOFError,
+            ValueError,
+            LookupError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ):
             log.warning("%s cannot be read, it may be cut short; the one before it is used", path)
             continue
         if not isinstance(found, dict) or found.get("identity") != identity:

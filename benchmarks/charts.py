@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
@@ -17,10 +17,9 @@ import numpy as np
 from benchmarks.cells import Row
 from benchmarks.collect import Printed
 from benchmarks.drawn import drawn_before, source_of, text_of
-from benchmarks.notes import floor_names, listed, name_of, place_of
+from benchmarks.notes import floor_names, listed, name_of, place_of, variant_name
 from benchmarks.paired import scores_of
-from benchmarks.registry import DATASETS
-from benchmarks.tables import headline
+from benchmarks.registry import DATASETS, METHODS
 
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
 DPI = 130
@@ -132,20 +131,23 @@ def distributions(printed: list[Printed], places: Places, stem: str, budget: str
 
 
 def training_curves(printed: list[Printed], places: Places, stem: str, budget: str) -> list[Chart]:
-    """One axis a method: what its training minimises, or the first value it keeps, against seconds."""
+    """One axis a method: what its training minimises, or the first value it keeps, against seconds.
+
+    What segments a training otherwise has no axis of its own. Trainings that lie elsewhere are named.
+    """
     methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    rows, lacking = [], False
-    for p in printed:
+    rows: list[Row] = []
+    lacking: dict[str, None] = {}
+    for p in (p for p in printed if p.rows and METHODS[p.entry.method].trained):
+        training_of = METHODS[p.entry.method].training_of
         for row in p.rows[:CURVES]:
-            if not row.train_dataset:
-                continue
             rows.append(row)
-            lines = training_of(places.runs, row.key)
-            lacking |= not lines
-            if lines:
-                label = f"{row.train_dataset}, seed {row.seed}"
-                name = p.entry.method if p.entry.variant == "full" else f"{p.entry.method} {p.entry.variant}"
+            name = variant_name(replace(p.entry, variant=training_of(p.entry.variant)))
+            label = f"{row.train_dataset}, seed {row.seed}"
+            if lines := training_lines(places.runs, row.key):
                 methods.setdefault(name, {})[label] = lines
+            else:
+                lacking[f"{name} ({label})"] = None
     if lacking and (earlier := before(f"{stem}-training", rows, places)):
         return earlier
     if not methods:
@@ -166,6 +168,8 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
     about = f"A quantity of each training against its seconds, at most {CURVES} seeds each; {budget}. Scales differ."
+    if lacking:
+        about += f" Not here, for they lie in other runs folders: {listed(lacking)}."
     return [drawn(f"{stem}-training", "Training curves", about, figure, rows)]
 
 
@@ -175,7 +179,7 @@ def curve_key(line: dict[str, Any]) -> str:
     return "reconstruction" if "reconstruction" in values else values[0]
 
 
-def training_of(runs: Path, key: str) -> list[dict[str, Any]]:
+def training_lines(runs: Path, key: str) -> list[dict[str, Any]]:
     """The lines that the training of a cell kept; none where they are not in this runs folder."""
     try:
         config = json.loads((runs / "cells" / key / "config.json").read_text(encoding="utf-8"))
@@ -230,8 +234,7 @@ def cross_category(printed: list[Printed], stem: str, budget: str) -> list[Chart
     for p in printed:
         if p.rows and p.entry.train_dataset:
             e = p.entry
-            method = e.method if e.variant == headline(e.method) else f"{e.method} {e.variant}"
-            methods.setdefault(method, {})[e.train_dataset, place_of(e)] = p
+            methods.setdefault(variant_name(e), {})[e.train_dataset, place_of(e)] = p
     maps = {
         method: cells
         for method, cells in methods.items()

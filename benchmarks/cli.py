@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import signal
 import sys
 import time
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.files import reason
 from benchmarks.registry import PRESETS
 
 if TYPE_CHECKING:
     from benchmarks.session import Session
+
+log = logging.getLogger(__name__)
 
 FOLDER = click.Path(path_type=Path)
 Result = TypeVar("Result")
@@ -162,6 +166,9 @@ def try_each(work: Iterable[tuple[str, Callable[[], Result]]]) -> tuple[list[Res
             found.append(do())
         except (BenchmarkError, DataPrepError) as error:
             failures[name] = str(error)
+        except Exception as error:  # of a method, as it segments
+            log.debug("%s failed", name, exc_info=True)
+            failures[name] = f"{type(error).__name__}: {reason(error)}"
     return found, failures
 
 

@@ -179,7 +179,7 @@ def _environment(slot: int, jobs: int, device: str) -> dict[str, str]:
         gpus = visible or [str(i) for i in range(count_gpus())]
         return environment | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return environment | {"OMP_NUM_THREADS": str(max(1, cores // jobs))}
+    return {"OMP_NUM_THREADS": str(max(1, cores // jobs))} | environment
 
 
 def count_gpus() -> int:
@@ -195,7 +195,8 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise BenchmarkError(f"--slurm {text!r} is not of the form name=value, such as timeout_min=240")
     for kind in (int, float):
         with suppress(ValueError):
-            return name, kind(value)
+            if str(kind(value)) == value:  # an account called 007 is none
+                return name, kind(value)
     return name, value
 
 

@@ -58,7 +58,13 @@ def name_of(printed: Printed) -> str:
     """The method; its variant where that is not the headline; its training set where another one is scored."""
     e = printed.entry
     origin = f" trained on {e.train_dataset}" if e.train_dataset not in ("", e.dataset) else ""
-    return _variant(printed) + origin
+    return variant_name(e) + origin
+
+
+def variant_name(entry: Entry) -> str:
+    """The method, and its variant where that is not the headline."""
+    plain = entry.variant in ("", headline(entry.method))
+    return entry.method if plain else f"{entry.method} {entry.variant}"
 
 
 def place_of(entry: Entry) -> str:
@@ -123,7 +129,7 @@ def _other_images(printed: list[Printed]) -> list[str]:
     for p in printed:
         for row in p.rows:
             lines = scored.setdefault(place_of(p.entry), {}).setdefault(row.data_sha256, {})
-            lines[f"{_variant(p)}, seed {row.seed}"] = None
+            lines[f"{variant_name(p.entry)}, seed {row.seed}"] = None
     return _first(
         f"NOT THE SAME IMAGES on {place}: "
         + "; ".join(f"data {sha256[:12]}: {listed(lines)}" for sha256, lines in images.items())
@@ -162,7 +168,7 @@ def _protocols(printed: list[Printed]) -> list[str]:
     methods: dict[str, dict[str, None]] = {}
     for p in printed:
         for row in p.rows:
-            methods.setdefault(row.protocol, {})[_variant(p)] = None
+            methods.setdefault(row.protocol, {})[variant_name(p.entry)] = None
     return [
         f"Protocol of {listed(lines)}: {', '.join(SAID.get(part, part) for part in protocol.split(', '))}."
         for protocol, lines in methods.items()
@@ -176,7 +182,7 @@ def _costs(printed: list[Printed]) -> list[str]:
     for p in printed:
         for row in p.rows:
             if row.train_dataset:
-                which = (_variant(p), row.device)
+                which = (variant_name(p.entry), row.device)
                 trainings.setdefault(which, {})[row.train_dataset, row.seed] = row.train_seconds
                 said = about.setdefault(which, {"images": {}, "restarts": {}})
                 said["images"][f"{row.train_images} images of {row.train_dataset}"] = None
@@ -214,7 +220,7 @@ def _equal_seconds(printed: list[Printed]) -> list[str]:
 
 def _uncertainty(printed: list[Printed]) -> list[str]:
     seeds = {row.seed: None for p in printed if p.iou_std is not None for row in p.rows}
-    alone = {_variant(p): None for p in printed if len(p.rows) == 1 and p.rows[0].train_dataset}
+    alone = {variant_name(p.entry): None for p in printed if len(p.rows) == 1 and p.rows[0].train_dataset}
     notes = []
     if seeds:
         notes.append(
@@ -269,11 +275,6 @@ def _reasons(printed: list[Printed]) -> list[str]:
             name = DATASETS[p.entry.dataset].label if whole else p.entry.line
             places.setdefault((how, p.reason), {})[name] = None
     return _first(f"{how}, {listed(names)}: {reason}" for (how, reason), names in places.items())
-
-
-def _variant(printed: Printed) -> str:
-    e = printed.entry
-    return e.method if e.variant == headline(e.method) else f"{e.method} {e.variant}"
 
 
 def _first(notes: Iterable[str]) -> list[str]:

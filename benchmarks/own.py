@@ -59,11 +59,14 @@ def _register(path: Path) -> str:
         raise BenchmarkError(f"{path} has a comma or a colon in its name, which parts names here: rename it")
     counts = open_dataset(path).manifest.get("counts", {})
     present = [split for split in SPLITS if counts.get(split)]
+    apart = "train" in present  # otherwise all of it is trained on
     DATASETS[name] = DatasetSpec(
         label=name,
         folder=folder,
         prepare=f"python -m data_prep folder --images DIR --masks DIR --out {folder}",
         train="train" if "train" in present else None,
-        splits={split: Subset(split, LABELS[split]) for split in present},
+        splits={
+            split: Subset(split, LABELS[split] if apart else f"{split}, trained on") for split in present
+        },
     )
     return name

@@ -19,13 +19,13 @@ from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategies_grid
-from benchmarks.notes import floor_names, name_of, notes_of, place_of
+from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
 from benchmarks.registry import DATASETS, PRESETS, TABLES, dataset_path
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
-from benchmarks.tables import Entry, Table, headline, load_table
+from benchmarks.tables import Entry, Table, load_table
 
 TITLE = "Deep Region Competition, measured"
 ABOUT = (
@@ -96,22 +96,25 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]
 
 def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, str, list[Printed]]]:
     """The tables with a measured row, each under its own budget and under those where it shows what no other does."""
-    found: dict[tuple[str, str], list[Printed]] = {}
-    tables = {name: load_table(name) for name in TABLES}
+    measured: list[tuple[Table, str, list[Printed]]] = []
+    keys: list[set[str]] = []
+    for table in map(load_table, TABLES):
+        for preset in presets:
+            seeds = seeds_of(table, preset, stored)
+            why = functools.partial(why_not_measured, table, preset)
+            printed = print_cells(table, preset, seeds, stored, why) if seeds else []
+            measured.append((table, preset, printed))
+            keys.append({row.key for p in printed for row in p.rows})
+    own = [preset == table.preset for table, preset, _ in measured]
     shown: set[str] = set()
-    for own in (True, False):
-        for name, table in tables.items():
-            for preset in presets:
-                if (preset == table.preset) is own:
-                    seeds = seeds_of(table, preset, stored)
-                    why = functools.partial(why_not_measured, table, preset)
-                    printed = print_cells(table, preset, seeds, stored, why) if seeds else []
-                    keys = {row.key for p in printed for row in p.rows}
-                    if (keys and own) or keys - shown:
-                        found[name, preset] = printed
-                        shown |= keys
-    order = [(name, preset) for name in tables for preset in presets if (name, preset) in found]
-    return [(tables[name], preset, found[name, preset]) for name, preset in order]
+    worth: list[int] = []
+    for i in sorted(
+        range(len(measured)), key=lambda i: (not own[i], -len(keys[i]))
+    ):  # of alike ones the fullest
+        if (keys[i] and own[i]) or keys[i] - shown:
+            worth.append(i)
+            shown |= keys[i]
+    return [measured[i] for i in sorted(worth)]
 
 
 def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
@@ -240,19 +243,13 @@ def cells_table(printed: list[Printed], best: set[tuple[str, str, str]]) -> dict
             cells.append(figure(seconds, f"{seconds:.0f}"))
         lines.append(
             {
-                "name": label_of(p),
+                "name": variant_name(p.entry),
                 "cells": cells,
                 "rows": [provenance(row) for row in p.rows[:ROWS]],
                 "more": max(0, len(p.rows) - ROWS),
             }
         )
     return {"heads": heads, "lines": lines, "measured": measured}
-
-
-def label_of(printed: Printed) -> str:
-    """The method, with its variant unless that is the headline."""
-    e = printed.entry
-    return e.method if e.variant in ("", headline(e.method)) else f"{e.method} {e.variant}"
 
 
 def word(text: str) -> dict[str, Any]:
@@ -320,7 +317,7 @@ def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
     panels = panels_of(p, runs, PANELS)
     if panels is None:
         return None
-    title = f"{label_of(p)}: {place_of(p.entry)}"
+    title = f"{variant_name(p.entry)}: {place_of(p.entry)}"
     about = f"The first {len(panels['input'])} images, with the rows of the paper's Figure 3; {budget}"
     return draw_panels({title: panels}, said_of(p, title, about))
 
@@ -335,7 +332,7 @@ def examples(p: Printed, runs: Path, budget: str) -> bytes | None:
         f"{label}": {name: pictures[i * third : (i + 1) * third] for name, pictures in panels.items()}
         for i, label in enumerate(("worst IoU", "median", "best"))
     }
-    title = f"{label_of(p)}, worst, median and best: {place_of(p.entry)}"
+    title = f"{variant_name(p.entry)}, worst, median and best: {place_of(p.entry)}"
     return draw_panels(parts, said_of(p, title, f"Images of the lowest, middle and highest IoU; {budget}"))
 
 

@@ -112,7 +112,7 @@ def _comparable(one: Entry, other: Entry) -> bool:
     if one.method == other.method and one.variant in (other.variant, *METHODS[one.method].taken_over):
         return False
     if other.train_dataset:
-        return other.train_dataset == one.train_dataset
+        return other.train_dataset == (one.train_dataset or one.dataset)
     return one.train_dataset in ("", one.dataset) or one.line == other.line
 
 

@@ -114,7 +114,8 @@ class Session:
             usable_folder(self.runs, "cells and checkpoints")
             if any(not self.library.is_prepared(name) for name in self.needed):
                 usable_folder(self.data, "data sets")
-            if self.device == "cuda" and any(METHODS[cell.method].trained for cell in self.cells):
+            here = self.launch.launcher != "slurm"  # whose jobs find the GPU where they run
+            if self.device == "cuda" and here and any(METHODS[cell.method].trained for cell in self.cells):
                 resolve_device(self.device)
 
     def compute(self) -> list[Outcome]:
@@ -122,7 +123,9 @@ class Session:
         for name in self.needed:
             self.library.dataset(name)
         if self.jobs == 1:
-            return [self._run(cell) for cell in self.cells]
+            outcomes = [self._run(cell) for cell in self.cells]
+            # Who held a cell for the sake of its training may have turned to another.
+            return [self._run(o.cell) if o.status == "busy" else o for o in outcomes]
         return self._run_apart()
 
     def submit(self) -> list[str]:
@@ -180,6 +183,7 @@ class Session:
         for cell in self.cells:
             if all(self.library.is_prepared(n) for n in (cell.test_dataset, cell.train_dataset) if n):
                 state = self.runner.state(cell)
+                state = "to do again" if self.force and state == "done" else state
                 yield f"{cell}: {state}"
                 if not state.startswith("skipped"):
                     yield "  " + json.dumps(Job(cell, self.library).settings)

@@ -18,15 +18,15 @@ import numpy as np
 
 from baselines.matching import unmatched
 from benchmarks import provenance
-from benchmarks.cells import settings_key
+from benchmarks.cells import Cell, settings_key
 from benchmarks.charts import DPI, blank
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import read_json, write_json
 from benchmarks.flat import read_rows, write_rows
-from benchmarks.jobs import fit_config, settings_of
+from benchmarks.jobs import configured, fit_config, settings_of
 from benchmarks.metrics import iou
 from benchmarks.progress import segment_progress
-from benchmarks.registry import METHODS, PRESETS
+from benchmarks.registry import PRESETS
 from benchmarks.training import train
 from benchmarks.uncertainty import bootstrap
 from data_prep.store import PreparedDataset, open_dataset
@@ -83,16 +83,8 @@ TRIALS: dict[str, dict[str, Any]] = {
 
 def trial_settings(name: str, preset: str) -> Any:
     """The DRCConfig of a trial under a preset."""
-    config = (
-        METHODS["DRC"]
-        .load()
-        .configure(
-            variant="untuned" if name == "untuned" else "full",
-            preset=preset,
-            dataset="tm-dsprites",
-            image_size=PRESETS[preset].image_size,
-        )
-    )
+    variant = "untuned" if name == "untuned" else "full"
+    config = configured(Cell("DRC", variant, "tm-dsprites", "tm-dsprites", "test", preset, 0))
     changes = {
         setting: value(getattr(config, setting)) if callable(value) else value
         for setting, value in TRIALS[name].items()
@@ -170,12 +162,7 @@ def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]
         config = trial_settings(row["trial"], preset)
         return "-".join(trial_key(config, training_of(config, preset, row["seed"], sha256)))
 
-    try:
-        return [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
-    except (KeyError, TypeError) as error:
-        raise BenchmarkError(
-            f"{results / stem(preset)}.json cannot be read as rows of trials ({error!r}); restore it or delete it"
-        ) from error
+    return [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
 
 
 def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

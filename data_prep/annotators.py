@@ -54,7 +54,6 @@ class Detectron2:
         weights: Path | None = None,
         *,
         device: str = "cuda",
-        min_score: float = MIN_SCORE,
         random_weights: bool = False,
     ) -> None:
         try:
@@ -72,7 +71,7 @@ class Detectron2:
         cfg = get_cfg()
         cfg.merge_from_file(model_zoo.get_config_file(CONFIG))
         cfg.MODEL.DEVICE = device
-        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = min_score
+        cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = MIN_SCORE
         source = "random" if random_weights else str(weights or model_zoo.get_checkpoint_url(CONFIG))
         self._torch, self._model = torch, _on_device("detectron2", device, lambda: build_model(cfg))
         if not random_weights:
@@ -85,7 +84,7 @@ class Detectron2:
         )
         self._bgr = cfg.INPUT.FORMAT == "BGR"
         self._categories = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes
-        self._settings = _settings("detectron2", CONFIG, source, weights, min_score)
+        self._settings = _settings("detectron2", CONFIG, source, weights)
 
     def settings(self) -> dict[str, Any]:
         return self._settings
@@ -120,7 +119,6 @@ class Torchvision:
         weights: Path | None = None,
         *,
         device: str = "cuda",
-        min_score: float = MIN_SCORE,
         random_weights: bool = False,
     ) -> None:
         try:
@@ -139,7 +137,7 @@ class Torchvision:
         model = _load(
             str(weights or own.url),
             lambda: maskrcnn_resnet50_fpn_v2(
-                weights=download, weights_backbone=None, box_score_thresh=min_score
+                weights=download, weights_backbone=None, box_score_thresh=MIN_SCORE
             ),
         )
         if weights is not None and not random_weights:
@@ -151,7 +149,7 @@ class Torchvision:
         self._model = _on_device("torchvision", device, lambda: model.to(device)).eval()
         self._categories = own.meta["categories"]
         source = "random" if random_weights else str(weights or own.url)
-        self._settings = _settings("torchvision", "maskrcnn_resnet50_fpn_v2", source, weights, min_score)
+        self._settings = _settings("torchvision", "maskrcnn_resnet50_fpn_v2", source, weights)
 
     def settings(self) -> dict[str, Any]:
         return self._settings
@@ -218,10 +216,8 @@ def _on_device(name: str, device: str, action: Callable[[], Result]) -> Result:
         ) from error
 
 
-def _settings(
-    package: str, model: str, source: str, weights: Path | None, min_score: float
-) -> dict[str, Any]:
-    settings = {"annotator": package, "model": model, "weights": source, "min_score": min_score}
+def _settings(package: str, model: str, source: str, weights: Path | None) -> dict[str, Any]:
+    settings = {"annotator": package, "model": model, "weights": source, "min_score": MIN_SCORE}
     if weights is not None:
         with weights.open("rb") as stream:
             settings |= {"weights": weights.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

@@ -80,15 +80,13 @@ class Scratch:
         unpack(path, target, progress=self._progress)
         return target
 
-    def part(self, root: Path, folder: str, *archives: str) -> Path:
+    def part(self, root: Path, folder: str, archive: str) -> Path:
         """Sub-folder `folder` of `root`, or the archive beside it that holds it. Raises SourceError."""
         if (root / folder).is_dir():
             return root / folder
-        for name in archives:
-            if (root / name).is_file():
-                return locate(self.open(root / name), folder)
-        known = " or ".join(archives)
-        raise SourceError(f"{root} has neither the folder {folder} nor {known}; download it there first.")
+        if (root / archive).is_file():
+            return locate(self.open(root / archive), folder)
+        raise SourceError(f"{root} has neither the folder {folder} nor {archive}; download it there first.")
 
 
 def locate(folder: Path, name: str) -> Path:

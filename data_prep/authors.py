@@ -144,13 +144,12 @@ def prepare_birds(folder: Path, out: Path, options: Options) -> PreparedDataset:
     return birds.prepare(folder, folder / "segmentations", out, config, options, name="birds-authors")
 
 
-def prepare(root: Path, out: Path, options: Options | None = None) -> PreparedDataset:
+def prepare(root: Path, out: Path, options: Options) -> PreparedDataset:
     """Prepare the one set of the authors that `root` (a folder or archive) holds, under a name of its own.
 
     Raises SourceError unless it is complete: 3,286 + 1,738 dogs, 6,218 + 6,104 cars, or 11,788 birds with ReDO's
     split file; the grey masks of birds are dithered, as in the authors' code.
     """
-    options = options or Options()
     check_target(out, force=options.force)
     with Scratch(out, progress=options.progress) as scratch:
         layout, folder = find_layout(scratch.open(root))
@@ -177,5 +176,4 @@ def prepare(root: Path, out: Path, options: Options | None = None) -> PreparedDa
                 options=options,
                 total=len(items),
             )
-    assert writer.dataset is not None
     return writer.dataset

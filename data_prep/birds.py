@@ -34,8 +34,6 @@ MASK_RULES = {
     "threshold": "foreground where more than half of the annotators saw it (grey > 127)",
     "dithered": "grey dithered to one bit, as the authors' code does",
 }
-HALF_SIDE = 0.75
-"""Half-side of the square crop as a multiple of the box's longer side."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class BirdsConfig:
 
     mask_rule: str = "threshold"
     """One of MASK_RULES."""
-    half_side: float = HALF_SIDE
     split_seed: int = 0
     """Of the split made here when no split file is given."""
 
@@ -147,7 +144,7 @@ def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:
     """Cut one bird out and resize it. Raises ItemError naming the file at fault."""
     image, mask = read_picture(bird.image, "RGB"), read_mask(bird.mask, config.mask_rule)
     check_same_size(image.size, mask.size, bird.image, bird.mask)
-    crop = square_around(bird.box, image.size, half=config.half_side, file=bird.image)
+    crop = square_around(bird.box, image.size, file=bird.image)
     x, y, w, h = bird.box
     return Sample(
         resize_image(image, crop, size),
@@ -209,5 +206,4 @@ def prepare(
                 faults=faults,
                 total=len(birds),
             )
-    assert writer.dataset is not None
     return writer.dataset

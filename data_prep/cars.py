@@ -58,7 +58,7 @@ def read_boxes(file: Path) -> list[tuple[str, str, tuple[float, float, float, fl
 
     The file gives corners counted from 1, both inside the box. Raises SourceError.
     """
-    rows = np.atleast_1d(read_mat(file, "annotations")["annotations"])
+    rows = np.atleast_1d(read_mat(file, "annotations"))
     missing = [key for key in (*BOX, "fname") if key not in (rows.dtype.names or ())]
     if missing:
         raise SourceError(f"{file} has no field {', '.join(missing)}; is it the devkit's own file?")

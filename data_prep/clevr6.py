@@ -152,5 +152,4 @@ def prepare(
             progress=False,
             group=1,  # a record is 3 MB
         )
-    assert writer.dataset is not None
     return writer.dataset

@@ -190,11 +190,7 @@ def folder_command(
     """
     values = tuple(_numbers("--foreground", foreground, int))
     shares = tuple(_numbers("--ratios", ratios, float))
-    if len(shares) != 3:
-        raise UserError(f"--ratios {ratios} are not three shares; give them like 80,10,10.")
-    config = folder.FolderConfig(
-        name, mask_kind, threshold, invert, values, crop, ratios=(shares[0], shares[1], shares[2]), seed=seed
-    )
+    config = folder.FolderConfig(name, mask_kind, threshold, invert, values, crop, ratios=shares, seed=seed)
     given = {"train": train_list, "val": val_list, "test": test_list}
     lists = {split: file for split, file in given.items() if file is not None}
     options = make_options(**common)

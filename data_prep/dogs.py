@@ -66,7 +66,7 @@ def _lists(root: Path, scratch: Scratch) -> Path:
 
 def read_list(file: Path) -> list[str]:
     """The images that one of the lists names. Raises SourceError."""
-    names = np.atleast_1d(read_mat(file, "file_list")["file_list"]).tolist()
+    names = np.atleast_1d(read_mat(file, "file_list")).tolist()
     if not all(isinstance(name, str) for name in names):
         raise SourceError(f"{file} lists what is no file name; take the publisher's list.")
     return names

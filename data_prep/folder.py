@@ -58,9 +58,7 @@ class FolderConfig:
     """For label masks: the values that are objects, all others being background; all but 0 if empty."""
     crop: str = "none"
     """One of CROPS."""
-    half_side: float = 0.75
-    """Half-side of a box crop as a multiple of the box's longer side."""
-    ratios: tuple[float, float, float] = (100, 0, 0)
+    ratios: tuple[float, ...] = (100, 0, 0)
     """Shares of train, val and test where no lists are given; they need not sum to 100."""
     seed: int = 0
     """Of the random split."""
@@ -226,7 +224,7 @@ def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | No
         if not len(rows):
             raise ItemError(f"{pair.mask} is empty, so there is no box to crop to")
         box = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    return square_around(box, size, half=config.half_side, file=pair.image)
+    return square_around(box, size, file=pair.image)
 
 
 def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
@@ -278,6 +276,17 @@ def find_pairs(
     return pairs, faults
 
 
+def _opened(path: Path, scratch: Scratch) -> Path:
+    """The folder `path`; of an archive, the first folder from its top that holds more than one folder alone."""
+    folder = scratch.open(path)
+    while folder != path:
+        inside = [one for one in folder.iterdir() if one.name != "__MACOSX" and not one.name.startswith(".")]
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        folder = inside[0]
+    return folder
+
+
 def prepare(
     images: Path,
     masks: Path,
@@ -300,7 +309,7 @@ def prepare(
         )
     boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
-        pairs, faults = find_pairs(scratch.open(images), scratch.open(masks), config, lists, boxes)
+        pairs, faults = find_pairs(_opened(images, scratch), _opened(masks, scratch), config, lists, boxes)
         check_faults(faults, keep_going=options.keep_going)
         writer = DatasetWriter(
             out,
@@ -323,5 +332,4 @@ def prepare(
                 faults=faults,
                 total=len(pairs),
             )
-    assert writer.dataset is not None
     return writer.dataset

@@ -14,6 +14,8 @@ from data_prep.errors import ItemError, one_line
 
 Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
+HALF_SIDE = 0.75
+"""Half-side of a square crop as a multiple of the box's longer side, as in the authors' code."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice that size is refused
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, Image.DecompressionBombError)
@@ -23,8 +25,8 @@ _TURNED = range(2, 9)  # EXIF orientations other than upright
 def read_picture(file: Path, mode: str | None = None) -> Image.Image:
     """Decode a picture whole as it is stored, in PIL mode `mode` ("RGB", "L", ...) unless that is None.
 
-    16 bits a pixel become 8 from their whole range. Raises ItemError if it is missing, truncated, no picture, or has
-    pixels of 32 bits, whose range nothing tells, where `mode` wants 8.
+    16 bits a pixel become 8 from their whole range. Raises ItemError if it is missing, truncated, no picture, or where
+    `mode` wants 8 bits, has pixels of 32, whose range nothing tells, or of 16 that would all become black.
     """
     try:
         with Image.open(file) as opened:
@@ -38,7 +40,10 @@ def read_picture(file: Path, mode: str | None = None) -> Image.Image:
 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     if picture.mode.startswith("I;16"):
-        picture = Image.fromarray((np.asarray(picture).astype(np.uint32) // 257).astype(np.uint8))
+        values = np.asarray(picture)
+        if 0 < values.max() <= 256:  # all of which would be black
+            raise ValueError("its 16 bits hold no value above 256: save it with 8, or name labels as such")
+        picture = Image.fromarray((values // 257).astype(np.uint8))
     if picture.mode in ("I", "F"):
         raise ValueError("it has 32 bits a pixel, in no known range; save it with 8 or 16")
     return picture.convert(mode)
@@ -50,12 +55,10 @@ def check_upright(picture: Image.Image, file: Path) -> None:
         raise ItemError(f"{file} is stored turned (EXIF orientation); save it upright, as its mask is")
 
 
-def square_around(
-    box: tuple[float, float, float, float], size: tuple[int, int], *, half: float, file: Path
-) -> Crop:
+def square_around(box: tuple[float, float, float, float], size: tuple[int, int], *, file: Path) -> Crop:
     """The square around the centre of `box` (x, y, width, height), clipped to an image of (width, height).
 
-    Its half-side is int(half · max(box width, box height)); where it is clipped it is no longer square.
+    Its half-side is int(HALF_SIDE · max(box width, box height)); where it is clipped it is no longer square.
     Raises ItemError naming the image's `file` if the box is empty or leads outside the image.
     """
     (x, y, w, h), (width, height) = box, size
@@ -63,7 +66,7 @@ def square_around(
         raise ItemError(f"{file}: the box {box} has no area")
     if not (x >= -1 and y >= -1 and x + w <= width + 1 and y + h <= height + 1):
         raise ItemError(f"{file}: the box {box} leads outside the image of {width} x {height} pixels")
-    centre_x, centre_y, reach = int(x + w / 2), int(y + h / 2), max(1, int(half * max(w, h)))
+    centre_x, centre_y, reach = int(x + w / 2), int(y + h / 2), max(1, int(HALF_SIDE * max(w, h)))
     left, top = max(0, centre_x - reach), max(0, centre_y - reach)
     return left, top, min(width, centre_x + reach), min(height, centre_y + reach)
 
@@ -97,10 +100,11 @@ def check_same_size(image: tuple[int, int], mask: tuple[int, int], image_file: P
 def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8.
 
-    Hidden files are passed over.
+    Hidden files and folders are passed over.
     """
     names = []
-    for inside, _, files in os.walk(folder):
+    for inside, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         place = Path(inside).relative_to(folder).as_posix()
         names += [f"{place}/{file}".removeprefix("./") for file in files if not file.startswith(".")]
     found, faults = {}, []

@@ -78,7 +78,6 @@ def prepare(
     *,
     annotations: Path,
     batch: int = 8,
-    half_side: float = 0.75,
 ) -> PreparedDataset:
     """Annotate what is not yet in the file `annotations`, keep what passes the rules, and write the data set.
 
@@ -90,12 +89,12 @@ def prepare(
     faults = list(source.faults)
     with AnnotationFile(annotations, annotator.settings()) as file:
         faults += _annotate(source.items, annotator, file, options, batch)
-        kept, removed = _select(source.items, file, rules, half_side, faults, options)
+        kept, removed = _select(source.items, file, rules, faults, options)
         writer = DatasetWriter(
             out,
             name=source.name,
             size=(options.size, options.size),
-            settings={"rules": asdict(rules), "half_side": half_side, "size": options.size},
+            settings={"rules": asdict(rules), "size": options.size},
             sources=source.sources,
             licence=source.licence,
             command=options.command,
@@ -117,7 +116,6 @@ def prepare(
             text = "".join(f"{one.item.name}\n" for one in kept)
             writer.attach(KEPT_LIST, text)
             writer.notes.update(annotator=annotator.settings(), **_report(kept, removed, source.paper, text))
-    assert writer.dataset is not None
     return writer.dataset
 
 
@@ -150,7 +148,6 @@ def _select(
     items: Sequence[Item],
     file: AnnotationFile,
     rules: SelectionRules,
-    half_side: float,
     faults: list[Fault],
     options: Options,
 ) -> tuple[list[Kept], Counter[tuple[str, str]]]:
@@ -161,7 +158,7 @@ def _select(
     for item in tqdm(known, desc="select", unit="image", disable=not options.progress):
         (height, width), instances = file.read(item.name)
         try:
-            crop = square_around(item.box, (width, height), half=half_side, file=item.image)
+            crop = square_around(item.box, (width, height), file=item.image)
         except ItemError as error:
             fault = Fault(item.name, str(error))
             check_faults([fault], keep_going=options.keep_going)

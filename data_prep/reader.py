@@ -111,7 +111,6 @@ class PreparedDataset:
             raise StoreError(
                 f"{self.path}: {names} changed since it was written (SHA-256 differs); {REMEDY}."
             )
-        self.rows(limit=0)
         _ = self.index
 
 

@@ -24,8 +24,7 @@ from data_prep.errors import DataPrepError, SourceError
 from data_prep.store import DatasetWriter, open_dataset
 from data_prep.tfrecord import byte_values, parse_example, read_records
 
-IMAGE, MASK = "image", "mask"
-VALUES = {IMAGE: 240 * 320 * 3, MASK: 11 * 240 * 320}
+VALUES = {"image": 240 * 320 * 3, "mask": 11 * 240 * 320}
 """Features of a CLEVR record that are decoded, and how many one-byte values each has."""
 
 
@@ -211,9 +210,7 @@ class StoreSpeed:
     """Most memory of this process until all was written, in bytes."""
 
 
-def measure_store(
-    out: Path, count: int, size: int, *, batch: int = 48, batches: int = 400, progress: bool = True
-) -> StoreSpeed:
+def measure_store(out: Path, count: int, size: int) -> StoreSpeed:
     """Write `count` images of noise to `out`, open them, and read random batches. Raises StoreError."""
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(16, size, size, 3), dtype=np.uint8)
@@ -222,7 +219,7 @@ def measure_store(
         Lap() as writing,
         DatasetWriter(out, name="noise", size=(size, size), settings={}, expected=count) as writer,
     ):
-        for i in tqdm(range(count), desc="write", unit="image", disable=not progress):
+        for i in tqdm(range(count), desc="write", unit="image"):
             writer.add(images[i % 16], masks[i % 16], id=f"{i:06d}", split="train", source="noise")
     memory = peak_memory()
     openings = []
@@ -230,11 +227,11 @@ def measure_store(
         with Lap() as opening:
             dataset = open_dataset(out)
         openings.append(opening.seconds)
-    for start in tqdm(range(0, count, 4096), desc="fill the file cache", disable=not progress):
+    for start in tqdm(range(0, count, 4096), desc="fill the file cache"):
         dataset.images[start : start + 4096].max()
-    rows = rng.integers(count, size=(batches, batch))
+    rows = rng.integers(count, size=(400, 48))
     with Lap() as reading:
-        for chosen in tqdm(rows, desc="read", unit="batch", disable=not progress):
+        for chosen in tqdm(rows, desc="read", unit="batch"):
             dataset.images[chosen]
     return StoreSpeed(
         count / writing.seconds, statistics.median(openings), rows.size / reading.seconds, memory

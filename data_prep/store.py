@@ -8,7 +8,6 @@ format version, counts, settings, sources, licence, command, and the SHA-256 of 
 from __future__ import annotations
 
 from data_prep.reader import (
-    FORMAT_VERSION,
     MANIFEST,
     SPLITS,
     PreparedDataset,
@@ -20,7 +19,6 @@ from data_prep.target import check_target
 from data_prep.writer import DatasetWriter
 
 __all__ = [
-    "FORMAT_VERSION",
     "MANIFEST",
     "SPLITS",
     "DatasetWriter",

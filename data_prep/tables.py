@@ -41,8 +41,8 @@ def read_table(file: Path, fields: int) -> dict[str, list[str]]:
     return table
 
 
-def read_mat(file: Path, *variables: str) -> dict[str, Any]:
-    """Variables of a MATLAB file (up to version 7.2), one-element arrays squeezed. Raises SourceError."""
+def read_mat(file: Path, variable: str) -> Any:
+    """A variable of a MATLAB file (up to version 7.2), one-element arrays squeezed. Raises SourceError."""
     try:
         content = scipy.io.loadmat(file, squeeze_me=True)
     except FileNotFoundError as error:
@@ -53,7 +53,6 @@ def read_mat(file: Path, *variables: str) -> dict[str, Any]:
         ) from error
     except Exception as error:  # a damaged .mat makes scipy raise nearly anything
         raise SourceError(f"{file} is not a MATLAB file ({one_line(error)}); download it again.") from error
-    missing = [name for name in variables if name not in content]
-    if missing:
-        raise SourceError(f"{file} has no variable {', '.join(missing)}; is it the publisher's file?")
-    return content
+    if variable not in content:
+        raise SourceError(f"{file} has no variable {variable}; is it the publisher's file?")
+    return content[variable]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
 import numpy as np
 
 from data_prep.errors import ItemError, SourceError, one_line
@@ -40,15 +41,6 @@ class Record:
         return f"{self.file} record {self.number}"
 
 
-def checksum() -> Callable[[bytes], int]:
-    """The CRC-32C function of the google-crc32c package. Raises SourceError if that is not installed."""
-    try:
-        import google_crc32c
-    except ImportError as error:
-        raise SourceError("TFRecords need the package google-crc32c: pip install google-crc32c.") from error
-    return google_crc32c.value
-
-
 def masked(crc: int) -> int:
     """TensorFlow's mask over a CRC: rotated right by 15 bits, plus a constant."""
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
@@ -61,7 +53,6 @@ def read_records(file: Path, on_bytes: Callable[[int], object] = lambda count: N
     length is wrong, the last record tells so. `on_bytes` is called with the bytes read from the disk.
     Raises SourceError if the file cannot be opened.
     """
-    crc32c = checksum()
     try:
         stream = file.open("rb")
     except OSError as error:
@@ -70,7 +61,7 @@ def read_records(file: Path, on_bytes: Callable[[int], object] = lambda count: N
         reader = _Reader(_pieces(stream, on_bytes))
         number = 0
         while True:
-            record = _read_record(reader, file, number, crc32c)
+            record = _read_record(reader, file, number)
             if record is None:
                 return
             yield record
@@ -79,7 +70,7 @@ def read_records(file: Path, on_bytes: Callable[[int], object] = lambda count: N
             number += 1
 
 
-def _read_record(reader: _Reader, file: Path, number: int, crc32c: Callable[[bytes], int]) -> Record | None:
+def _read_record(reader: _Reader, file: Path, number: int) -> Record | None:
     """The next record; None at the end of the file; a fault without data where reading cannot go on."""
     try:
         head = reader.read(12)
@@ -88,7 +79,7 @@ def _read_record(reader: _Reader, file: Path, number: int, crc32c: Callable[[byt
         if len(head) < 12:
             return Record(file, number, fault="the file is cut short")
         length, length_crc = struct.unpack("<QI", head)
-        if masked(crc32c(head[:8])) != length_crc or length > MAX_RECORD:
+        if masked(google_crc32c.value(head[:8])) != length_crc or length > MAX_RECORD:
             return Record(file, number, fault="its length has a wrong checksum, so the rest cannot be read")
         data = reader.read(length)
         tail = reader.read(4)
@@ -96,7 +87,7 @@ def _read_record(reader: _Reader, file: Path, number: int, crc32c: Callable[[byt
         return Record(file, number, fault=f"the file is cut short or damaged ({one_line(error)})")
     if len(data) < length or len(tail) < 4:
         return Record(file, number, fault="the file is cut short")
-    if masked(crc32c(data)) != struct.unpack("<I", tail)[0]:
+    if masked(google_crc32c.value(data)) != struct.unpack("<I", tail)[0]:
         return Record(file, number, data, fault="its data has a wrong checksum (CRC-32C)")
     return Record(file, number, data)
 

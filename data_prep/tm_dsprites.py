@@ -255,7 +255,7 @@ def sample(config: TMDspritesConfig, count: int) -> tuple[np.ndarray, np.ndarray
 
 def generate(
     out: str | Path,
-    config: TMDspritesConfig | None = None,
+    config: TMDspritesConfig,
     *,
     workers: int | None = None,
     force: bool = False,
@@ -266,7 +266,6 @@ def generate(
 
     Raises StoreError if the folder is taken (and not `force`) or the disk refuses.
     """
-    config = config or TMDspritesConfig()
     plan = [("train", i) for i in range(config.count)] + [("test", i) for i in range(config.heldout)]
 
     def make(item: tuple[str, int]) -> tuple[Scene, np.ndarray, np.ndarray]:
@@ -296,5 +295,4 @@ def generate(
                 shapes=" ".join(sprite.shape for sprite in scene.sprites),
                 texture=scene.background.number,
             )
-    assert writer.dataset is not None
     return writer.dataset

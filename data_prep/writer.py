@@ -53,6 +53,8 @@ class DatasetWriter:
     expected: number of images to come, if known; too small a disk is then refused at once.
     """
 
+    dataset: PreparedDataset
+
     def __init__(
         self,
         path: str | Path,
@@ -72,7 +74,6 @@ class DatasetWriter:
         self.force = force
         self.notes: dict[str, Any] = {}
         self.skipped: list[dict[str, str]] = []
-        self.dataset: PreparedDataset | None = None
         self._head = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,

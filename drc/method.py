@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from drc.build import build_model, build_trainer
 from drc.checkpoint import CheckpointError, load_checkpoint, load_newest
 from drc.config import VARIANTS, DRCConfig, configure
+from drc.files import write_atomic
 from drc.kept import KeptChains
 from drc.model import Regions
 from drc.segment import infer_regions
@@ -94,15 +94,13 @@ class DRC:
 
     def save(self, path: Path | str) -> None:
         """Write the model and its settings, without the chains and optimisers of its training, as one file."""
-        path = Path(path)
-        temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-        state = {"config": asdict(self.config), "seed": self.seed, "model": self.model.state_dict()}
+        content = io.BytesIO()
+        torch.save(
+            {"config": asdict(self.config), "seed": self.seed, "model": self.model.state_dict()}, content
+        )
         try:
-            torch.save(state, temporary)
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:
-            with suppress(OSError):  # the folder itself may be what is wrong
-                temporary.unlink(missing_ok=True)
+            write_atomic(Path(path), content.getvalue())
+        except OSError as error:
             raise CheckpointError(f"{path}: the model could not be written ({error})") from error
 
     def regions(

@@ -174,16 +174,12 @@ class LatentEBM(nn.Module):
     re-assignment's is a scalar head.
     """
 
-    def __init__(
-        self, z_dims: tuple[int, int, int], classes: int, hidden: tuple[int, int] = (200, 400)
-    ) -> None:
+    def __init__(self, z_dims: tuple[int, int, int], classes: int) -> None:
         super().__init__()
-        z_fg, z_bg, z_reassign = z_dims
-        region, warp = hidden
-        self.z_dims = z_dims
-        self.fg = MLP(z_fg, region, region, classes)
-        self.bg = MLP(z_bg, region, region, classes)
-        self.reassign = MLP(z_reassign, warp, warp, warp, 1) if z_reassign else None
+        z_fg, z_bg, z_reassign = self.z_dims = z_dims
+        self.fg = MLP(z_fg, 200, 200, classes)
+        self.bg = MLP(z_bg, 200, 200, classes)
+        self.reassign = MLP(z_reassign, 400, 400, 400, 1) if z_reassign else None
 
     def forward(self, z: Tensor) -> Energies:
         """(B, z_fg + z_bg + z_reassign) -> energies."""

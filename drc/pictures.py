@@ -23,6 +23,10 @@ UNREADABLE = (
 """What reading a file raises that is no picture, or not a whole one."""
 KINDS = ("masks", "overlays", "panels")  # folders of results
 SHEET = "contact-sheet-"  # what those of the results' sheets begin with
+MADE_HERE = (
+    "areas.csv",
+    "progress.jsonl",
+)  # by which folders of results and of trainings are told from photographs
 LONGEST = 200  # bytes of one part of a result's name; file systems take 255 with its ending
 
 
@@ -160,7 +164,9 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and real_path(Path(parent) / name) not in results
+            if not name.startswith(".")
+            and real_path(Path(parent) / name) not in results
+            and not any((Path(parent) / name / file).exists() for file in MADE_HERE)
         )
         passed_over = (".", SHEET) if real_path(Path(parent)) == out else (".",)
         for name in sorted(names):

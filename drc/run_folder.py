@@ -24,7 +24,7 @@ from drc.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-CURVE_SECONDS = 30.0
+CURVE_SECONDS = 120.0
 SAMPLES = 20  # pictures of samples in a whole run
 SAMPLE_IMAGES = 8
 

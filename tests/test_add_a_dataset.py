@@ -14,9 +14,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
+from benchmarks.own import resolve_dataset
 from benchmarks.registry import DATASETS, DatasetSpec, Subset
 from data_prep.__main__ import main as data_prep
-from data_prep.store import open_dataset
+from data_prep.store import DatasetWriter, open_dataset
 
 PAGE = (Path(__file__).parents[1] / "docs" / "add_a_dataset.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -74,3 +75,17 @@ def test_the_pages_entry_gives_it_a_name(photos: Path) -> None:
     assert f"not prepared: {PREPARE[0]}" in " ".join(missing.split())
     call(PREPARE[0])
     assert "1 computed" in call(sweep).output
+
+
+@pytest.mark.usefixtures("own_data_sets")
+def test_images_that_are_all_trained_on_are_not_called_held_out(tmp_path: Path) -> None:
+    for splits, label in ((("test",), "test, trained on"), (("train", "test"), "held out")):
+        folder = tmp_path / "-".join(splits)
+        with DatasetWriter(
+            folder, name="mine", size=(8, 8), settings={}, licence="mine", expected=2
+        ) as writer:
+            for number in range(2):
+                image, mask = np.full((8, 8, 3), number, np.uint8), np.eye(8, dtype=np.uint8)
+                writer.add(image, mask, id=str(number), split=splits[-number], source="-")
+        spec = DATASETS[resolve_dataset(str(folder), tmp_path)]
+        assert spec.splits["test"].label == label

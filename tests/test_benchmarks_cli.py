@@ -172,6 +172,8 @@ def test_dry_run_says_what_is_done(random_walk: type[RandomWalk], smoke_data: Pa
     text = table(tmp_path, "--dry-run", data=smoke_data).stdout
     assert "GrabCut border on tm-dsprites test, smoke: done" in text
     assert "DRC full on tm-dsprites test seed 0, smoke: to do" in text
+    text = table(tmp_path, "--dry-run", "--force", data=smoke_data).stdout
+    assert "GrabCut border on tm-dsprites test, smoke: to do again" in text
 
 
 def test_force_computes_again(random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path) -> None:

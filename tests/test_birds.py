@@ -46,9 +46,9 @@ def prepare(cub: Path, options: Options = QUIET, **kwargs: object):
 
 
 def test_square_crop_is_clipped_to_the_image() -> None:
-    assert square_around((40, 20, 40, 40), (120, 80), half=0.75, file=Path("a.jpg")) == (30, 10, 90, 70)
-    assert square_around((0, 0, 100, 50), (120, 80), half=0.75, file=Path("a.jpg")) == (0, 0, 120, 80)
-    assert square_around((10, 20, 11, 20), (120, 80), half=0.75, file=Path("a.jpg")) == (0, 15, 30, 45)
+    assert square_around((40, 20, 40, 40), (120, 80), file=Path("a.jpg")) == (30, 10, 90, 70)
+    assert square_around((0, 0, 100, 50), (120, 80), file=Path("a.jpg")) == (0, 0, 120, 80)
+    assert square_around((10, 20, 11, 20), (120, 80), file=Path("a.jpg")) == (0, 15, 30, 45)
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -57,7 +57,7 @@ def test_a_box_that_is_no_number_is_a_fault(place: int) -> None:
     for value in (float("nan"), float("inf")):
         box[place] = value
         with pytest.raises(ItemError, match=r"a\.jpg"):
-            square_around(tuple(box), (120, 80), half=0.75, file=Path("a.jpg"))  # type: ignore[arg-type]
+            square_around(tuple(box), (120, 80), file=Path("a.jpg"))  # type: ignore[arg-type]
 
 
 def test_whole_preparation(cub: Path) -> None:

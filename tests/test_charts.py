@@ -1,8 +1,9 @@
-"""The heat maps of what was trained on against what was scored."""
+"""The heat maps of what was trained on against what was scored, and the curves of trainings."""
 
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.cells import parse_row
-from benchmarks.charts import Chart, cross_category
+from benchmarks.charts import Chart, Places, cross_category, training_curves
 from benchmarks.collect import Printed
+from benchmarks.files import write_json
+from benchmarks.registry import METHODS
 from benchmarks.tables import Entry, load_table
 from benchmarks.tables.sweep import sweep_table
 
@@ -70,3 +73,31 @@ def test_two_splits_of_a_data_set_are_two_columns_with_labels_of_their_own(
     assert len(set(columns)) == 4
     assert columns[1].split() == ["TM-dSprites", "squares", "held", "out"]
     assert shown == [pytest.approx([0, 1, 2, 3]), pytest.approx([4, 5, 6, 7])]
+
+
+def test_trainings_are_drawn_once_and_those_elsewhere_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn: list[str] = []
+    set_title = Axes.set_title
+
+    def noting(self: Axes, label: str, **rest: object) -> object:
+        drawn.append(label)
+        return set_title(self, label, **rest)
+
+    monkeypatch.setattr(Axes, "set_title", noting)
+    printed = []
+    for number, entry in enumerate(e for e in load_table("grey").entries if e.method in ("DRC", "ReDO")):
+        row = replace(ROW, method=entry.method, variant=entry.variant, key=f"{number:016x}")
+        printed.append(Printed(entry, "quick", "measured", rows=(row,)))
+        fit = METHODS[entry.method].training_of(entry.variant)
+        if entry.method == "DRC":
+            (tmp_path / "cells" / row.key).mkdir(parents=True)
+            (tmp_path / "fits" / fit).mkdir(parents=True, exist_ok=True)
+            write_json(tmp_path / "cells" / row.key / "config.json", {"fit_key": fit})
+            line = {"step": 1, "total": 1, "seconds": 1.0, "loss": 0.5}
+            (tmp_path / "fits" / fit / "progress.jsonl").write_text(json.dumps(line))
+    places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
+    (chart,) = training_curves(printed, places, "stem", "budget quick")
+    assert drawn == ["DRC", "DRC no-pixel-reassignment"]
+    assert chart.about.endswith("lie in other runs folders: ReDO (tm-dsprites, seed 0).")

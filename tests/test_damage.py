@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks import trials
 from benchmarks.cells import parse_row, read_row
-from benchmarks.charts import training_of
+from benchmarks.charts import training_lines
 from benchmarks.collect import read_runs
 from benchmarks.drawn import drawn_before
 from benchmarks.errors import BenchmarkError
@@ -181,7 +181,7 @@ def test_a_line_of_a_training_that_was_cut_off_hides_no_other(tmp_path: Path) ->
         '{"step": 4, "to',
     ]
     (tmp_path / "fits" / "f" / "progress.jsonl").write_text("\n".join(lines))
-    assert training_of(tmp_path, "k") == whole
+    assert training_lines(tmp_path, "k") == whole
 
 
 def test_rows_of_trials_that_lack_figures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -43,6 +43,14 @@ def test_pictures_train_a_model_that_segments_them(photos: Path, tmp_path: Path)
     assert Image.open(tmp_path / "cut" / "masks" / "0.png").size == (30, 20)
 
 
+def test_what_was_made_of_pictures_is_no_picture(photos: Path, tmp_path: Path) -> None:
+    train = ("train", "--data", photos, "--preset", "smoke", "--device", "cpu", "--out")
+    assert call(*train, photos / "run").exit_code == 0
+    cut = call("segment", photos / "more", "--checkpoint", photos / "run", "--out", photos / "cut")
+    assert cut.exit_code == 0, cut.output
+    assert len(read_picture_folder(photos, 8, tmp_path / "another").images) == 9
+
+
 def test_pictures_are_taken_by_name_whatever_the_order_of_the_disk(photos: Path) -> None:
     refused: list[str] = []
     found = read_picture_folder(photos, 8, None, refused=refused.append)

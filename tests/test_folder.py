@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,9 +102,9 @@ def test_crops(pairs: Path) -> None:
     boxed = folder.Pair("a", Path("a.jpg"), Path("a.png"), "train", (20, 10, 30, 20))
     assert folder.find_crop(pair, LABELS, folder.FolderConfig()) is None
     assert folder.find_crop(pair, LABELS, folder.FolderConfig(crop="centre")) == (20, 0, 80, 60)
-    box = folder.FolderConfig(crop="box", half_side=0.5)
-    assert folder.find_crop(pair, LABELS, box) == (20, 0, 90, 60)  # around both objects, clipped
-    assert folder.find_crop(boxed, LABELS, box) == (20, 5, 50, 35)
+    box = folder.FolderConfig(crop="box")
+    assert folder.find_crop(pair, LABELS, box) == (3, 0, 100, 60)  # around both objects, clipped
+    assert folder.find_crop(boxed, LABELS, box) == (13, 0, 57, 42)
     with pytest.raises(SourceError, match=r"a\.png is empty"):
         folder.find_crop(pair, np.zeros_like(LABELS), box)
 
@@ -258,6 +259,25 @@ def test_pictures_that_would_be_misread_are_refused(pairs: Path) -> None:
     Image.fromarray(np.ones((60, 100), np.float32)).save(pairs / "images" / "a00.tiff")
     with pytest.raises(SourceError, match=r"a00\.tiff .* 32 bits a pixel"):
         prepare(pairs)
+
+
+def test_16_bits_that_would_all_be_black_are_refused(pairs: Path) -> None:
+    only(pairs, Image.fromarray((LABELS > 0).astype(np.uint16) * 255))
+    with pytest.raises(SourceError, match=r"a00\.png .* no value above 256"):
+        prepare(pairs)
+    assert prepare(pairs, mask_kind="labels").masks[0].max() == 1
+
+
+def test_archives_as_they_are_made_of_folders(pairs: Path) -> None:
+    for name in ("images", "masks"):
+        shutil.make_archive(str(pairs / name), "zip", pairs, name)
+    made = folder.prepare(pairs / "images.zip", pairs / "masks.zip", pairs / "zipped", None, QUIET)
+    assert made.index["id"].tolist() == prepare(pairs).index["id"].tolist()
+
+
+def test_hidden_folders_hold_no_pictures(pairs: Path) -> None:
+    shutil.copytree(pairs / "images", pairs / "images" / ".checkpoints")
+    assert len(prepare(pairs)) == 10
 
 
 def test_masks_of_0_and_1_are_not_taken_for_empty(pairs: Path) -> None:

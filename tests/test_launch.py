@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from click.testing import CliRunner
 
+from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.launch import Launch, submit
+from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, submit
 
 
 def submitted(tmp_path: Path, *parameters: str) -> list[Any]:
@@ -29,3 +32,47 @@ def test_a_wrong_value_for_slurm_is_one_sentence(parameter: str, tmp_path: Path)
 def test_a_number_with_a_point_is_taken(tmp_path: Path) -> None:
     (job,) = submitted(tmp_path, "mem_gb=7.5", "timeout_min=2")
     assert job.result() == 0
+
+
+def test_an_account_of_digits_is_no_number() -> None:
+    given = ("slurm_account=007", "mem_gb=7.5", "timeout_min=2")
+    assert [_parameter(text)[1] for text in given] == ["007", 7.5, 2]
+
+
+def test_processes_keep_the_number_of_threads_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert int(_environment(0, 1, "cpu")["OMP_NUM_THREADS"]) >= 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    assert _environment(0, 2, "cpu")["OMP_NUM_THREADS"] == "77"
+
+
+def test_a_machine_without_a_gpu_can_submit_jobs_that_need_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    devices: list[str] = []
+
+    def noted(commands: object, launch: Launch, device: str, folder: Path) -> list[ClusterJob]:
+        devices.append(device)
+        return []
+
+    monkeypatch.setattr("benchmarks.session.submit", noted)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words = [
+        "table",
+        "1",
+        "--preset",
+        "smoke",
+        "--device",
+        "cuda",
+        "--methods",
+        "DRC",
+        "--datasets",
+        "tm-dsprites",
+    ]
+    places = [f"--{name}={tmp_path / name}" for name in ("data", "runs", "results")]
+    submitted_there = CliRunner().invoke(main, [*words, *places, "--launcher", "slurm"])
+    assert submitted_there.exit_code == 0, submitted_there.output
+    assert devices == ["cuda"]
+    here = CliRunner().invoke(main, [*words, *places])
+    assert here.exit_code == 2
+    assert "no CUDA device" in here.output

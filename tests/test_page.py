@@ -216,6 +216,14 @@ def test_a_table_under_another_budget_is_shown_for_what_is_new_in_it_whoever_com
     assert ("3", "quick") in shown
 
 
+def test_of_tables_that_share_rows_under_another_budget_the_fullest_is_shown(written: Path) -> None:
+    rows = read_runs(written / "runs").rows.values()
+    full = next(row for row in rows if (row.method, row.split) == ("DRC", "test"))
+    moved = [replace(full, preset="gpu", variant=v, key=f"gpu-{v}") for v in ("full", "untuned", "no-tv")]
+    shown = worth_showing(Stored({row.cell: row for row in moved}), ["gpu"])
+    assert [table.number for table, _, _ in shown] == ["2"]  # Table 1 has two of them
+
+
 def test_a_picture_of_another_row_is_not_shown_as_this_ones(written: Path, tmp_path: Path) -> None:
     shutil.copytree(written / "figures", tmp_path / "figures")
     found = read_runs(written / "runs").rows.items()

@@ -106,6 +106,7 @@ def test_variants_are_those_that_each_method_has(smoke_data: Path, tmp_path: Pat
         (("--methods", "DRC", "--test", "tm-dsprites:val"), "choose from: eval, test"),
         (("--methods", "DRC", "--test", "no/such/folder"), "python -m data_prep folder"),
         (("--methods", "DRC", "--variants", "no-tvv", "--test", "tm-dsprites"), "no-tv"),
+        (("--methods", "DRC,GrabCut", "--variants", "border", "--test", "tm-dsprites"), "DRC has none of"),
         (("--methods", "DRC", "--test", "tm-dsprites", "--name", "../up"), "no file name"),
         (("--methods", "DRC", "--test", "tm-dsprites", "--launcher", "slum"), "did you mean slurm?"),
         (("--methods", "DRC", "--test", "tm-dsprites", "--layout", "wide"), "paper, long"),

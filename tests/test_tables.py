@@ -23,6 +23,7 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.rows import Stored
 from benchmarks.tables import STAND_IN, Entry, load_table, plan
+from benchmarks.tables.sweep import sweep_table
 from benchmarks.uncertainty import Interval
 
 ROW = parse_row(
@@ -253,6 +254,18 @@ def test_another_way_to_segment_is_compared_with_the_other_methods_too(tmp_path:
         *(("full", line) for line in (*others, "DRC by responsibilities", "DRC untuned")),
         *(("responsibilities", line) for line in others),
     }
+
+
+def test_without_the_reference_the_first_method_is_compared_trained_or_not(tmp_path: Path) -> None:
+    for methods in (["GrabCut", "ReDO"], ["ReDO", "GrabCut"]):
+        found = []
+        for entry in sweep_table("mine", methods, [], [], ["tm-dsprites"]).entries:
+            made = row(entry, key=entry.method)
+            found.append(Printed(entry, "quick", "measured", rows=(made,)))
+            (tmp_path / "cells" / made.key).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "cells" / made.key / "scores.csv").write_text("id,iou,dice\na,0.5,0.5\n")
+        ((one, other, _),) = differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")
+        assert [one.entry.method, other.entry.method] == methods
 
 
 def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:

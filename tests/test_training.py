@@ -87,6 +87,18 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
     assert again.weight == whole.weight
 
 
+def test_a_checkpoint_with_a_flipped_bit_is_passed_over_too(tmp_path: Path) -> None:
+    whole = run(tmp_path, seconds=0)
+    newest = checkpoints(tmp_path)[-1]
+    content, value = bytearray(newest.read_bytes()), whole.weight.numpy().tobytes()
+    assert content.count(value) == 1
+    content[content.index(value)] ^= 1
+    newest.write_bytes(content)
+    again = run(tmp_path)
+    assert again.steps == [8]
+    assert again.weight == whole.weight
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_step_finish_and_loses_nothing(tmp_path: Path, number: int) -> None:
     whole = run(tmp_path / "whole")

@@ -110,6 +110,22 @@ def test_a_trial_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.M
     assert not list((tmp_path / "new" / "results").iterdir())
 
 
+def test_a_trial_that_diverges_as_it_segments_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = {
+        "as it is": {},
+        "wild": {"inference_step_size": 1e30},
+        "learning rate 1e-3": {"lr_generators": 1e-3},
+    }
+    monkeypatch.setattr(trials, "TRIALS", wild)
+    done = call(tmp_path)
+    assert done.exit_code == 1
+    assert "Failed: wild, seed 0: " in done.output
+    rows = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
+    assert [row["trial"] for row in rows] == ["as it is", "learning rate 1e-3"]
+
+
 def test_a_stop_is_no_failure_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*words: Any) -> Any:
         raise KeyboardInterrupt

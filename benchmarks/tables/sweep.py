@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS
+from benchmarks.registry import DATASETS, METHODS, TABLES
 from benchmarks.tables import Column, Entry, Line, Table
 
-RESERVED = ("table", "figure", "grey", "photos", "trials", "validate", "speed", "report", "reproducing")
-"""What the names of the suite's own results begin with."""
+RESERVED = ("table", "figure", "trials", "validate", "speed", "report", "reproducing")
+"""What the names of the suite's own results begin with, beside those of its tables."""
 LONGEST = 60
 """Letters of a sweep's name, which is the beginning of file names."""
 
@@ -20,7 +20,8 @@ def check_name(name: str) -> None:
         raise BenchmarkError(
             f"--name {name[:20]}... has {len(name)} letters: choose one of at most {LONGEST}"
         )
-    if name.lower().startswith(RESERVED):
+    named = tuple(table for table in TABLES if not table.isdigit())
+    if name.lower().startswith((*RESERVED, *named)):
         raise BenchmarkError(
             f"--name {name} is kept for the suite's own results: choose another, such as my-{name}"
         )
@@ -65,6 +66,10 @@ def _chosen(methods: list[str], variants: list[str]) -> list[tuple[str, str]]:
         return [(method, METHODS[method].variants[0]) for method in methods]
     known = dict.fromkeys(v for method in methods for v in METHODS[method].variants)
     wanted = list(known) if variants == ["all"] else [choose("variant", v, known) for v in variants]
+    for method in methods:
+        if not set(wanted) & set(METHODS[method].variants):
+            has = ", ".join(METHODS[method].variants)
+            raise BenchmarkError(f"{method} has none of the variants {', '.join(wanted)}; it has {has}")
     return [(method, v) for method in methods for v in wanted if v in METHODS[method].variants]
 
 
