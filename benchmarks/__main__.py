@@ -134,21 +134,25 @@ def sweep(
 
 
 @main.command()
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints.")
 @click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For report.html.")
 @plain_errors
-def report(runs: Path, results: Path) -> None:
+def report(data: Path, runs: Path, results: Path) -> None:
     """Write RESULTS/report.html and RESULTS/figures from what was measured; every table does so at its end.
 
-    One file with all tables, charts and pictures, and where each figure comes from. Nothing is computed.
+    One file with all tables, charts and pictures, and where each figure comes from. Nothing is computed, and what was
+    measured on other images than those below DATA is left out.
     """
     from benchmarks.collect import read_runs
+    from benchmarks.data import hashes_below
     from benchmarks.files import usable_folder
     from benchmarks.page import write_page
 
     usable_folder(results, "the report")
     shown = [name for name in PRESETS if name != "smoke"]
-    for path in write_page(read_runs(runs, results / "rows"), runs, results, shown):
+    stored = read_runs(runs, results / "rows", images=hashes_below(data))
+    for path in write_page(stored, runs, results, shown):
         click.echo(f"Written: {path}")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from benchmarks.errors import BenchmarkError, NotPrepared
 from benchmarks.registry import DATASETS, PRESETS, Budget, DatasetSpec, dataset_path
+from data_prep.errors import DataPrepError
 from data_prep.store import PreparedDataset, open_dataset
 
 
@@ -129,6 +132,22 @@ class Library:
                     f"{dataset.path} holds {held} {split} images and this preset uses {needed}: "
                     f"move it away, or prepare it again: {self.prepare_command(name)}"
                 )
+
+
+def hashes_below(folder: Path) -> Callable[[str, str], str]:
+    """Gives the hash of a data set as a budget finds it below a folder; empty if it is not there, or is damaged."""
+
+    @functools.cache
+    def sha256(name: str, preset: str) -> str:
+        if name not in DATASETS or preset not in PRESETS:
+            return ""
+        library = Library(folder, preset)
+        try:
+            return library.dataset(name).sha256 if library.is_prepared(name) else ""
+        except (BenchmarkError, DataPrepError):
+            return ""
+
+    return sha256
 
 
 def generate_tm_dsprites(path: Path, budget: Budget, spec: DatasetSpec, command: str) -> PreparedDataset:

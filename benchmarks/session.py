@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import shlex
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.cells import Cell
 from benchmarks.collect import read_runs, seeds_of
-from benchmarks.data import Library
+from benchmarks.data import Library, hashes_below
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import usable_folder
 from benchmarks.grid import Style
@@ -29,7 +28,6 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, plan
-from data_prep.errors import DataPrepError
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +152,7 @@ class Session:
     def report(self, outcomes: list[Outcome] | None) -> Report:
         """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""
         current = {} if outcomes is None else self._keys()
-        stored = read_runs(self.runs, self.results / "rows", current, functools.cache(self._sha256))
+        stored = read_runs(self.runs, self.results / "rows", current, hashes_below(self.data))
         seeds = self.seeds or [0]
         if outcomes is None and self.seeds is None:
             seeds = seeds_of(self.table, self.preset, stored) or seeds
@@ -233,16 +231,6 @@ class Session:
     def _keys(self) -> dict[Cell, str]:
         """The keys of the cells that were to be computed, as their data and settings are now."""
         return {cell: key for cell in self.cells if (key := self.runner.key(cell)) is not None}
-
-    def _sha256(self, name: str, preset: str) -> str:
-        """The hash of a data set as it is prepared here for a budget; empty if it is not, or is damaged."""
-        if name not in DATASETS or preset not in PRESETS:
-            return ""
-        library = self.library if preset == self.preset else Library(self.data, preset)
-        try:
-            return library.dataset(name).sha256 if library.is_prepared(name) else ""
-        except (BenchmarkError, DataPrepError):
-            return ""
 
     def _asked(self, name: str) -> bool:
         """Whether a data set was asked for, itself or as a split or part of one: birds-split with birds."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,12 +73,15 @@ def train(
     images, from their own chains) and checkpoints. Stop it with Ctrl-C, or lose the machine: the same command goes
     on from the last checkpoint. Settings are those of drc/config.py.
     """
-    found = open_images(data, split, size, preset, out)
-    split = found.split
+
+    def settings(dataset: str, image_size: int) -> DRCConfig:
+        plain = configure(variant=variant, preset=preset, dataset=dataset, image_size=image_size)
+        return change_settings(plain, changes)
+
     try:
-        whose = run_of(found.name, split)
-        config = configure(variant=variant, preset=preset, dataset=whose, image_size=found.image_size)
-        config = change_settings(config, changes)
+        found = open_images(data, split, size, preset, out, settings)
+        split = found.split
+        config = settings(run_of(found.name, split), found.image_size)
         if dry_run:
             show_cost(found.images, config, seed, resolve_device(device))
             return
@@ -97,11 +101,21 @@ def train(
         raise click.UsageError(str(error)) from error
 
 
-def open_images(data: Path, split: str, size: int | None, preset: str, out: Path | None) -> TrainingImages:
-    """A split of the prepared data set in a folder, or else the pictures in it at `size` or the preset's own."""
+def open_images(
+    data: Path,
+    split: str,
+    size: int | None,
+    preset: str,
+    out: Path | None,
+    settings: Callable[[str, int], DRCConfig],
+) -> TrainingImages:
+    """A split of the prepared data set in a folder, or else the pictures in it at `size` or the preset's own.
+
+    Of pictures only so many are read as the `settings` of that name and size train on.
+    """
     from tqdm import tqdm
 
-    from drc.picture_folder import read_picture_folder
+    from drc.picture_folder import PICTURES, read_picture_folder
     from drc.prepared import open_training_images
 
     meant = IMAGE_SIZES[preset]
@@ -121,12 +135,14 @@ def open_images(data: Path, split: str, size: int | None, preset: str, out: Path
         raise click.UsageError(
             f"{data} is a folder of pictures and has no split {split!r}: leave --split out"
         )
+    size = size or meant
+    limit = settings(PICTURES, size).train_images
     with tqdm(desc="reading pictures", unit="picture", leave=False) as bar:
 
         def refused(why: str) -> None:
             tqdm.write(f"refused: {why}", file=sys.stderr)
 
-        return read_picture_folder(data, size or meant, out, mover(bar), refused)
+        return read_picture_folder(data, size, out, limit, mover(bar), refused)
 
 
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:

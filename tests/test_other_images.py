@@ -18,6 +18,7 @@ from baselines.floors import AllForeground
 from benchmarks.__main__ import main
 from benchmarks.cells import Row, parse_row
 from benchmarks.collect import read_runs
+from benchmarks.data import hashes_below
 from benchmarks.registry import DATASETS
 from benchmarks.rows import KEPT, Stored, file_name, merge
 from data_prep.store import DatasetWriter
@@ -120,6 +121,16 @@ def test_a_row_that_was_trained_on_other_images_is_left_out_too(tmp_path: Path) 
     put(tmp_path, replace(ROW, data_sha256="b" * 64))
     assert not read_runs(tmp_path, images=of_now).rows
     assert read_runs(tmp_path, images=lambda name, preset: "").rows
+
+
+def test_the_report_alone_leaves_them_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = put(tmp_path / "runs", replace(ROW, preset="quick"))
+    places = [f"--{name}={tmp_path / name}" for name in ("data", "runs", "results")]
+    for hashes, shown in ((lambda folder: of_now, False), (hashes_below, True)):  # there is no data set below
+        monkeypatch.setattr("benchmarks.data.hashes_below", hashes)
+        done = CliRunner().invoke(main, ["report", *places])
+        assert done.exit_code == 0, done.output
+        assert (row.command in (tmp_path / "results" / "report.html").read_text()) == shown
 
 
 def test_what_was_measured_again_is_not_complained_of(tmp_path: Path) -> None:
