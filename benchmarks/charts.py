@@ -137,24 +137,24 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
     """
     methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
     rows: list[Row] = []
-    lacking: dict[str, None] = {}
+    trainings: dict[tuple[str, str], None] = {}
     for p in (p for p in printed if p.rows and METHODS[p.entry.method].trained):
         training_of = METHODS[p.entry.method].training_of
         for row in p.rows[:CURVES]:
             rows.append(row)
             name = variant_name(replace(p.entry, variant=training_of(p.entry.variant)))
             label = f"{row.train_dataset}, seed {row.seed}"
+            trainings[name, label] = None
             if lines := training_lines(places.runs, row.key):
                 methods.setdefault(name, {})[label] = lines
-            else:
-                lacking[f"{name} ({label})"] = None
+    lacking = [f"{name} ({label})" for name, label in trainings if label not in methods.get(name, {})]
     if lacking and (earlier := before(f"{stem}-training", rows, places)):
         return earlier
     if not methods:
         return []
     figure, axes = blank(-(-len(methods) // 2), 2, (8.4, 2.5 * -(-len(methods) // 2)))
-    for axis, (name, trainings) in zip(axes.flat, methods.items(), strict=False):
-        for label, lines in trainings.items():
+    for axis, (name, curves) in zip(axes.flat, methods.items(), strict=False):
+        for label, lines in curves.items():
             key = curve_key(lines[0])
             x = [line["seconds"] for line in lines]
             y = [np.nan if line.get(key) is None else line[key] for line in lines]
@@ -163,7 +163,7 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("training seconds", fontsize=8)
         axis.tick_params(labelsize=7)
-        if len(trainings) > 1:
+        if len(curves) > 1:
             axis.legend(fontsize=6, frameon=False)
     for axis in axes.flat[len(methods) :]:
         axis.set_visible(False)
