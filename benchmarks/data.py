@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.errors import BenchmarkError, NotPrepared
+from benchmarks.errors import BenchmarkError
 from benchmarks.registry import DATASETS, PRESETS, Budget, DatasetSpec, dataset_path
 from data_prep.errors import DataPrepError
 from data_prep.store import PreparedDataset, open_dataset
@@ -63,8 +63,8 @@ class Library:
     def dataset(self, name: str) -> PreparedDataset:
         """Open a data set; generate it first if it is of that kind and not there.
 
-        Raises NotPrepared if it is not there, BenchmarkError if it holds fewer images than the budget uses,
-        StoreError if it is damaged.
+        Raises BenchmarkError if it is not there, naming the command that prepares it, or holds fewer images than the
+        budget uses, StoreError if it is damaged.
         """
         if name not in self._open:
             spec, path = DATASETS[name], self.path(name)
@@ -73,7 +73,7 @@ class Library:
             elif spec.generated:
                 found = self._generate(name)
             else:
-                raise NotPrepared(f"not prepared: {self.prepare_command(name)}")
+                raise BenchmarkError(f"not prepared: {self.prepare_command(name)}")
             self._check_counts(name, found)
             self._open[name] = found
         return self._open[name]

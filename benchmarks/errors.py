@@ -10,10 +10,6 @@ class BenchmarkError(Exception):
     """Bad input or an unusable folder: one sentence that says what is wrong and what to do."""
 
 
-class NotPrepared(BenchmarkError):
-    """A data set that is not there; the sentence holds the command that prepares it."""
-
-
 class Busy(BenchmarkError):
     """Another process is at work on the same cell or training."""
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.cells import Cell
 from benchmarks.errors import BenchmarkError
+from benchmarks.files import last_line
 from benchmarks.own import word_of
 from benchmarks.registry import METHODS
 from benchmarks.tables import fit_of
@@ -86,7 +87,7 @@ def run_locally(commands: list[list[str]], jobs: int, logs: Path, device: str) -
                         del running[slot]
                         bar.update()
                         if process.returncode:
-                            said[number] = _last_line(_log(logs, number)) or f"exit code {process.returncode}"
+                            said[number] = f"{last_line(_log(logs, number))} (exit code {process.returncode})"
                 time.sleep(0.1)
         except BaseException:
             _stop([process for _, process in running.values()])
@@ -202,8 +203,3 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _log(logs: Path, number: int) -> Path:
     return logs / f"{os.getpid()}-{number:04d}.log"
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n").strip().splitlines()
-    return lines[-1] if lines else ""

@@ -106,7 +106,7 @@ class Runner:
     def state(self, cell: Cell) -> str:
         """``done``, ``running (...)``, ``skipped: ...``, ``failed: ...`` or ``to do``, without computing anything.
 
-        Needs the data set: raises NotPrepared if it is not there and cannot be generated.
+        Needs the data set: raises BenchmarkError if it is not there and cannot be generated.
         """
         job = self._job(cell)
         if isinstance(job, str):

@@ -12,7 +12,7 @@ from fake_methods import RandomWalk
 from store_helpers import fill, new_writer
 
 from benchmarks.data import Library, object_boxes, resize_images, resize_objects
-from benchmarks.errors import BenchmarkError, NotPrepared
+from benchmarks.errors import BenchmarkError
 from benchmarks.registry import METHODS, PRESETS
 from data_prep.store import StoreError
 
@@ -30,7 +30,7 @@ def test_a_damaged_data_set_is_refused_before_anything_is_computed(
 
 
 def test_what_is_not_prepared_is_named_with_its_command(tmp_path: Path) -> None:
-    with pytest.raises(NotPrepared, match=r"python -m data_prep birds .* --out .*birds"):
+    with pytest.raises(BenchmarkError, match=r"python -m data_prep birds .* --out .*birds"):
         Library(tmp_path, "quick").dataset("birds")
 
 
