@@ -26,6 +26,11 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+DAMAGED = (
+    OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile
+)  # fmt: skip
+"""What reading a checkpoint raises that is not whole."""
+
 Progress = Callable[..., None]
 KEEP = 2  # checkpoints
 ORDER = 1 << 20  # keys the order of the images, apart from what a learner keys by its steps
@@ -180,21 +185,11 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
     paths = checkpoints(folder)
     for path in reversed(paths):
         try:
-            with zipfile.ZipFile(
-                path
-            ) as parts:  # PyTorch writes a checksum of each part and does not look at it
+            with zipfile.ZipFile(path) as parts:  # PyTorch writes checksums and does not look at them
                 if parts.testzip() is not None:
                     raise ValueError(path)
             found = torch.load(path, map_location="cpu", weights_only=True)
-        except (
-            OSError,
-            RuntimeError,
-            EOFError,
-            ValueError,
-            LookupError,
-            pickle.UnpicklingError,
-            zipfile.BadZipFile,
-        ):
+        except DAMAGED:
             log.warning("%s cannot be read, it may be cut short; the one before it is used", path)
             continue
         if not isinstance(found, dict) or found.get("identity") != identity:

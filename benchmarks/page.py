@@ -108,9 +108,7 @@ def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, s
     own = [preset == table.preset for table, preset, _ in measured]
     shown: set[str] = set()
     worth: list[int] = []
-    for i in sorted(
-        range(len(measured)), key=lambda i: (not own[i], -len(keys[i]))
-    ):  # of alike ones the fullest
+    for i in sorted(range(len(measured)), key=lambda i: (not own[i], -len(keys[i]))):  # the fullest first
         if (keys[i] and own[i]) or keys[i] - shown:
             worth.append(i)
             shown |= keys[i]
