@@ -133,7 +133,7 @@ def distributions(printed: list[Printed], places: Places, stem: str, budget: str
 def training_curves(printed: list[Printed], places: Places, stem: str, budget: str) -> list[Chart]:
     """One axis a method: what its training minimises, or the first value it keeps, against seconds.
 
-    What segments a training otherwise has no axis of its own. Trainings that lie elsewhere are named.
+    What segments a training otherwise has no axis of its own. Trainings of which no lines are here are named.
     """
     methods: dict[str, dict[str, list[dict[str, Any]]]] = {}
     rows: list[Row] = []
@@ -169,7 +169,7 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
         axis.set_visible(False)
     about = f"A quantity of each training against its seconds, at most {CURVES} seeds each; {budget}. Scales differ."
     if lacking:
-        about += f" Not here, for they lie in other runs folders: {listed(lacking)}."
+        about += f" There are no curves here of {listed(lacking)}."
     return [drawn(f"{stem}-training", "Training curves", about, figure, rows)]
 
 

@@ -229,7 +229,7 @@ def measure_store(out: Path, count: int, size: int) -> StoreSpeed:
         openings.append(opening.seconds)
     for start in tqdm(range(0, count, 4096), desc="fill the file cache"):
         dataset.images[start : start + 4096].max()
-    rows = rng.integers(count, size=(400, 48))
+    rows = rng.integers(count, size=(400, 48))  # batches, images in each
     with Lap() as reading:
         for chosen in tqdm(rows, desc="read", unit="batch"):
             dataset.images[chosen]

@@ -171,7 +171,7 @@ class LatentEBM(nn.Module):
     """The prior p_α(z) ∝ exp(-energy(z) - ½‖z‖²) (Eq. 2; f_α is minus this energy), one head per latent.
 
     A region's energy is the log-sum-exp of its class logits, the symbolic vector y of Section 3.1; the
-    re-assignment's is a scalar head.
+    re-assignment's is a scalar head. Hidden layers are as wide as the authors'.
     """
 
     def __init__(self, z_dims: tuple[int, int, int], classes: int) -> None:

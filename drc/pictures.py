@@ -23,10 +23,7 @@ UNREADABLE = (
 """What reading a file raises that is no picture, or not a whole one."""
 KINDS = ("masks", "overlays", "panels")  # folders of results
 SHEET = "contact-sheet-"  # what those of the results' sheets begin with
-MADE_HERE = (
-    "areas.csv",
-    "progress.jsonl",
-)  # by which folders of results and of trainings are told from photographs
+MADE_HERE = ("areas.csv", "progress.jsonl")  # what folders of results and of trainings hold
 LONGEST = 200  # bytes of one part of a result's name; file systems take 255 with its ending
 
 
@@ -121,10 +118,10 @@ def open_picture(file: Path, size: int) -> Picture:
 def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) -> list[Source]:
     """The files to segment: those named, and in folders, however deep, those whose ending is a picture's.
 
-    Hidden files are passed over, and so is `out`; where it is one of the folders named, only the results in it. A
-    folder that cannot be looked into stands for the files in it, to be refused. Names follow the folders; files that
-    would share one keep their ending in it, or get a number. `earlier` holds the names of files that have results in
-    `out`, by what they are `known_as`: they keep them.
+    Hidden files are passed over, and so are folders of trainings and of results in them, and `out`; where it is one of
+    the folders named, only the results in it. A folder that cannot be looked into stands for the files in it, to be
+    refused. Names follow the folders; files that would share one keep their ending in it, or get a number. `earlier`
+    holds the names of files that have results in `out`, by what they are `known_as`: they keep them.
     """
     endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
     names = dict(earlier)

@@ -300,8 +300,11 @@ class Trainer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up where `state` was saved; CheckpointError if that was under other settings, seed or images."""
         config = asdict(DRCConfig(**state["config"]))  # with what a later version added
-        theirs = training_settings(config), state["seed"], state["images_sha256"]
-        if theirs != (training_settings(asdict(self.config)), self.seed, self.images_sha256):
+        theirs = (training_settings(config), state["seed"], len(state["posterior_chains"]))
+        images = state.get("images_sha256", self.images_sha256)  # earlier versions did not keep it
+        if (*theirs, images) != (
+            training_settings(asdict(self.config)), self.seed, self.count, self.images_sha256,
+        ):  # fmt: skip
             raise CheckpointError(
                 "the checkpoint was made with other settings, another seed or other images; name another folder, or "
                 "delete this one to start anew"

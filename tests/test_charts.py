@@ -100,4 +100,4 @@ def test_trainings_are_drawn_once_and_those_elsewhere_are_named(
     places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
     (chart,) = training_curves(printed, places, "stem", "budget quick")
     assert drawn == ["DRC", "DRC no-pixel-reassignment"]  # that of the responsibilities is the first
-    assert chart.about.endswith("lie in other runs folders: ReDO (tm-dsprites, seed 0).")
+    assert chart.about.endswith("There are no curves here of ReDO (tm-dsprites, seed 0).")

@@ -67,19 +67,8 @@ def test_pictures_are_taken_by_name_whatever_the_order_of_the_disk(photos: Path)
 def test_no_more_pictures_are_read_than_are_trained_on(photos: Path, tmp_path: Path) -> None:
     first = read_picture_folder(photos, 16, None, limit=4)
     np.testing.assert_array_equal(first.images, read_picture_folder(photos, 16, None).images[:4])
-    words = (
-        "train",
-        "--data",
-        photos,
-        "--preset",
-        "smoke",
-        "--device",
-        "cpu",
-        "--set",
-        "train_images=4",
-        "--out",
-    )
-    done = call(*words, tmp_path / "run")
+    words = ("train", "--data", photos, "--preset", "smoke", "--device", "cpu", "--out", tmp_path / "run")
+    done = call(*words, "--set", "train_images=4")
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "run" / "config.json").read_text())["images_sha256"] == first.sha256
     assert "refused" not in done.output  # text.png comes last by name

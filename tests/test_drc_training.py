@@ -254,6 +254,8 @@ def test_a_checkpoint_of_other_images_is_refused() -> None:
     state = Trainer(pictures(), SMOKE, seed=0).state()
     with pytest.raises(CheckpointError, match="other images"):
         Trainer(255 - pictures(), SMOKE, seed=0).load_state(state)
+    del state["images_sha256"]  # as earlier versions wrote it
+    Trainer(pictures(), SMOKE, seed=0).load_state(state)
 
 
 def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, submit
+from benchmarks.launch import ClusterJob, Launch, _parameter, run_locally, submit
 
 
 def submitted(tmp_path: Path, *parameters: str) -> list[Any]:
@@ -39,11 +39,12 @@ def test_an_account_of_digits_is_no_number() -> None:
     assert [_parameter(text)[1] for text in given] == ["007", 7.5, 2]
 
 
-def test_processes_keep_the_number_of_threads_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert int(_environment(0, 1, "cpu")["OMP_NUM_THREADS"]) >= 1
+def test_processes_keep_the_number_of_threads_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
-    assert _environment(0, 2, "cpu")["OMP_NUM_THREADS"] == "77"
+    words = ["-c", "import os, sys; sys.exit(os.environ['OMP_NUM_THREADS'])"]
+    assert run_locally([words, words], 2, tmp_path, "cpu") == ["77 (exit code 1)"] * 2
 
 
 def test_a_machine_without_a_gpu_can_submit_jobs_that_need_one(
