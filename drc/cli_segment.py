@@ -66,6 +66,7 @@ def segment(
 
     Exit code: 0 all segmented, 1 some files were no pictures and are named, 2 nothing could be done.
     """
+    from drc.dry_run import plural
     from drc.extraction import earlier_names
     from drc.method import DRC
     from drc.pictures import find_sources
@@ -89,7 +90,8 @@ def segment(
     refused = segment_with_bars(method, sources, out)
     done = len(sources) - refused
     click.echo(
-        f"{out}: {done} pictures segmented" + (f", {refused} refused (refused.csv)" if refused else "")
+        f"{out}: {plural(done, 'picture')} segmented"
+        + (f", {refused} refused (refused.csv)" if refused else "")
     )
     if refused:
         sys.exit(SOME_REFUSED if done else 2)

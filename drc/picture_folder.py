@@ -30,14 +30,14 @@ def read_picture_folder(
     """
     sources = find_sources([folder], out or folder / ".none", {})
     squares: list[np.ndarray] = []
-    for done, source in enumerate(sources, start=1):
+    for source in sources:
         if len(squares) == limit:
             break
         try:
             squares.append(open_picture(source.file, size).square)
         except PictureError as error:
             refused(str(error))
-        progress(done, len(sources) if limit is None else min(limit, len(sources)))
+        progress(len(squares), len(sources) if limit is None else min(limit, len(sources)))
     if not squares:
         raise DataError(
             f"{folder} holds neither a prepared data set nor a picture that can be read; name a folder of pictures, "

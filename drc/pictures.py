@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -163,7 +164,7 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
             for name in folders
             if not name.startswith(".")
             and real_path(Path(parent) / name) not in results
-            and not any((Path(parent) / name / file).exists() for file in MADE_HERE)
+            and not any(os.path.exists(Path(parent) / name / file) for file in MADE_HERE)  # noqa: PTH110, as above
         )
         passed_over = (".", SHEET) if real_path(Path(parent)) == out else (".",)
         for name in sorted(names):
@@ -178,10 +179,8 @@ def _free_name(place: PurePath, taken: set[str]) -> str:
     folders = [f"{part}_" if part.casefold().endswith(".png") else part for part in folders]
     place = PurePath(*folders, last)
     plain, whole = place.with_suffix("").as_posix(), place.as_posix()
-    number, name = 2, plain
-    while name.casefold() in taken:
-        name = whole if name == plain else f"{whole}-{number}"
-        number += name != whole
+    names = chain((plain, whole), (f"{whole}-{number}" for number in count(2)))
+    name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     return name
 

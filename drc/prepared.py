@@ -23,7 +23,7 @@ class TrainingImages:
     """What a run is trained on."""
 
     name: str  # the data set's
-    sha256: str  # of images.npy, as its manifest states it
+    sha256: str  # of images.npy, as its manifest states it; of the pixels where pictures are read as they are
     split: str
     images: np.ndarray  # (N, H, H, 3) uint8, memory-mapped where the split's rows follow one another
 

@@ -25,7 +25,7 @@ from drc.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 CURVE_SECONDS = 120.0
-SAMPLES = 20  # pictures of samples in a whole run
+SAMPLES = 20  # pictures of samples in a whole run, of few steps up to twice as many
 SAMPLE_IMAGES = 8
 
 
@@ -70,7 +70,7 @@ def flat(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunProgress:
-    """The `progress` of a training: a bar, progress.jsonl, curves.png, and samples-<step>.png twenty times a run.
+    """The `progress` of a training: a bar, progress.jsonl, curves.png, and samples-<step>.png now and then.
 
     Seconds count over restarts. Whatever cannot be drawn or written costs a warning, never the training.
     """

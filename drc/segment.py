@@ -15,7 +15,7 @@ from drc.config import DRCConfig
 from drc.kept import KeptChains
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
-from drc.sampler import Sampler
+from drc.sampler import Sampler, compiles
 from drc.trainer import DivergedError, frozen, to_device, to_signed
 
 CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
@@ -84,7 +84,7 @@ def infer_regions(
     """
     check_images(images, config.image_size)
     starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
-    fill = config.inference_batch_size if config.compiled and device != "cpu" else FILL
+    fill = config.inference_batch_size if compiles(config, torch.device(device)) else FILL
     total, sampler = len(starts) * len(chains) * config.inference_steps, Sampler(model, config)
     for batch, first in enumerate(starts):
         count = min(config.inference_batch_size, len(images) - first)

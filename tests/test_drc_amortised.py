@@ -80,3 +80,10 @@ def test_masks_are_the_same_after_loading(tmp_path: Path) -> None:
     method.save(tmp_path / "model.pt")
     loaded = DRC.load(tmp_path / "model.pt")
     np.testing.assert_array_equal(loaded.segment(pictures(3)), method.segment(pictures(3)))
+
+
+def test_a_checkpoint_holds_no_chains_but_the_last_samples() -> None:
+    trainer = AmortisedTrainer(pictures(), SMOKE, seed=0)
+    kept = [trainer.state()[f"{name}_chains"] for name in ("posterior", "prior")]
+    assert [chains.shape for chains in kept] == [(16, trainer.model.z_dim), (16, 0)]
+    assert [chains.untyped_storage().nbytes() for chains in kept] == [16 * trainer.model.z_dim * 4, 0]

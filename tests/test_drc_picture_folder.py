@@ -13,6 +13,7 @@ from PIL import Image
 from benchmarks.registry import PRESETS
 from drc.config import IMAGE_SIZES
 from drc.picture_folder import read_picture_folder
+from drc.pictures import find_sources
 from drc.prepared import DataError
 
 
@@ -120,3 +121,23 @@ def test_a_prepared_data_set_keeps_its_size(tmp_path: Path) -> None:
 
 def test_budgets_are_of_one_size_here_and_in_the_tables() -> None:
     assert {name: budget.image_size for name, budget in PRESETS.items()} == IMAGE_SIZES
+
+
+def test_the_count_of_pictures_never_passes_its_total(photos: Path) -> None:
+    (photos / "text.png").rename(photos / "-first.png")
+    counts: list[tuple[int, int]] = []
+    read_picture_folder(photos, 8, None, limit=2, progress=lambda done, total: counts.append((done, total)))
+    assert counts == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_files_whose_names_have_no_ending_or_are_long_are_told_apart(tmp_path: Path) -> None:
+    places = [
+        *(Path(folder) / "a" for folder in "xyz"),
+        *(Path("x") / f"{'n' * 210}{i}.png" for i in range(3)),
+    ]
+    for place in places:
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).touch()
+    sources = find_sources([tmp_path / place for place in places], tmp_path / "out", {})
+    assert [source.name for source in sources[:3]] == ["a", "a-2", "a-3"]
+    assert len({source.name for source in sources}) == len(places)
