@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 DAMAGED = (
-    OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile
+    OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error
 )  # fmt: skip
 """What reading a checkpoint raises that is not whole."""
 
@@ -87,6 +88,8 @@ def train(
     others. DivergedError at the first term that is not finite.
     """
     identity = {"settings": identity, "seed": seed, "images": len(images)}
+    for remains in folder.glob("step-*.tmp*"):  # of saves that were killed
+        remains.unlink(missing_ok=True)
     step = resume(learner, folder, identity)
     saved = time.monotonic()
     with deferred_interrupts() as interrupted:
@@ -197,8 +200,14 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
                 f"{path} was made with other settings, another seed or another number of images; "
                 "name another folder, or delete this one to start anew"
             )
-        learner.load_state(found["learner"])
-        return int(found["step"])
+        try:
+            learner.load_state(found["learner"])
+            return int(found["step"])
+        except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} is no training of this version ({str(error).splitlines()[0]}); "
+                "name another folder, or delete this one to start anew"
+            ) from error
     if paths:
         raise CheckpointError(
             f"{folder}: none of its checkpoints can be read; delete the folder to start anew"

@@ -99,6 +99,29 @@ def test_a_checkpoint_with_a_flipped_bit_is_passed_over_too(tmp_path: Path) -> N
     assert again.weight == whole.weight
 
 
+def test_a_checkpoint_that_says_it_is_compressed_is_passed_over_too(tmp_path: Path) -> None:
+    whole = run(tmp_path, seconds=0)
+    newest = checkpoints(tmp_path)[-1]
+    content = bytearray(newest.read_bytes())
+    for mark, place in (
+        (b"PK\x03\x04", 8),
+        (b"PK\x01\x02", 10),
+    ):  # of a part, and of its line in the directory
+        content[content.index(mark) + place] = 8
+    newest.write_bytes(content)
+    again = run(tmp_path)
+    assert again.steps == [8]
+    assert again.weight == whole.weight
+
+
+def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path) -> None:
+    run(tmp_path)
+    newest = checkpoints(tmp_path)[-1]
+    torch.save(torch.load(newest, weights_only=True) | {"learner": {}}, newest)
+    with pytest.raises(CheckpointError, match=r"step-00000009\.pt is no training of this version"):
+        run(tmp_path)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_step_finish_and_loses_nothing(tmp_path: Path, number: int) -> None:
     whole = run(tmp_path / "whole")
@@ -132,3 +155,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(CheckpointError, match=r"taken.*could not be written"):
         run(tmp_path / "taken")
+
+
+def test_what_killed_saves_left_is_deleted(tmp_path: Path) -> None:
+    run(tmp_path, steps=2)
+    (tmp_path / "step-00000003.tmp4711").write_bytes(b"half a checkpoint")
+    run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path not in checkpoints(tmp_path)] == []
