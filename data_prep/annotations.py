@@ -59,7 +59,7 @@ def encode(instance: Instance) -> dict[str, Any]:
 
 
 def decode(values: dict[str, Any], height: int, width: int) -> Instance:
-    """The inverse of `encode` for an image of that size. Raises ValueError or KeyError on other values."""
+    """The inverse of `encode` for an image of that size. Raises ValueError, KeyError or TypeError on others."""
     x, y, w, h = values["box"]
     runs = np.array(values["runs"], dtype=np.int64)
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)

@@ -70,7 +70,10 @@ class Item:
 
 
 def find_layout(root: Path) -> tuple[Layout | None, Path]:
-    """Which of the sets a folder (or its only sub-folder) holds; None means birds. Raises SourceError."""
+    """Which of the sets a folder, or else the first of its sub-folders that holds any, holds; None means birds.
+
+    Raises SourceError.
+    """
     for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
         if (folder / "bounding_boxes.txt").is_file() and (folder / "segmentations").is_dir():
             return None, folder

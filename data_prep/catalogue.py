@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,7 +102,8 @@ def status_lines(data: Path) -> list[str]:
             )
         if not mine:
             needs = f"   (needs {entry.download})" if entry.download else ""
-            lines.append(f"  missing    {entry.command.format(out=data / (entry.folder or key))}{needs}")
+            out = shlex.quote(str(data / (entry.folder or key)))
+            lines.append(f"  missing    {entry.command.format(out=out)}{needs}")
     others = [dataset for dataset in sound if entry_of(dataset.name) is None]
     lines += [
         f"{dataset.name:<12} {dataset.path}: {describe_counts(dataset.manifest['counts'])}"

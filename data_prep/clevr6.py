@@ -66,11 +66,11 @@ def wanted(visibility: np.ndarray, rule: str) -> bool:
     return 3 <= entities <= 6 if rule == "authors" else entities - 1 <= 6
 
 
-def read_scenes(files: Sequence[Path], config: Clevr6Config, bar: tqdm | None = None) -> Iterator[Scene]:
+def read_scenes(files: Sequence[Path], config: Clevr6Config, bar: tqdm) -> Iterator[Scene]:
     """The scenes of the files that the settings want, in their order; faulty ones are handed on as such."""
     number = kept_heldout = 0
     for file in files:
-        for record in read_records(file, bar.update if bar is not None else lambda count: None):
+        for record in read_records(file, bar.update):
             split = "train" if number < config.scenes else "test"
             if split == "test" and kept_heldout >= config.heldout:
                 return

@@ -84,7 +84,7 @@ def read_box(file: Path) -> tuple[float, float, float, float]:
             boxes.append((left, top, right - left, bottom - top))
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+    except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
         raise ItemError(f"{file} is not an annotation with boxes ({one_line(error)})") from error
     if not boxes:
         raise ItemError(f"{file} names no object")

@@ -1,11 +1,11 @@
-"""What this room raises when its input is at fault: one sentence that names the file and the remedy."""
+"""What this package raises when its input is at fault: one sentence that names the file and the remedy."""
 
 from __future__ import annotations
 
 from tokenize import TokenError
 from zipfile import BadZipFile
 
-NO_ARRAY = (ValueError, EOFError, SyntaxError, TokenError, MemoryError, BadZipFile)
+NO_ARRAY = (ValueError, TypeError, EOFError, SyntaxError, TokenError, MemoryError, BadZipFile)
 """What np.load raises, beside OSError, for a file that is no plain array."""
 
 

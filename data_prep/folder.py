@@ -121,7 +121,7 @@ def read_split_lists(lists: dict[str, Path], known: Container[str]) -> dict[str,
     split: dict[str, str] = {}
     for part, file in lists.items():
         for line in read_lines(file):
-            whole, first = (_stem(name) for name in (line.strip(), line.split()[0]))
+            whole, first = (_stem(name) for name in (line, line.split()[0]))
             stem = whole if whole in known else first
             if split.setdefault(stem, part) != part:
                 raise SourceError(

@@ -51,7 +51,11 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
 
 def check_upright(picture: Image.Image, file: Path) -> None:
     """Raise ItemError if a picture's EXIF wants it turned or mirrored: a mask may be drawn for either way."""
-    if picture.getexif().get(ExifTags.Base.Orientation) in _TURNED:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except _UNREADABLE as error:
+        raise ItemError(f"{file} has damaged EXIF ({one_line(error)}); save it without") from error
+    if orientation in _TURNED:
         raise ItemError(f"{file} is stored turned (EXIF orientation); save it upright, as its mask is")
 
 

@@ -79,8 +79,10 @@ def _read_record(reader: _Reader, file: Path, number: int) -> Record | None:
         if len(head) < 12:
             return Record(file, number, fault="the file is cut short")
         length, length_crc = struct.unpack("<QI", head)
-        if masked(google_crc32c.value(head[:8])) != length_crc or length > MAX_RECORD:
+        if masked(google_crc32c.value(head[:8])) != length_crc:
             return Record(file, number, fault="its length has a wrong checksum, so the rest cannot be read")
+        if length > MAX_RECORD:
+            return Record(file, number, fault=f"it has {length:,} bytes and at most {MAX_RECORD:,} are read")
         data = reader.read(length)
         tail = reader.read(4)
     except (zlib.error, EOFError, OSError) as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from clevr_records import example, field, frame, one_byte_values, scene, write
+from clevr_records import example, field, frame, mask_crc, one_byte_values, scene, write
 from PIL import Image
 
 from data_prep import clevr6, tfrecord
@@ -109,6 +110,12 @@ def test_wrong_crc_of_the_length(tmp_path: Path) -> None:
     data[len(frame(scene(3)))] ^= 1
     (tmp_path / "bad").write_bytes(gzip.compress(bytes(data), 1))
     refuses(tmp_path / "bad", tmp_path / "out", "record 1: its length has a wrong checksum", 1)
+
+
+def test_a_record_beyond_all_measure(tmp_path: Path) -> None:
+    length = struct.pack("<Q", tfrecord.MAX_RECORD + 1)
+    (tmp_path / "bad").write_bytes(frame(scene(3)) + length + mask_crc(length))
+    refuses(tmp_path / "bad", tmp_path / "out", "record 1: it has 268,435,457 bytes", 1)
 
 
 @pytest.mark.parametrize(

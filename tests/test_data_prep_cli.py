@@ -221,3 +221,9 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
         .manifest["command"]
         .startswith("python -m data_prep tm-dsprites")
     )
+
+
+def test_the_commands_of_status_can_be_pasted(tmp_path: Path) -> None:
+    lines = call("status", "--data", tmp_path / "my data").output.splitlines()
+    (birds,) = (line.partition("   (")[0] for line in lines if "data_prep birds" in line)
+    assert shlex.split(birds)[-2:] == ["--out", str(tmp_path / "my data" / "birds")]

@@ -261,6 +261,14 @@ def test_pictures_that_would_be_misread_are_refused(pairs: Path) -> None:
         prepare(pairs)
 
 
+def test_a_picture_with_damaged_exif_is_named_and_can_be_left_out(pairs: Path) -> None:
+    (pairs / "images" / "a00.jpg").unlink()
+    Image.new("RGB", (100, 60)).save(pairs / "images" / "a00.webp", exif=b"Exif\0\0no TIFF header")
+    with pytest.raises(SourceError, match=r"a00\.webp has damaged EXIF"):
+        prepare(pairs)
+    assert len(prepare(pairs, CAREFREE)) == 9
+
+
 def test_16_bits_that_would_all_be_black_are_refused(pairs: Path) -> None:
     only(pairs, Image.fromarray((LABELS > 0).astype(np.uint16) * 255))
     with pytest.raises(SourceError, match=r"a00\.png .* no value above 256"):
