@@ -1,8 +1,8 @@
 """What can be reproduced and how it is checked: `nox -l` lists it, `nox -s table1` makes the paper's first table.
 
-All sessions that run the code share one environment, .nox/run, installed with the exact versions of
-constraints.txt. `nox --no-venv -s table1` runs in the environment that nox itself is in, such as one that already
-has a CUDA build of torch. Arguments after `--` go to the command: `nox -s table1 -- --help`.
+The sessions that run the code share one environment, .nox/run, installed with the exact versions of constraints.txt;
+`maskrcnn` has one of its own. `nox --no-venv -s table1` runs in the environment that nox itself is in, such as one
+that already has a CUDA build of torch. Arguments after `--` go to the command: `nox -s table1 -- --help`.
 """
 
 from __future__ import annotations

@@ -212,9 +212,9 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
                 x, p.iou, yerr=p.iou_std, fmt=marker, mfc="none", ms=8, capsize=3, label=name_of(p)
             )
         axes[0, 0].set(xlabel="training seconds", ylabel="IoU, percent", ylim=(0, 100))
-        axes[0, 0].set_title(f"{place_of(group[0].entry)}; {budget}", fontsize=8)
-        axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         place = place_of(group[0].entry)
+        axes[0, 0].set_title(f"{place}; {budget}", fontsize=8)
+        axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         about = f"IoU on {place} against training time; bars are the deviation over seeds; {budget}."
         charts.append(
             drawn(

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOLDER = click.Path(path_type=Path)
+
+class NamedPath(click.Path):
+    """A path that is not empty, as that of an unset variable is, which would mean the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.Path; a usage error for an empty one."""
+        if not str(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = NamedPath(path_type=Path)
 Result = TypeVar("Result")
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import as_json, write_atomic
+from benchmarks.files import as_json, read_json, reason, write_atomic
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
-    """One line a row; the versions in one field."""
+    """One line a row, with the fields of all; the versions in one field."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n"
+    )
     writer.writeheader()
     for row in rows:
         versions = " ".join(f"{name} {version}" for name, version in row["versions"].items())
@@ -31,14 +32,10 @@ def read_rows(results: Path, name: str) -> list[dict[str, Any]]:
     file = results / f"{name}.json"
     if not file.exists():
         return []
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-            return rows
-        reason = "it is no list of rows"
-    except (OSError, ValueError) as error:
-        reason = str(error)
-    raise BenchmarkError(f"{file} cannot be read ({reason}); restore it or delete it")
+    rows = read_json(file, "restore it or delete it")
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    raise BenchmarkError(f"{file} cannot be read (it is no list of rows): restore it or delete it")
 
 
 def write_rows(
@@ -53,5 +50,5 @@ def write_rows(
         for ending, content in contents.items():
             write_atomic(results / f"{name}{ending}", content)
     except OSError as error:
-        raise BenchmarkError(f"cannot write {results}: {error.strerror}; choose another folder") from error
+        raise BenchmarkError(f"cannot write {results}: {reason(error)}; choose another folder") from error
     return [results / f"{name}{ending}" for ending in contents]

@@ -23,7 +23,8 @@ def to_latex(layout: Layout) -> str:
     bodies = [_body(grid) for grid in pieces]
     notes = [f"{_latex(note)}\\par" for note in layout.notes]
     notes = ["\\begin{minipage}{\\linewidth}\\scriptsize\\raggedright", *notes, "\\end{minipage}"]
-    pages, lines = [[]], 0  # type: ignore[var-annotated]
+    pages: list[list[str]] = [[]]
+    lines = 0
     for grid, body in zip(pieces, bodies, strict=True):
         if pages[-1] and lines + len(grid.lines) > LONGEST:
             pages.append([])

@@ -196,7 +196,7 @@ def _parameter(text: str) -> tuple[str, Any]:
         raise BenchmarkError(f"--slurm {text!r} is not of the form name=value, such as timeout_min=240")
     for kind in (int, float):
         with suppress(ValueError):
-            if str(kind(value)) == value:  # an account called 007 is none
+            if str(kind(value)) == value and value[-1].isdigit():  # accounts called 007 or nan are none
                 return name, kind(value)
     return name, value
 

@@ -51,7 +51,7 @@ def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
     notes += _sources(printed)
     shown = "".join([*(line.marks for line in table.lines), *(c.marks for c in table.columns)])
     notes += [f"{mark} {text}" for mark, text in table.footnotes.items() if mark in shown]
-    return notes + _reasons(printed)
+    return notes + _reasons(table, printed)
 
 
 def name_of(printed: Printed) -> str:
@@ -113,10 +113,12 @@ def _counts(printed: list[Printed]) -> list[str]:
 def _first_of_many(preset: str, printed: list[Printed]) -> list[str]:
     """Which images are scored of a data set that may have more to train on than the budget takes."""
     most = PRESETS[preset].scored_of
+    trained_on = {p.entry.train_dataset for p in printed}
     places: dict[str, None] = {}
     for p in printed:
-        spec = DATASETS[p.entry.dataset]
-        if p.rows and not spec.generated and spec.splits[p.entry.split].rows == spec.train:
+        name, spec = p.entry.dataset, DATASETS[p.entry.dataset]
+        to_train_on = not spec.generated and spec.splits[p.entry.split].rows == spec.train
+        if p.rows and to_train_on and name in trained_on:
             places[place_of(p.entry)] = None
     if not most or not places:
         return []
@@ -265,14 +267,16 @@ def _sources(printed: list[Printed]) -> list[str]:
     ]
 
 
-def _reasons(printed: list[Printed]) -> list[str]:
+def _reasons(table: Table, printed: list[Printed]) -> list[str]:
     """Why cells were not measured, or not with every seed, each reason once."""
+    in_columns = table.rivals == "columns"  # the methods, so that a line alone does not say which
     places: dict[tuple[str, str], dict[str, None]] = {}
     for p in printed:
         if p.reason:
             how = "Not with every seed" if p.status == "measured" else "Not measured"
             whole = p.reason.startswith("not prepared")
-            name = DATASETS[p.entry.dataset].label if whole else p.entry.line
+            here = f"{p.entry.column} ({p.entry.line})" if in_columns else p.entry.line
+            name = DATASETS[p.entry.dataset].label if whole else here
             places.setdefault((how, p.reason), {})[name] = None
     return _first(f"{how}, {listed(names)}: {reason}" for (how, reason), names in places.items())
 

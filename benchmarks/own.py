@@ -57,6 +57,8 @@ def _register(path: Path) -> str:
         raise BenchmarkError(f"{path} is called like {other}: rename the folder")
     if "," in name or ":" in name:
         raise BenchmarkError(f"{path} has a comma or a colon in its name, which parts names here: rename it")
+    if not folder.isprintable():  # so is what stands for bytes that are no UTF-8
+        raise BenchmarkError(f"{folder!a} has characters that no row can hold: rename the folder, or move it")
     counts = open_dataset(path).manifest.get("counts", {})
     present = [split for split in SPLITS if counts.get(split)]
     apart = "train" in present  # otherwise all of it is trained on
@@ -64,7 +66,7 @@ def _register(path: Path) -> str:
         label=name,
         folder=folder,
         prepare=f"python -m data_prep folder --images DIR --masks DIR --out {folder}",
-        train="train" if "train" in present else None,
+        train="train" if apart else None,
         splits={
             split: Subset(split, LABELS[split] if apart else f"{split}, trained on") for split in present
         },

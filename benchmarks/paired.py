@@ -80,7 +80,7 @@ def _pairs(printed: list[Printed]) -> list[tuple[Printed, Printed]]:
 
 
 def difference_grid(found: list[Difference]) -> Grid:
-    """``−34.9 (−37.0 to −32.9)`` for each pair."""
+    """``-34.9 (-37.0 to -32.9)`` for each pair."""
     lines = [
         GridLine(
             (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), seeds_of_pair(one)),
@@ -173,7 +173,7 @@ def scores_of(printed: Printed, runs: Path, kept: Path) -> tuple[list[str], np.n
                 lines = list(csv.DictReader(file))
             ids.append([line["id"] for line in lines])
             scores.append([[float(line[metric]) for line in lines] for metric in METRICS])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, csv.Error):
             return None
     if not ids or not ids[0] or any(found != ids[0] for found in ids):
         return None

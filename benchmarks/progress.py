@@ -172,7 +172,7 @@ def _recorded(file: Path) -> tuple[int, float]:
     """Steps and seconds that earlier runs recorded; a last line that was cut off is removed."""
     if not file.exists():
         return 0, 0.0
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_atomic(file, whole)

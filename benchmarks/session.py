@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import sys
 from collections.abc import Iterator
@@ -28,8 +27,6 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, plan
-
-log = logging.getLogger(__name__)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import shlex
 import time
 from pathlib import Path
 from statistics import fmean
@@ -106,7 +107,7 @@ def trial_data(data: Path, preset: str) -> PreparedDataset:
         return open_dataset(folder)
     config = TMDspritesConfig(count=budget.train_images, heldout=SCORED, size=budget.image_size, seed=SEED)
     command = (
-        f"python -m data_prep tm-dsprites --out {folder} --size {config.size} --count {config.count} "
+        f"python -m data_prep tm-dsprites --out {shlex.quote(str(folder))} --size {config.size} --count {config.count} "
         f"--heldout {config.heldout} --seed {config.seed}"
     )
     return generate(folder, config, command=command)

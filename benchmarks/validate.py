@@ -105,7 +105,7 @@ FIELDS = {
     "restarts",
     "versions",
 }
-"""What is printed of a row."""
+"""What a row has."""
 
 
 def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
+from benchmarks.errors import BenchmarkError
 from benchmarks.own import resolve_dataset
 from benchmarks.registry import DATASETS, DatasetSpec, Subset
 from data_prep.__main__ import main as data_prep
-from data_prep.store import DatasetWriter, open_dataset
+from data_prep.store import DatasetWriter, PreparedDataset, open_dataset
 
 PAGE = (Path(__file__).parents[1] / "docs" / "add_a_dataset.md").read_text(encoding="utf-8")
 FENCES = re.findall(r"^```(\w*)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
@@ -89,3 +91,10 @@ def test_images_that_are_all_trained_on_are_not_called_held_out(tmp_path: Path) 
                 writer.add(image, mask, id=str(number), split=splits[-number], source="-")
         spec = DATASETS[resolve_dataset(str(folder), tmp_path)]
         assert spec.splits["test"].label == label
+
+
+@pytest.mark.usefixtures("own_data_sets")
+def test_a_folder_that_no_row_can_name_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
+    folder = dataset.path.rename(tmp_path / os.fsdecode(b"mine-\xff"))
+    with pytest.raises(BenchmarkError, match=r"mine-.udcff' has characters that no row can hold"):
+        resolve_dataset(str(folder), tmp_path)

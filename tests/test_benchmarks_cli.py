@@ -359,3 +359,11 @@ def test_another_budget_leaves_the_table_of_the_first(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
     assert "Budget quick" in (results / "table1.md").read_text()
     assert "Budget gpu" in (results / "table1-gpu.md").read_text()
+
+
+def test_an_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # which it would mean
+    done = runner().invoke(main, ["report", "--results", ""])
+    assert done.exit_code == 2
+    assert "the path is empty" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -35,8 +35,8 @@ def test_a_number_with_a_point_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_account_of_digits_is_no_number() -> None:
-    given = ("slurm_account=007", "mem_gb=7.5", "timeout_min=2")
-    assert [_parameter(text)[1] for text in given] == ["007", 7.5, 2]
+    given = ("slurm_account=007", "slurm_partition=inf", "mem_gb=7.5", "timeout_min=2")
+    assert [_parameter(text)[1] for text in given] == ["007", "inf", 7.5, 2]
 
 
 def test_processes_keep_the_number_of_threads_that_was_asked_for(

@@ -63,19 +63,29 @@ def test_nothing_is_said_of_like_seeds_nor_of_what_was_not_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "split", "preset", "said"),
+    ("trained_on", "dataset", "split", "preset", "said"),
     [
-        ("birds", "all", "quick", True),
-        ("clevr6-rendered", "eval", "quick", True),
-        ("birds", "all", "paper", False),
-        ("birds-split", "test", "quick", False),
-        ("tm-dsprites", "eval", "quick", False),
+        ("birds", "birds", "all", "quick", True),
+        ("clevr6-rendered", "clevr6-rendered", "eval", "quick", True),
+        ("birds", "birds", "all", "paper", False),
+        ("birds-split", "birds-split", "test", "quick", False),
+        ("tm-dsprites", "tm-dsprites", "eval", "quick", False),
+        ("ecssd", "coco-mval", "all", "quick", False),
     ],
 )
 def test_which_training_images_are_scored_is_said_where_there_are_more(
-    dataset: str, split: str, preset: str, said: bool
+    trained_on: str, dataset: str, split: str, preset: str, said: bool
 ) -> None:
-    entry = replace(TABLE.entries[0], method="DRC", variant="full", dataset=dataset, split=split)
+    entry = replace(
+        TABLE.entries[0], method="DRC", variant="full", train_dataset=trained_on, dataset=dataset, split=split
+    )
     row = replace(ROW, test_dataset=dataset, split=split)
     notes = notes_of(TABLE, preset, [Printed(entry, preset, "measured", rows=(row,))])
     assert any("scored among the first 512, on which every method trains" in note for note in notes) is said
+
+
+def test_where_methods_stand_in_columns_the_one_that_lacks_a_seed_is_named() -> None:
+    table = load_table("4")
+    lacking = next(entry for entry in table.entries if entry.column == "DRC by responsibilities")
+    notes = notes_of(table, "quick", [Printed(lacking, "quick", "measured", "seeds 2 not measured", (ROW,))])
+    assert f"Not with every seed, DRC by responsibilities ({lacking.line}): seeds 2 not measured" in notes

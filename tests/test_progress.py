@@ -100,3 +100,10 @@ def test_the_live_picture_is_written_while_training(
     runner(smoke_data, tmp_path / "runs").run(cell())
     (picture,) = (tmp_path / "runs" / "fits").glob("*/live.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_line_that_is_no_text_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "progress.jsonl").write_bytes(b'{"step": 3, "total": 9, "seconds": 100.0}\n\xff\n')
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    assert 100 <= progress.seconds < 101
+    progress.close()

@@ -28,6 +28,7 @@ from benchmarks.grid import Layout, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.page import write_page
 from benchmarks.pictures import Panels, beside, draw_panels, load_panels, make_panels, save_panels
+from benchmarks.registry import TABLES
 from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.report import write_report
 from benchmarks.tables import Entry, load_table
@@ -314,3 +315,10 @@ def test_a_missing_published_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_rendering_imports_no_torch() -> None:
     code = "import sys, benchmarks.report, benchmarks.session; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=GOLDEN.parents[2]).returncode == 0
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_no_two_lines_of_a_csv_are_called_alike(number: str) -> None:
+    table = load_table(number)
+    names = [(e.method, *(getattr(e, key) for key in table.keys), e.dataset, e.split) for e in table.entries]
+    assert len(set(names)) == len(names)

@@ -17,6 +17,7 @@ from benchmarks import trials
 from benchmarks.__main__ import main
 from benchmarks.data import Library
 from benchmarks.errors import BenchmarkError
+from benchmarks.flat import as_csv
 from drc.method import DRC
 
 
@@ -88,6 +89,11 @@ def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
     assert done.exit_code != 0
     assert "trials-smoke.json" in done.output
     assert "Traceback" not in done.output
+
+
+def test_rows_of_a_later_version_may_have_a_field_more() -> None:
+    rows = [{"trial": "a", "versions": {"torch": "2"}}, {"trial": "b", "versions": {"torch": "3"}, "new": 1}]
+    assert as_csv(rows) == "trial,versions,new\na,torch 2,\nb,torch 3,1\n"
 
 
 def test_a_trial_that_fails_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ TABLE = Table(
         "foreground mask.",
         "¶": ALL_CHAINS,
     },
-    keys=("train_dataset",),
+    keys=("variant", "train_dataset"),
     preset="quick-ablation",
     rivals="columns",
 )
