@@ -82,7 +82,11 @@ class TrainedMethod:
         for kind, name, known in (("variant", variant, cls.variants), ("preset", preset, cls.budget_changes)):
             if name not in known:
                 raise ValueError(f"{cls.name} has no {kind} {name!r}; it has {', '.join(known)}")
-        base = max((name for name in cls.dataset_changes if dataset.startswith(name)), key=len, default="")
+        base = max(
+            (name for name in cls.dataset_changes if f"{dataset}-".startswith(f"{name}-")),
+            key=len,
+            default="",
+        )
         changes = cls.dataset_changes.get(base, {}) | cls.budget_changes[preset]
         return replace(cls.settings(), image_size=image_size, **changes)
 

@@ -24,7 +24,7 @@ from benchmarks.cli import (
     try_each,
 )
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES, dataset_path
+from benchmarks.registry import DATASETS, METHODS, PRESETS, dataset_path
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -175,11 +175,10 @@ def status(
       python -m benchmarks status 1 3 --preset gpu --seeds 0-2 --all
     """
     from benchmarks.status import describe, survey
-    from benchmarks.tables import load_table, plan
+    from benchmarks.tables import load_table, plan, sound_tables
 
     planned, waiting = [], []
-    for number in tables or TABLES:
-        chosen = load_table(number)
+    for chosen in map(load_table, tables) if tables else sound_tables():
         budget = choose("preset", preset or chosen.preset, PRESETS)
         there = [n for n in DATASETS if DATASETS[n].generated or dataset_path(data, n, budget).exists()]
         whole = plan(chosen, budget, list(METHODS), list(DATASETS), parse_seeds(seeds))

@@ -62,11 +62,12 @@ def usable_folder(path: Path, purpose: str) -> Path:
 
 
 def is_refusal(error: BaseException, folder: Path) -> bool:
-    """Whether an error means that the disk refuses (full, read-only, forbidden), whoever wrapped it."""
+    """Whether an error means that the disk of `folder` refuses (full, read-only, forbidden), whoever wrapped it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in REFUSALS:
-            return True
+            file = cause.filename
+            return not isinstance(file, str) or Path(file).resolve().is_relative_to(folder.resolve())
         cause = cause.__cause__
     return shutil.disk_usage(folder).free < 1 << 20
 

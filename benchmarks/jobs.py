@@ -88,7 +88,8 @@ def row_command(cell: Cell) -> str:
     """What a stranger pastes to make this row again, and no other."""
     test = shlex.quote(f"{word_of(cell.test_dataset)}:{cell.split}")
     train = f"--train {shlex.quote(word_of(cell.train_dataset))} " if cell.train_dataset else ""
+    method, variant = map(shlex.quote, (cell.method, cell.variant))
     return (
-        f"python -m benchmarks sweep --methods {cell.method} --variants {cell.variant} {train}"
+        f"python -m benchmarks sweep --methods {method} --variants {variant} {train}"
         f"--test {test} --seeds {cell.seed} --preset {cell.preset}"
     )

@@ -59,13 +59,15 @@ def _register(path: Path) -> str:
         raise BenchmarkError(f"{path} has a comma or a colon in its name, which parts names here: rename it")
     if not folder.isprintable():  # so is what stands for bytes that are no UTF-8
         raise BenchmarkError(f"{folder!a} has characters that no row can hold: rename the folder, or move it")
-    counts = open_dataset(path).manifest.get("counts", {})
+    manifest = open_dataset(path).manifest
+    counts = manifest.get("counts", {})
+    made_by = manifest["command"] or f"python -m data_prep folder --images DIR --masks DIR --out {path}"
     present = [split for split in SPLITS if counts.get(split)]
     apart = "train" in present  # otherwise all of it is trained on
     DATASETS[name] = DatasetSpec(
         label=name,
         folder=folder,
-        prepare=f"python -m data_prep folder --images DIR --masks DIR --out {folder}",
+        prepare=made_by.replace("{", "{{").replace("}", "}}"),
         train="train" if apart else None,
         splits={
             split: Subset(split, LABELS[split] if apart else f"{split}, trained on") for split in present

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +23,10 @@ from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategie
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
-from benchmarks.registry import DATASETS, PRESETS, TABLES, dataset_path
+from benchmarks.registry import DATASETS, PRESETS, dataset_path
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
-from benchmarks.tables import Entry, Table, load_table
+from benchmarks.tables import Entry, Table, sound_tables
 
 TITLE = "Deep Region Competition, measured"
 ABOUT = (
@@ -98,7 +99,7 @@ def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, s
     """The tables with a measured row, each under its own budget and under those where it shows what no other does."""
     measured: list[tuple[Table, str, list[Printed]]] = []
     keys: list[set[str]] = []
-    for table in map(load_table, TABLES):
+    for table in sound_tables():
         for preset in presets:
             seeds = seeds_of(table, preset, stored)
             why = functools.partial(why_not_measured, table, preset)
@@ -125,7 +126,7 @@ def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
             folder, size = dataset_path(Path("data"), name, preset), PRESETS[preset].image_size
             prepare = DATASETS[name].prepare.format(out=folder, size=size, count="", heldout="")
             return f"not prepared or not run yet: {prepare}, then {run}"
-    return f"not run yet: {run} --methods {entry.method}"
+    return f"not run yet: {run} --methods {shlex.quote(entry.method)}"
 
 
 @functools.cache

@@ -39,8 +39,13 @@ def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foregr
     """All rows of a picture; what the method does not generate is left out.
 
     images (N, H, W, 3) uint8; truth and foreground (N, H, W) bool. A method without a picture of the
-    foreground gets the image cut out by its mask.
+    foreground gets the image cut out by its mask. Raises ValueError for a picture of another kind or size.
     """
+    for name, picture in generated.items():
+        kind = getattr(picture, "dtype", type(picture).__name__)
+        if kind != np.uint8 or picture.shape != images.shape:
+            shape = getattr(picture, "shape", "")
+            raise ValueError(f"panels gave {name} as {kind} {shape} where uint8 {images.shape} is expected")
     cut = np.where(foreground[..., None], images, np.uint8(0))
     panels = {"input": images, "foreground": cut, **generated}
     panels |= {"true_mask": _as_picture(truth), "inferred_mask": _as_picture(foreground)}

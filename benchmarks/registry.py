@@ -221,7 +221,7 @@ PRESETS: dict[str, Budget] = {
     ),
     "quick": Budget(32, 192, 512, 1000, "minutes on 2 CPU cores", 512),
     "cpu-hour": Budget(
-        64, 192, 1000, 1000, "up to an hour a training on one CPU core, and DRC's scoring as long again", 1000
+        64, 192, 1000, 1000, "about an hour a training on one CPU core, and DRC's scoring as long again", 1000
     ),
     "gpu": Budget(128, 192, 20000, 1000, "3 to 4 minutes a training on one data-centre GPU", 1000),
     "paper": Budget(128, None, 20000, 1000, "the authors' settings"),

@@ -76,8 +76,8 @@ class Runner:
         KeyboardInterrupt when stopped; what was complete stays.
         """
         job = self._job(cell)
-        if isinstance(job, str):
-            return Outcome(cell, "skipped", job)
+        if isinstance(job, Outcome):
+            return job
         folder = self.runs / "cells" / job.key
         self._set_aside(folder)
         if finished(folder):
@@ -101,7 +101,7 @@ class Runner:
     def key(self, cell: Cell) -> str | None:
         """What the cell's folder is called; None where its method cannot run here."""
         job = self._job(cell)
-        return None if isinstance(job, str) else job.key
+        return None if isinstance(job, Outcome) else job.key
 
     def state(self, cell: Cell) -> str:
         """``done``, ``running (...)``, ``skipped: ...``, ``failed: ...`` or ``to do``, without computing anything.
@@ -109,8 +109,8 @@ class Runner:
         Needs the data set: raises BenchmarkError if it is not there and cannot be generated.
         """
         job = self._job(cell)
-        if isinstance(job, str):
-            return f"skipped: {job}"
+        if isinstance(job, Outcome):
+            return f"{job.status}: {job.reason}"
         folder = self.runs / "cells" / job.key
         if finished(folder):
             return "done"
@@ -124,17 +124,24 @@ class Runner:
         """Whether there is anything left to do for a cell."""
         return not self.state(cell).startswith(("done", "skipped"))
 
-    def _job(self, cell: Cell) -> Job | str:
-        """The cell with its settings, or why it is not run here."""
+    def _job(self, cell: Cell) -> Job | Outcome:
+        """The cell with its settings, or what becomes of it since it is not run here."""
         try:
             if why := METHODS[cell.method].load().skip():
-                return why
+                return Outcome(cell, "skipped", why)
             plain = replace(cell, variant=headline(cell.method))
             if plain != cell and configured(plain) == configured(cell):
-                return f"under {cell.preset} its settings are those of the variant {plain.variant}"
+                why = f"under {cell.preset} its settings are those of the variant {plain.variant}"
+                return Outcome(cell, "skipped", why)
             return Job(cell, self.library)
         except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
-            return f"{cell.method} cannot be set up: {reason(error)}"
+            return Outcome(cell, "skipped", f"{cell.method} cannot be set up: {reason(error)}")
+        except (BenchmarkError, DataPrepError):
+            raise
+        except Exception as error:  # a fault of the method's own code, which is no reason to stop the others
+            log.debug("%s cannot be set up", cell, exc_info=True)
+            why = f"{cell.method} cannot be set up: {type(error).__name__}: {reason(error)}"
+            return Outcome(cell, "failed", why)
 
     def _compute(self, job: Job, folder: Path) -> None:
         cell = job.cell
@@ -256,7 +263,8 @@ class Runner:
                 f"cannot go on writing below {self.runs}: {reason(error)}; make room or permit it and run "
                 "the same command again, finished cells and checkpoints are kept"
             ) from error
-        why = f"{type(error).__name__}: {reason(error)}"
+        file = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        why = f"{type(error).__name__}: {reason(error)}{file}"
         write_atomic(folder / "error.txt", f"{traceback.format_exc()}\n{why}\n")
         log.debug("%s failed", cell, exc_info=True)
         return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")

@@ -94,6 +94,9 @@ def check_masks(masks: np.ndarray, images: np.ndarray, name: str) -> np.ndarray:
 
     Raises ValueError otherwise.
     """
+    if not isinstance(masks, np.ndarray) or masks.dtype.kind != "f":
+        kind = getattr(masks, "dtype", type(masks).__name__)
+        raise ValueError(f"{name} gave masks of type {kind}; they must be a NumPy array of float32")
     count, height, width = images.shape[:3]
     if masks.ndim != 4 or masks.shape[0] != count or masks.shape[2:] != (height, width) or masks.shape[1] < 2:
         raise ValueError(f"{name} gave masks of shape {masks.shape} for images of shape {images.shape}")

@@ -180,11 +180,11 @@ class Session:
                 state = self.runner.state(cell)
                 state = "to do again" if self.force and state == "done" else state
                 yield f"{cell}: {state}"
-                if not state.startswith("skipped"):
+                if self.runner.key(cell) is not None:
                     yield "  " + json.dumps(Job(cell, self.library).settings)
                 continue
             yield f"{cell}: to do, after its data set was generated"
-            with suppress(ImportError, ValueError):  # it is skipped then, which a run will say
+            with suppress(Exception):  # of the method, which a run will name
                 yield f"  {configured(cell)}"
 
     def _run(self, cell: Cell) -> Outcome:
@@ -250,5 +250,5 @@ class Session:
             return "not run yet"
         return (
             f"not run yet: python -m benchmarks table {self.table.number} --preset {self.preset} "
-            f"--methods {entry.method} --datasets {entry.dataset}"
+            f"--methods {shlex.quote(entry.method)} --datasets {entry.dataset}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -98,20 +99,20 @@ def write_samples(
             return item, None, error
 
     shown = progress and options.progress
-    made = ordered_map(attempt, items, workers=options.workers, group=group)
-    for item, sample, error in tqdm(
-        made, total=total, desc=writer.path.name, unit="image", disable=not shown
-    ):
-        if error is not None:
-            check_faults([Fault(name(item), str(error))], keep_going=options.keep_going)
-            log.warning("left out %s: %s", name(item), error)
-            writer.skip(name(item), str(error))
-        elif sample is not None:
-            writer.add(
-                sample.image,
-                sample.mask,
-                id=sample.id,
-                split=sample.split,
-                source=sample.source,
-                **sample.extra,
-            )
+    with closing(ordered_map(attempt, items, workers=options.workers, group=group)) as made:
+        for item, sample, error in tqdm(
+            made, total=total, desc=writer.path.name, unit="image", disable=not shown
+        ):
+            if error is not None:
+                check_faults([Fault(name(item), str(error))], keep_going=options.keep_going)
+                log.warning("left out %s: %s", name(item), error)
+                writer.skip(name(item), str(error))
+            elif sample is not None:
+                writer.add(
+                    sample.image,
+                    sample.mask,
+                    id=sample.id,
+                    split=sample.split,
+                    source=sample.source,
+                    **sample.extra,
+                )

@@ -167,9 +167,16 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
 
 def read_labels(file: Path, config: FolderConfig) -> np.ndarray:
     """A mask as labels (H,W) uint8: 0 background, objects numbered from 1. Raises ItemError."""
-    if config.mask_kind == "grey":
-        return _binary(file, np.asarray(read_picture(file, "L")), config)
     picture = read_picture(file)
+    if config.mask_kind == "grey":
+        if "A" in picture.getbands() and len(set(picture.getchannel("A").getextrema())) > 1:
+            raise ItemError(
+                f"{file} is transparent in places; use --mask-kind alpha, or save it without alpha"
+            )
+        grey = picture if picture.mode == "L" else read_picture(file, "L")
+        return _binary(file, np.asarray(grey), config)
+    if config.mask_kind != "alpha" and picture.format == "JPEG":
+        raise ItemError(f"{file} is a JPEG, which holds no exact {config.mask_kind}; save masks as PNG")
     if config.mask_kind == "alpha":
         if "A" not in picture.getbands():
             raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -34,12 +34,13 @@ def ordered_map(
     workers: int | None = None,
     group: int = 1,
     ahead: int = 4,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield function(item) for each item, in the items' order, computed by `workers` threads.
 
     A thread takes `group` items at a time: more than one where an item takes a few milliseconds, as handing
     over costs time too. At most `ahead` groups a worker are under way, so memory does not grow with the number
-    of items. An exception is raised at its item's turn; what was not started is then dropped.
+    of items. An exception is raised at its item's turn; what was not started is then dropped, as it is when the
+    generator is closed, which who leaves it early must do.
     """
 
     def run(part: list[Item]) -> tuple[list[Result], Exception | None]:

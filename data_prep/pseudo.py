@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,13 @@ def _annotate(
 
     def readable() -> Iterator[tuple[str, np.ndarray]]:
         missing = (item for item in items if item.name not in file)
-        for item, image, reason in ordered_map(attempt, missing, workers=options.workers):
-            if image is None:
-                check_faults([Fault(item.name, reason)], keep_going=options.keep_going)
-                faults.append(Fault(item.name, reason))
-            else:
-                yield item.name, image
+        with closing(ordered_map(attempt, missing, workers=options.workers)) as pictures:
+            for item, image, reason in pictures:
+                if image is None:
+                    check_faults([Fault(item.name, reason)], keep_going=options.keep_going)
+                    faults.append(Fault(item.name, reason))
+                else:
+                    yield item.name, image
 
     annotate(annotator, readable(), file, batch=batch, total=len(items), progress=options.progress)
     return faults

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -282,8 +283,7 @@ def generate(
         expected=len(plan),
         force=force,
     )
-    with writer:
-        made = ordered_map(make, plan, workers=workers, group=16)
+    with writer, closing(ordered_map(make, plan, workers=workers, group=16)) as made:
         bar = tqdm(made, total=len(plan), desc=config.name, unit="image", disable=not progress)
         for (split, number), (scene, image, mask) in zip(plan, bar, strict=True):
             writer.add(

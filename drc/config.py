@@ -168,7 +168,7 @@ DATASET_BUDGET_CHANGES: dict[str, dict[str, dict]] = {
 
 def run_of(dataset: str, split: str) -> str:
     """Which of the authors' runs is a training on a split of a data set: `dogs-split` but for all of the dogs."""
-    base = max((name for name in PAPER_CHANGES if dataset.startswith(name)), key=len, default="")
+    base = max((name for name in PAPER_CHANGES if f"{dataset}-".startswith(f"{name}-")), key=len, default="")
     return f"{base}-split" if split != "all" and f"{base}-split" in PAPER_CHANGES else dataset
 
 
@@ -182,10 +182,12 @@ def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DR
     for kind, name, known in (("variant", variant, VARIANT_CHANGES), ("preset", preset, BUDGET_CHANGES)):
         if name not in known:
             raise ValueError(f"DRC has no {kind} {name!r}; it has {', '.join(known)}")
-    base = max((name for name in PAPER_CHANGES if dataset.startswith(name)), key=len, default="birds")
+    base = max(
+        (name for name in PAPER_CHANGES if f"{dataset}-".startswith(f"{name}-")), key=len, default="birds"
+    )
     changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset]
     for name in sorted(DATASET_BUDGET_CHANGES):  # a longer name after those that it starts with
-        if dataset.startswith(name):
+        if f"{dataset}-".startswith(f"{name}-"):
             changes |= DATASET_BUDGET_CHANGES[name].get(preset, {})
     config = replace(DRCConfig(), image_size=image_size, **changes | VARIANT_CHANGES[variant])
     return config if config.train_images is None else replace(config, z_bg=min(config.z_bg, SMALL_BACKGROUND))

@@ -208,9 +208,22 @@ def test_masks_of_another_kind_than_said(pairs: Path) -> None:
         prepare(pairs, mask_kind="alpha")
     with pytest.raises(SourceError, match="has colours"):
         prepare(only(pairs, coloured()), mask_kind="labels")
+    cut_out = Image.merge(
+        "LA", (Image.new("L", (100, 60), 255), Image.fromarray((LABELS > 0).astype(np.uint8) * 255))
+    )
+    with pytest.raises(SourceError, match="is transparent in places; use --mask-kind alpha"):
+        prepare(only(pairs, cut_out))
     many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
     with pytest.raises(SourceError, match="5999 labels and at most 255"):
         prepare(only(pairs, many), mask_kind="labels")
+
+
+@pytest.mark.parametrize("kind", ["labels", "colours"])
+def test_masks_that_lost_their_values_are_refused(pairs: Path, kind: str) -> None:
+    (only(pairs, coloured()) / "masks" / "a00.png").unlink()
+    coloured().convert("L" if kind == "labels" else "RGB").save(pairs / "masks" / "a00.jpg")
+    with pytest.raises(SourceError, match=f"a00.jpg is a JPEG, which holds no exact {kind}"):
+        prepare(pairs, mask_kind=kind)
 
 
 def test_two_images_of_one_name(pairs: Path) -> None:

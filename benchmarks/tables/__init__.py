@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 
 from benchmarks.cells import Cell, make_cell
-from benchmarks.errors import choose
-from benchmarks.registry import METHODS, TABLES
+from benchmarks.errors import BenchmarkError, choose
+from benchmarks.registry import DATASETS, METHODS, TABLES
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,47 @@ STAND_IN = "Stand-in: TM-dSprites, which the paper has no such figures for"
 
 
 def load_table(number: str) -> Table:
-    """The table of that number. Raises BenchmarkError for an unknown one."""
-    return import_module(TABLES[choose("table", number, TABLES)]).TABLE
+    """The table of that number. Raises BenchmarkError for an unknown one, and for one that cannot be run or printed."""
+    number = choose("table", number, TABLES)
+    try:
+        table = import_module(TABLES[number]).TABLE
+    except Exception as error:  # of anybody's own file
+        log.debug("table %s", number, exc_info=True)
+        raise BenchmarkError(
+            f"the table {number} cannot be loaded from {TABLES[number]}: {type(error).__name__}: {error}"
+        ) from error
+    if wrong := next(_faults(table, number), ""):
+        raise BenchmarkError(f"the table {number} ({TABLES[number]}) {wrong}: correct the file")
+    return table
+
+
+def sound_tables() -> list[Table]:
+    """Every table that can be loaded; each other one is named in a warning."""
+    found = []
+    for number in TABLES:
+        try:
+            found.append(load_table(number))
+        except BenchmarkError as error:
+            log.warning("left out: %s", error)
+    return found
+
+
+def _faults(table: Table, number: str) -> Iterator[str]:
+    """What keeps a table from being run or printed whole."""
+    if table.number != number:
+        yield f"says number={table.number!r}, so that its files would be another's"
+    lines, columns = ({part.label for part in parts} for parts in (table.lines, table.columns))
+    for e in table.entries:
+        for kind, name, known in (("line", e.line, lines), ("column", e.column, columns)):
+            if name not in known:
+                yield f"has an entry in the {kind} {name!r}, which is none of its {kind}s"
+        for name in (e.dataset, e.train_dataset):
+            if name and name not in DATASETS:
+                yield f"names the data set {name!r}, which is not registered"
+        if e.dataset in DATASETS and e.split not in DATASETS[e.dataset].splits:
+            yield f"names the split {e.split!r}, which {e.dataset} has not"
+        if e.method in METHODS and METHODS[e.method].trained and not e.train_dataset:
+            yield f"does not say what {e.method} is trained on"
 
 
 def plan(table: Table, preset: str, methods: list[str], datasets: list[str], seeds: list[int]) -> list[Cell]:

@@ -1,0 +1,135 @@
+"""A method or a table of one's own that has a mistake is named, and harms no other."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from cell_helpers import cell, runner
+from click.testing import CliRunner, Result
+from fake_methods import RandomWalk
+
+from benchmarks.__main__ import main
+from benchmarks.errors import BenchmarkError
+from benchmarks.registry import TABLES
+from benchmarks.tables import Table, load_table
+
+GREY = load_table("grey")
+
+
+def call(folder: Path, data: Path, *words: str) -> Result:
+    places = ("--data", str(data), "--runs", str(folder / "runs"), "--results", str(folder / "results"))
+    return CliRunner().invoke(main, [*words, *places])
+
+
+def raising(error: Exception) -> Any:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("member", "given", "said"),
+    [
+        ("configure", classmethod(raising(KeyError("smoke"))), "DRC cannot be set up: KeyError: 'smoke'"),
+        ("configure", classmethod(lambda cls, **options: {}), "DRC cannot be set up: TypeError"),
+        ("skip", classmethod(raising(AttributeError("no attribute"))), "cannot be set up: AttributeError"),
+        (
+            "fit",
+            raising(PermissionError(errno.EACCES, "Permission denied", "/opt/weights.pt")),
+            "PermissionError: Permission denied: /opt/weights.pt",
+        ),
+        (
+            "panels",
+            lambda self, images: {"reconstruction": np.zeros((2, 3, 3, 3))},
+            "panels gave reconstruction as float64 (2, 3, 3, 3) where uint8 (8, 16, 16, 3) is expected",
+        ),
+        ("segment", lambda self, images, progress=None: [[1]], "DRC gave masks of type list"),
+    ],
+)
+def test_a_method_with_a_mistake_is_named_and_the_others_go_on(
+    member: str,
+    given: Any,
+    said: str,
+    random_walk: type[RandomWalk],
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(random_walk, member, given)
+    words = ("sweep", "--methods", "DRC,all-foreground", "--test", "tm-dsprites", "--preset", "smoke")
+    options = ("--device", "cpu", "--compute-only", "--name", "mine")
+    done = call(tmp_path, smoke_data, *words, *options)
+    assert done.exit_code == 1, done.output
+    assert said in done.output
+    assert "Cells: 1 computed, 1 failed" in done.output
+    assert "Traceback" not in done.output
+    planned = call(tmp_path, smoke_data, *words, "--dry-run")
+    assert planned.exit_code == 0, planned.output
+
+
+def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "fits" / "state.json"))
+    monkeypatch.setattr(random_walk, "fit", raising(refused))
+    with pytest.raises(BenchmarkError, match="cannot go on writing below"):
+        runner(smoke_data, tmp_path).run(cell())
+
+
+FIRST = GREY.entries[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"number": "grey"}, "says number='grey', so that its files would be another's"),
+        ({"line": "borderx"}, "in the line 'borderx', which is none of its lines"),
+        ({"column": "Spritess"}, "in the column 'Spritess', which is none of its columns"),
+        ({"dataset": "tm-dsprite"}, "names the data set 'tm-dsprite', which is not registered"),
+        ({"train_dataset": "tm-dsprite"}, "names the data set 'tm-dsprite', which is not registered"),
+        ({"split": "tset"}, "names the split 'tset', which tm-dsprites-grey has not"),
+        ({"method": "DRC", "train_dataset": ""}, "does not say what DRC is trained on"),
+    ],
+)
+def test_a_table_with_a_mistake_is_named(
+    changes: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"number": changes.get("number", "mine")}
+    entry = replace(FIRST, **{name: text for name, text in changes.items() if name != "number"})
+    with pytest.raises(BenchmarkError) as caught:
+        register(replace(GREY, **own, entries=(entry, *GREY.entries[1:])), monkeypatch)
+    assert "the table mine" in str(caught.value)
+    assert said in str(caught.value)
+
+
+def register(table: Table | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Load it as the table `mine`; None is a file without one."""
+    module = SimpleNamespace() if table is None else SimpleNamespace(TABLE=table)
+    monkeypatch.setitem(sys.modules, "tables_of_mine", module)  # type: ignore[arg-type]
+    monkeypatch.setitem(TABLES, "mine", "tables_of_mine")
+    load_table("mine")
+
+
+def test_a_table_that_cannot_be_loaded_harms_no_other(
+    smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(BenchmarkError, match=r"the table mine cannot be loaded from tables_of_mine: Attrib"):
+        register(None, monkeypatch)
+    done = CliRunner().invoke(main, ["status", "--data", str(smoke_data), "--runs", str(tmp_path / "runs")])
+    assert done.exit_code == 0, done.output
+    assert "left out: the table mine cannot be loaded" in caplog.text
+    assert call(tmp_path, smoke_data, "table", "mine").exit_code == 2
+    caplog.clear()
+    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
+    done = call(tmp_path, smoke_data, "table", "grey", "--methods", "all-foreground", "--preset", "smoke")
+    assert done.exit_code == 0, done.output
+    assert "left out: the table mine cannot be loaded" in caplog.text
+    assert (tmp_path / "results" / "report-smoke.html").exists()
