@@ -1,6 +1,6 @@
 """Two answers that look at no pixel: what a method must beat before its score means anything.
 
-``all-foreground`` scores the mean share of foreground; ``centred-ellipse`` scores what centring alone gives.
+`all-foreground` scores the mean share of foreground; `centred-ellipse` scores what centring alone gives.
 """
 
 from __future__ import annotations

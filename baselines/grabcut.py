@@ -2,9 +2,9 @@
 
 The paper does not say which rectangle its figures used, so three are offered:
 
-- ``border``: everything but a frame of one pixel (OpenCV needs some certain background);
-- ``center60``: the centred square from 1/5 to 4/5 of each side, a plain centre prior;
-- ``bbox``: the annotated box. It uses annotation, and is labelled so wherever it is printed.
+- `border`: everything but a frame of one pixel (OpenCV needs some certain background);
+- `center60`: the centred square from 1/5 to 4/5 of each side, a plain centre prior;
+- `bbox`: the annotated box. It uses annotation, and is labelled so wherever it is printed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class GrabCutConfig:
     """Settings of GrabCut."""
 
     rectangle: str = "border"
-    """Name of the rectangle outside which all is certain background: a key of RECTANGLES, or ``bbox``."""
+    """Name of the rectangle outside which all is certain background: a key of RECTANGLES, or `bbox`."""
     iterations: int = 5
     """Rounds of fitting colour models and cutting (the customary value)."""
 
@@ -48,9 +48,9 @@ RECTANGLES: dict[str, Callable[[int, int], Box]] = {"border": border, "center60"
 
 
 class GrabCut:
-    """The method contract around ``cv2.grabCut``; nothing is learned, channel 0 is the foreground.
+    """The method contract around `cv2.grabCut`; nothing is learned, channel 0 is the foreground.
 
-    An image on which OpenCV fails gets an empty mask; ``failures`` counts these in the last ``segment``.
+    An image on which OpenCV fails gets an empty mask; `failures` counts these in the last `segment`.
     """
 
     name = "GrabCut"
@@ -79,7 +79,7 @@ class GrabCut:
 
     @property
     def needs_boxes(self) -> bool:
-        """Whether ``segment`` must be given the annotated boxes."""
+        """Whether `segment` must be given the annotated boxes."""
         return self.config.rectangle == "bbox"
 
     def fit(
@@ -100,7 +100,7 @@ class GrabCut:
     ) -> np.ndarray:
         """Cut every image.
 
-        images: (N, H, W, 3) uint8 RGB; boxes: (N, 4) int, x, y, width, height in pixels, for ``bbox`` only.
+        images: (N, H, W, 3) uint8 RGB; boxes: (N, 4) int, x, y, width, height in pixels, for `bbox` only.
         Returns (N, 2, H, W) float32: 1 where the region (0 foreground, 1 background) is. Raises ValueError
         if boxes are needed and not given.
         """

@@ -1,10 +1,10 @@
 """Which region is the foreground? Named strategies that turn region masks into one foreground mask.
 
-A strategy is a pure function ``(masks, truth) -> foreground``:
+A strategy is a pure function `(masks, truth) -> foreground`:
 
-- ``masks``: (N, K, H, W), soft masks that sum to 1 over K, or their one-hot form;
-- ``truth``: (N, H, W) bool, the true foreground. Strategies that look at it are oracles, and say so;
-- ``foreground``: (N, H, W) bool.
+- `masks`: (N, K, H, W), soft masks that sum to 1 over K, or their one-hot form;
+- `truth`: (N, H, W) bool, the true foreground. Strategies that look at it are oracles, and say so;
+- `foreground`: (N, H, W) bool.
 
 All of them cost time linear in N and K: a choice needs only the overlap of each region with the truth.
 IoU and Dice of an image rise and fall together (Dice = 2 IoU / (1 + IoU)), so what is best by one is best by the other;

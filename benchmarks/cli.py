@@ -192,7 +192,7 @@ def end_with(failures: dict[str, str], *, well: bool = True) -> None:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """``0,1,2`` or ``0-4`` -> numbers, each once, in order. Raises BenchmarkError for anything else."""
+    """`0,1,2` or `0-4` -> numbers, each once, in order. Raises BenchmarkError for anything else."""
     found: dict[int, None] = {}
     try:
         for part in split(text):

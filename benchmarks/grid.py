@@ -124,7 +124,7 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str
 
 
 def number(value: float | None, spread: float | None = None) -> str:
-    """``52.1 ± 0.8``; empty for nothing."""
+    """`52.1 ± 0.8`; empty for nothing."""
     if value is None:
         return ""
     return f"{value:.1f}" if spread is None else f"{value:.1f} ± {spread:.1f}"
@@ -183,7 +183,7 @@ def _long(title: str, table: Table, printed: list[Printed], best: set[tuple[str,
 
 
 def ends(printed: Printed, metric: str) -> str:
-    """``50.2 to 54.0``: the interval over images; empty where it was not kept."""
+    """`50.2 to 54.0`: the interval over images; empty where it was not kept."""
     found = printed.interval(metric)
     return "" if found is None else f"{found[0]:.1f} to {found[1]:.1f}"
 

@@ -1,4 +1,4 @@
-r"""A laid-out table as LaTeX that compiles as it is, and that can be taken into a paper with ``\\input``."""
+r"""A laid-out table as LaTeX that compiles as it is, and that can be taken into a paper with `\\input`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST = 45
 
 
 def to_latex(layout: Layout) -> str:
-    """A ``table`` environment for each page that it takes; needs the package booktabs only."""
+    """A `table` environment for each page that it takes; needs the package booktabs only."""
     pieces = [piece for grid in layout.grids for piece in _cut(grid)]
     bodies = [_body(grid) for grid in pieces]
     notes = [f"{_latex(note)}\\par" for note in layout.notes]

@@ -51,7 +51,7 @@ def group_cells(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 
 def group_command(cells: list[Cell], options: list[str]) -> list[str]:
-    """The words of the command that computes a group, all of its variants on all of its test sets, after ``python``."""
+    """The words of the command that computes a group, all of its variants on all of its test sets, after `python`."""
     first = cells[0]
     train = ["--train", word_of(first.train_dataset)] if first.train_dataset else []
     tests = ",".join(dict.fromkeys(f"{word_of(cell.test_dataset)}:{cell.split}" for cell in cells))

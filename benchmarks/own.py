@@ -34,7 +34,7 @@ def resolve_dataset(text: str, data: Path) -> str:
 
 
 def resolve_test(text: str, data: Path) -> str:
-    """The same for ``name`` or ``name:split``."""
+    """The same for `name` or `name:split`."""
     name, colon, split = text.rpartition(":")
     if not colon or "/" in split:  # a colon may belong to a folder above the data set's
         name, colon, split = text, "", ""

@@ -80,7 +80,7 @@ def _pairs(printed: list[Printed]) -> list[tuple[Printed, Printed]]:
 
 
 def difference_grid(found: list[Difference]) -> Grid:
-    """``-34.9 (-37.0 to -32.9)`` for each pair."""
+    """`-34.9 (-37.0 to -32.9)` for each pair."""
     lines = [
         GridLine(
             (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), seeds_of_pair(one)),

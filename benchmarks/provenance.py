@@ -23,7 +23,7 @@ VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # by their flag, the widest fi
 
 @functools.cache
 def commit() -> str:
-    """The repository's commit, ``-dirty`` added if tracked files differ; ``unknown`` outside of git.
+    """The repository's commit, `-dirty` added if tracked files differ; `unknown` outside of git.
 
     What this program itself writes to results/ makes no difference.
     """
@@ -67,7 +67,7 @@ def versions() -> dict[str, str]:
 
 
 def resolve_device(name: str) -> str:
-    """``auto`` -> ``cuda`` where there is one, else ``cpu``. Raises BenchmarkError for cuda without one."""
+    """`auto` -> `cuda` where there is one, else `cpu`. Raises BenchmarkError for cuda without one."""
     if name == "cpu":
         return "cpu"
     import torch
@@ -82,7 +82,7 @@ def resolve_device(name: str) -> str:
 
 
 def device_text(device: str) -> str:
-    """The device in words, for example ``cuda (NVIDIA H100)`` or ``cpu (AMD EPYC, AVX2, 2 threads)``.
+    """The device in words, for example `cuda (NVIDIA H100)` or `cpu (AMD EPYC, AVX2, 2 threads)`.
 
     Processors of one name may differ in their vectors, on which speed and the last bits of a sum depend.
     """

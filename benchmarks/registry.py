@@ -15,7 +15,7 @@ class MethodSpec:
     """How a method is found and judged."""
 
     target: str
-    """``module:class``; imported on first use, since some need torch."""
+    """`module:class`; imported on first use, since some need torch."""
     trained: bool
     variants: tuple[str, ...]
     """The first is the headline."""

@@ -1,9 +1,9 @@
 """One cell: fit -> segment -> score, in a folder named by the hash of its settings.
 
-``RUNS/cells/<key>`` holds config.json, scores.csv (one line per image), panels.npz, examples.npz, row.json and
-``done``;
-``RUNS/fits/<key>`` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and
-``done``. A failure leaves error.txt and no ``done``, and is tried again on request. A finished cell is kept.
+`RUNS/cells/<key>` holds config.json, scores.csv (one line per image), panels.npz, examples.npz, row.json and
+`done`;
+`RUNS/fits/<key>` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and
+`done`. A failure leaves error.txt and no `done`, and is tried again on request. A finished cell is kept.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Runner:
         return None if isinstance(job, Outcome) else job.key
 
     def state(self, cell: Cell) -> str:
-        """``done``, ``running (...)``, ``skipped: ...``, ``failed: ...`` or ``to do``, without computing anything.
+        """`done`, `running (...)`, `skipped: ...`, `failed: ...` or `to do`, without computing anything.
 
         Needs the data set: raises BenchmarkError if it is not there and cannot be generated.
         """

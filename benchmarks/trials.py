@@ -2,7 +2,7 @@
 
 Each trial is the preset with the changes that stand in TRIALS. It is trained on TM-dSprites of another seed than the
 tables' and scored on held-out images of that set, so what is chosen by it has not seen what is reported. Trials that
-differ in how they infer share one training. Everything is kept below ``RUNS/trials`` and goes on where it stopped.
+differ in how they infer share one training. Everything is kept below `RUNS/trials` and goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ LICENCE = (
     "the images remain their owners'."
 )
 SPLIT_FILE = "train_val_test_split.txt"
-SPLIT_CODES = {"0": "train", "1": "val", "2": "test"}
+SPLIT_OF_CODE = {"0": "train", "1": "val", "2": "test"}
 REDO_COUNTS = {"train": 10_000, "val": 788, "test": 1_000}
 TOTAL = sum(REDO_COUNTS.values())
 MASK_RULES = {
@@ -79,7 +79,7 @@ def read_split(file: Path, ids: list[str]) -> dict[str, str]:
     10,000 / 788 / 1,000.
     """
     codes = {key: values[0] for key, values in read_table(file, 2).items()}
-    unknown = sorted(set(codes.values()) - set(SPLIT_CODES))
+    unknown = sorted(set(codes.values()) - set(SPLIT_OF_CODE))
     if unknown:
         raise SourceError(
             f"{file} has the split code {unknown[0]!r}; 0 (train), 1 (val) and 2 (test) are known."
@@ -87,10 +87,10 @@ def read_split(file: Path, ids: list[str]) -> dict[str, str]:
     missing = [key for key in ids if key not in codes]
     if missing:
         raise SourceError(f"{file} has no line for image {missing[0]} ({len(missing)} are missing).")
-    counts = {part: sum(codes[key] == code for key in codes) for code, part in SPLIT_CODES.items()}
+    counts = {part: sum(codes[key] == code for key in codes) for code, part in SPLIT_OF_CODE.items()}
     if len(codes) == TOTAL and counts != REDO_COUNTS:
         raise SourceError(f"{file} has {counts} where ReDO's split has {REDO_COUNTS}; take ReDO's own file.")
-    return {key: SPLIT_CODES[codes[key]] for key in ids}
+    return {key: SPLIT_OF_CODE[codes[key]] for key in ids}
 
 
 def read_birds(root: Path, masks: Path, split_file: Path | None, seed: int) -> tuple[list[Bird], list[Fault]]:

@@ -42,7 +42,7 @@ class PreparedDataset:
 
     @property
     def name(self) -> str:
-        """The data set's name, variant included, for example ``tm-dsprites-grey``."""
+        """The data set's name, variant included, for example `tm-dsprites-grey`."""
         return self.manifest["name"]
 
     @property

@@ -1,7 +1,7 @@
 """One prepared data set on disk: written once, opened memory-mapped, verified on demand.
 
-A folder holds ``images.npy`` (N,H,W,3 uint8), ``masks.npy`` (N,H,W uint8: 0 background, k the k-th object),
-``index.csv`` (one line per image: id, split, source and what the source gives) and ``manifest.json`` (name,
+A folder holds `images.npy` (N,H,W,3 uint8), `masks.npy` (N,H,W uint8: 0 background, k the k-th object),
+`index.csv` (one line per image: id, split, source and what the source gives) and `manifest.json` (name,
 format version, counts, settings, sources, licence, command, and the SHA-256 of the other files).
 """
 

@@ -15,7 +15,7 @@ import torch
 
 from drc.files import DAMAGED
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 KEEP = 2
 
 
@@ -83,7 +83,7 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
         try:
             return load_checkpoint(path)
         except CheckpointError as error:
-            logger.warning("%s; the one before it is used", error)
+            log.warning("%s; the one before it is used", error)
     if paths:
         raise CheckpointError(
             f"{folder}: none of its checkpoints can be read; delete the folder to start anew"

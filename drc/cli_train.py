@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from drc.prepared import TrainingImages
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -126,7 +126,7 @@ def open_images(
                 f"{data} was prepared at {found.image_size} pixels a side: leave --size out, or prepare it anew"
             )
         if found.image_size != meant:
-            logger.warning(
+            log.warning(
                 "%s has %d pixels a side and the settings of %s are made for %d",
                 data, found.image_size, preset, meant,
             )  # fmt: skip

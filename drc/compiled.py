@@ -22,7 +22,7 @@ from drc.model import DRCModel, Regions
 from drc.networks import Decoder
 from drc.objectives import posterior_potential
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 # From so many numbers a value may be computed again instead of being stored; a norm's gradient has six.
 INLINED = 8
 
@@ -122,7 +122,7 @@ def usable() -> bool:
     from torch.utils._triton import has_triton
 
     if not has_triton():
-        logger.warning("torch.compile needs Triton, which is not usable here: the GPU will be slower")
+        log.warning("torch.compile needs Triton, which is not usable here: the GPU will be slower")
     return has_triton()
 
 

@@ -15,10 +15,10 @@ from PIL import Image, ImageFilter
 
 from drc.config import completed
 from drc.files import alone_in, write_csv, write_json, write_png
-from drc.method import DRC, figure_panels
+from drc.method import DRC
 from drc.model import DRCModel
 from drc.pictures import KINDS, SHEET, UNREADABLE, Picture, PictureError, Source, known_as, open_picture
-from drc.sheets import column, sheet
+from drc.sheets import column, figure_panels, sheet
 from drc.trainer import Progress, to_signed
 
 HEADER = (

@@ -19,7 +19,7 @@ from drc.config import DRCConfig
 from drc.files import DAMAGED, write_atomic
 from drc.model import DRCModel
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 READING = frozenset({"inference_masks", "inference_chains"})
 """The settings that say what is made of the chains, and not where one of them ends."""
@@ -73,7 +73,7 @@ class KeptChains:
         except FileNotFoundError:
             return None
         except (*DAMAGED, MemoryError) as error:  # for lengths, too, may be what was changed
-            logger.warning("%s: kept chains that cannot be read (%s); they are inferred anew", path, error)
+            log.warning("%s: kept chains that cannot be read (%s); they are inferred anew", path, error)
             return None
         self.seconds += seconds
         return z
@@ -84,9 +84,7 @@ class KeptChains:
         try:
             write_atomic(path, content.getvalue())
         except OSError as error:
-            logger.warning(
-                "%s: chains are not kept (%s); a run that is stopped infers them again", path, error
-            )
+            log.warning("%s: chains are not kept (%s); a run that is stopped infers them again", path, error)
 
 
 def arithmetic(device: str) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from drc.build import build_model, build_trainer
 from drc.checkpoint import CheckpointError, load_checkpoint, load_newest
@@ -19,6 +18,7 @@ from drc.files import write_atomic
 from drc.kept import KeptChains
 from drc.model import Regions
 from drc.segment import infer_regions
+from drc.sheets import figure_panels
 from drc.trainer import Progress, train
 
 
@@ -146,20 +146,3 @@ def trained_state(path: Path) -> dict[str, Any]:
         if state is not None:
             return state
     raise CheckpointError(f"{path}: there is no checkpoint; name the folder of a run that has been trained")
-
-
-def figure_panels(regions: Regions) -> dict[str, np.ndarray]:
-    """What was generated, as the rows of Figure 3: name -> (B, H, W, 3) uint8."""
-    pi_fg = regions.pi[:, :1]
-    return {
-        "reconstruction": to_uint8(regions.image),
-        "foreground": to_uint8((regions.content_fg + 1) * pi_fg - 1),
-        "background": to_uint8(regions.content_bg),
-        "mask": to_uint8(2 * pi_fg.expand(-1, 3, -1, -1) - 1),
-    }
-
-
-def to_uint8(pictures: Tensor) -> np.ndarray:
-    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8."""
-    scaled = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).cpu().numpy()

@@ -18,11 +18,10 @@ from drc import fast
 from drc.config import completed
 from drc.curves import draw_curves
 from drc.files import alone_in, write_atomic, write_json, write_png
-from drc.method import figure_panels
-from drc.sheets import column, sheet
+from drc.sheets import column, figure_panels, sheet
 from drc.trainer import Trainer
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 CURVE_SECONDS = 120.0
 SAMPLES = 20  # pictures of samples in a whole run, of few steps up to twice as many
@@ -136,7 +135,7 @@ class RunProgress:
         try:
             write()
         except Exception as error:
-            logger.warning("%s: the record of this training has a gap (%s)", self.folder, error)
+            log.warning("%s: the record of this training has a gap (%s)", self.folder, error)
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from drc.config import DRCConfig
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 Potential = Callable[[Tensor], Tensor]
 
 
@@ -46,7 +46,7 @@ class Posterior(Recorded):
     def __init__(self, model: DRCModel, config: DRCConfig, images: Tensor) -> None:
         self.model, self.precision = model, fast.PRECISIONS[config.sampler_precision]
         self.images, self.kernels = images.clone(), compiled.kernels(model, self.precision)
-        logger.info("compiling the sampler for batches of %d images: about a minute", len(images))
+        log.info("compiling the sampler for batches of %d images: about a minute", len(images))
         function = compiled.fused(compiled.potential)
         potential = partial(function, model, self.kernels, images=self.images, config=config)
         super().__init__(potential, torch.zeros(len(images), model.z_dim, device=images.device))
@@ -104,7 +104,7 @@ def compiles(config: DRCConfig, device: torch.device) -> bool:
 def warn_where_bfloat16_is_slow() -> None:
     """Say so, once, if PyTorch has no fast bfloat16 convolutions for this processor: where AVX2 is all it has."""
     if torch.backends.cpu.get_cpu_capability() == "AVX2":
-        logger.warning(
+        log.warning(
             "bfloat16 steps take many times as long on a processor without AVX-512; "
             "sampler_precision float32 is faster here"
         )

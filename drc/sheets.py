@@ -1,14 +1,35 @@
-"""Contact sheets with the rows of the paper's Figure 3: one column a picture."""
+"""The rows of the paper's Figure 3, and contact sheets of them: one column a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from drc.model import Regions
 
 ROWS = ("input", "reconstruction", "foreground", "background", "mask")  # top to bottom
 TILE, GAP, MARGIN, HEAD = 112, 6, 116, 24  # pixels
+
+
+def figure_panels(regions: Regions) -> dict[str, np.ndarray]:
+    """What was generated, as the rows of Figure 3: name -> (B, H, W, 3) uint8."""
+    pi_fg = regions.pi[:, :1]
+    return {
+        "reconstruction": to_uint8(regions.image),
+        "foreground": to_uint8((regions.content_fg + 1) * pi_fg - 1),
+        "background": to_uint8(regions.content_bg),
+        "mask": to_uint8(2 * pi_fg.expand(-1, 3, -1, -1) - 1),
+    }
+
+
+def to_uint8(pictures: Tensor) -> np.ndarray:
+    """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8."""
+    scaled = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
 
 
 def column(panels: dict[str, np.ndarray]) -> Image.Image:

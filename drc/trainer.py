@@ -26,7 +26,7 @@ from drc.model import DRCModel
 from drc.objectives import generator_terms, lebm_loss
 from drc.sampler import Sampler
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 Progress = Callable[..., None]
 EXPLOSIVE = {"lebm", "energy_posterior", "energy_prior", "z_norm", "z_norm_prior", "kl"}
 EXPLODED = 1e6  # no energy, norm or weight of a sound run comes near it
@@ -326,7 +326,7 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
     state = load_newest(folder)
     if state is not None:
         take_up(trainer, state, folder)
-        logger.info("%s: goes on from step %d of %d", folder, trainer.step, trainer.config.train_steps)
+        log.info("%s: goes on from step %d of %d", folder, trainer.step, trainer.config.train_steps)
     if wrong := distributed.differing(trainer.facts()):
         raise CheckpointError(
             f"the processes differ in their {', '.join(wrong)}: start each with the same command and the same data, "

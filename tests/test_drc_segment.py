@@ -17,10 +17,10 @@ from PIL import Image, features
 
 from drc import DRC
 from drc.extraction import COLUMNS, OutputError, extract, segment_into
-from drc.method import figure_panels
 from drc.model import Regions
 from drc.pictures import PictureError, find_sources, open_picture, read_picture
 from drc.segment import CHAIN
+from drc.sheets import figure_panels
 
 
 @pytest.fixture(scope="module")

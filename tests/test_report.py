@@ -1,7 +1,7 @@
 """From a checked-in miniature set of rows to every format.
 
 The expected texts lie in golden/table1; after a change that is meant, write them anew with
-``RENEW_GOLDEN=1 python -m pytest tests/test_report.py`` and read the difference.
+`RENEW_GOLDEN=1 python -m pytest tests/test_report.py` and read the difference.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ def sweep_table(
 ) -> Table:
     """Every method and variant, trained on each of `train`, scored on each of `tests`.
 
-    Tests are names of data sets, each scored on its held-out images if it has some, or ``name:split``. Without
+    Tests are names of data sets, each scored on its held-out images if it has some, or `name:split`. Without
     `train` a method is trained on each test set itself. Without `variants` a method's headline variant is run,
-    with ``all`` every one. Raises BenchmarkError for names that are not there.
+    with `all` every one. Raises BenchmarkError for names that are not there.
     """
     for option, words in (("--methods", methods), ("--test", tests)):
         if not words:
