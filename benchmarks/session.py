@@ -142,8 +142,8 @@ class Session:
 
     def unprepared(self) -> Iterator[str]:
         """A line on each data set of the table that was asked for and is not there."""
-        for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
-            if self._asked(name) and name not in self.usable:
+        for name in self._named():
+            if name not in self.usable:
                 yield f"{name} is {self._data_state(name)}"
 
     def report(self, outcomes: list[Outcome] | None) -> Report:
@@ -172,9 +172,8 @@ class Session:
     def dry_run(self) -> Iterator[str]:
         """What would be run, line by line, with every setting; nothing is computed or written."""
         yield f"{self.table.heading}, preset {self.preset}: {PRESETS[self.preset]}"
-        for name in dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n):
-            if self._asked(name):
-                yield f"data set {name}: {self._data_state(name)}"
+        for name in self._named():
+            yield f"data set {name}: {self._data_state(name)}"
         for cell in self.cells:
             if all(self.library.is_prepared(n) for n in (cell.test_dataset, cell.train_dataset) if n):
                 state = self.runner.state(cell)
@@ -228,6 +227,11 @@ class Session:
     def _keys(self) -> dict[Cell, str]:
         """The keys of the cells that were to be computed, as their data and settings are now."""
         return {cell: key for cell in self.cells if (key := self.runner.key(cell)) is not None}
+
+    def _named(self) -> list[str]:
+        """The data sets of the table, to train on or to score, that were asked for."""
+        names = dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n)
+        return [name for name in names if self._asked(name)]
 
     def _asked(self, name: str) -> bool:
         """Whether a data set was asked for, itself or as a split or part of one: birds-split with birds."""

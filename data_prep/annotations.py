@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from data_prep.errors import SourceError, one_line
+from data_prep.pictures import box_around
 from data_prep.target import SoleWriter
 
 FORMAT = "drc-annotations"
@@ -37,11 +38,7 @@ class Instance:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """x, y, width and height of the mask in pixels; all 0 if the mask is empty."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if not len(rows):
-            return 0, 0, 0, 0
-        left, top = int(columns[0]), int(rows[0])
-        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+        return box_around(self.mask)
 
 
 def encode(instance: Instance) -> dict[str, Any]:

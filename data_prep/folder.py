@@ -17,6 +17,7 @@ from data_prep.errors import DataPrepError, ItemError, SourceError, one_line
 from data_prep.pictures import (
     ENDINGS,
     Crop,
+    box_around,
     centre_square,
     check_same_size,
     check_upright,
@@ -225,13 +226,9 @@ def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | No
         return None
     if config.crop == "centre":
         return centre_square(size)
-    box = pair.box
-    if box is None:
-        rows, columns = np.nonzero(labels.any(axis=1))[0], np.nonzero(labels.any(axis=0))[0]
-        if not len(rows):
-            raise ItemError(f"{pair.mask} is empty, so there is no box to crop to")
-        box = columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1
-    return square_around(box, size, file=pair.image)
+    if pair.box is None and not labels.any():
+        raise ItemError(f"{pair.mask} is empty, so there is no box to crop to")
+    return square_around(pair.box or box_around(labels), size, file=pair.image)
 
 
 def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:

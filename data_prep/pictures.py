@@ -59,6 +59,15 @@ def check_upright(picture: Image.Image, file: Path) -> None:
         raise ItemError(f"{file} is stored turned (EXIF orientation); save it upright, as its mask is")
 
 
+def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x, y, width and height in pixels of what is not 0 in a mask (H,W); all 0 where nothing is."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+
 def square_around(box: tuple[float, float, float, float], size: tuple[int, int], *, file: Path) -> Crop:
     """The square around the centre of `box` (x, y, width, height), clipped to an image of (width, height).
 
