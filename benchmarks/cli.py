@@ -16,24 +16,12 @@ import click
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason
 from benchmarks.registry import PRESETS
+from drc.cli import FOLDER
 
 if TYPE_CHECKING:
     from benchmarks.session import Session
 
 log = logging.getLogger(__name__)
-
-
-class NamedPath(click.Path):
-    """A path that is not empty, as that of an unset variable is, which would mean the current folder."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click.Path; a usage error for an empty one."""
-        if not str(value):
-            self.fail("the path is empty", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-FOLDER = NamedPath(path_type=Path)
 Result = TypeVar("Result")
 
 
