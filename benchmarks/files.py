@@ -67,7 +67,8 @@ def is_refusal(error: BaseException, folder: Path) -> bool:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in REFUSALS:
             file = cause.filename
-            return not isinstance(file, str) or Path(file).resolve().is_relative_to(folder.resolve())
+            if not isinstance(file, str) or Path(file).resolve().is_relative_to(folder.resolve()):
+                return True
         cause = cause.__cause__
     return shutil.disk_usage(folder).free < 1 << 20
 
