@@ -114,15 +114,17 @@ def _first_of_many(preset: str, printed: list[Printed]) -> list[str]:
     """Which images are scored of a data set that may have more to train on than the budget takes."""
     most = PRESETS[preset].scored_of
     trained_on = {p.entry.train_dataset for p in printed}
-    places: dict[str, None] = {}
+    places: dict[str, dict[str, None]] = {", on which every method trains": {}, "": {}}
     for p in printed:
         name, spec = p.entry.dataset, DATASETS[p.entry.dataset]
         to_train_on = not spec.generated and spec.splits[p.entry.split].rows == spec.train
-        if p.rows and to_train_on and name in trained_on:
-            places[place_of(p.entry)] = None
-    if not most or not places:
-        return []
-    return [f"{listed(places, '; ')}: scored among the first {most:,}, on which every method trains."]
+        if most and p.rows and to_train_on:
+            places[", on which every method trains" if name in trained_on else ""][place_of(p.entry)] = None
+    return [
+        f"{listed(names, '; ')}: scored among the first {most:,}{why}."
+        for why, names in places.items()
+        if names
+    ]
 
 
 def _other_images(printed: list[Printed]) -> list[str]:

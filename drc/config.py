@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -166,9 +167,14 @@ DATASET_BUDGET_CHANGES: dict[str, dict[str, dict]] = {
 }
 
 
+def called_after(dataset: str, known: Iterable[str]) -> list[str]:
+    """The `known` names that a data set's is, or begins with up to a dash, the shortest first."""
+    return sorted(name for name in known if f"{dataset}-".startswith(f"{name}-"))
+
+
 def run_of(dataset: str, split: str) -> str:
     """Which of the authors' runs is a training on a split of a data set: `dogs-split` but for all of the dogs."""
-    base = max((name for name in PAPER_CHANGES if f"{dataset}-".startswith(f"{name}-")), key=len, default="")
+    base = next(reversed(called_after(dataset, PAPER_CHANGES)), "")
     return f"{base}-split" if split != "all" and f"{base}-split" in PAPER_CHANGES else dataset
 
 
@@ -176,18 +182,15 @@ def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DR
     """The settings of `variant` (Table 2) on `dataset` under the budget `preset`, for images of `image_size` pixels.
 
     A data set the paper does not have is trained with the settings of birds; a variant of a paper's data set, such
-    as tm-dsprites-grey, with those of the longest name that it starts with. ValueError names an unknown variant or
+    as tm-dsprites-grey, with those of the longest name that it is called after. ValueError names an unknown variant or
     preset.
     """
     for kind, name, known in (("variant", variant, VARIANT_CHANGES), ("preset", preset, BUDGET_CHANGES)):
         if name not in known:
             raise ValueError(f"DRC has no {kind} {name!r}; it has {', '.join(known)}")
-    base = max(
-        (name for name in PAPER_CHANGES if f"{dataset}-".startswith(f"{name}-")), key=len, default="birds"
-    )
+    base = next(reversed(called_after(dataset, PAPER_CHANGES)), "birds")
     changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset]
-    for name in sorted(DATASET_BUDGET_CHANGES):  # a longer name after those that it starts with
-        if f"{dataset}-".startswith(f"{name}-"):
-            changes |= DATASET_BUDGET_CHANGES[name].get(preset, {})
+    for name in called_after(dataset, DATASET_BUDGET_CHANGES):
+        changes |= DATASET_BUDGET_CHANGES[name].get(preset, {})
     config = replace(DRCConfig(), image_size=image_size, **changes | VARIANT_CHANGES[variant])
     return config if config.train_images is None else replace(config, z_bg=min(config.z_bg, SMALL_BACKGROUND))

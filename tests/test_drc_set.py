@@ -10,7 +10,7 @@ import torch
 from drc_helpers import call, make_data
 
 from drc import DRC
-from drc.config import configure
+from drc.config import DRCConfig, configure
 from drc.trainer import Trainer
 
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
@@ -99,3 +99,13 @@ def test_settings_are_changed_by_name(data: Path, tmp_path: Path) -> None:
     expected = replace(SMOKE, mask_bias=-1.0, likelihood="l2", reassign=False, train_steps=1)
     expected = replace(expected, sampler_precision="bfloat16")
     assert DRC.load(tmp_path / "run").config == expected
+
+
+@pytest.mark.parametrize("preset", ["paper", "quick"])
+def test_settings_go_by_whole_names_of_data_sets(preset: str) -> None:
+    def of(dataset: str) -> DRCConfig:
+        return configure(variant="full", preset=preset, dataset=dataset, image_size=32)
+
+    assert of("tm-dsprites-of-mine") == of("tm-dsprites") != of("mine")
+    for name in ("carsick", "clevr6x", "tm-dsprites2"):
+        assert of(name) == of("mine") == of("birds")

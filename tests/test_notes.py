@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cells import parse_row
 from benchmarks.collect import Printed
-from benchmarks.notes import notes_of
+from benchmarks.notes import notes_of, place_of
 from benchmarks.tables import load_table
 
 LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
@@ -82,6 +82,8 @@ def test_which_training_images_are_scored_is_said_where_there_are_more(
     row = replace(ROW, test_dataset=dataset, split=split)
     notes = notes_of(TABLE, preset, [Printed(entry, preset, "measured", rows=(row,))])
     assert any("scored among the first 512, on which every method trains" in note for note in notes) is said
+    cut = f"{place_of(entry)}: scored among the first 512."
+    assert (cut in notes) is (dataset == "coco-mval")  # on which nothing trains
 
 
 def test_where_methods_stand_in_columns_the_one_that_lacks_a_seed_is_named() -> None:
