@@ -119,7 +119,7 @@ def preset_option(default: str | None, note: str = "") -> Callable[..., Any]:
 
 
 def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_only: bool = False) -> None:
-    """Do what was asked for and say what became of it; exit code 1 where a cell failed."""
+    """Do what was asked for and say what became of it; exit code 1 where a cell failed, or a sweep had none."""
     session.check_names()
     if dry_run or session.launch.launcher == "print":
         for line in session.dry_run() if dry_run else session.commands():
@@ -151,7 +151,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
         click.echo(f"Nothing could be computed{shown}:", err=True)
         for line in lacking:
             click.echo(line, err=True)
-    if failed:
+    if failed or (lacking and session.is_sweep):
         sys.exit(1)
 
 

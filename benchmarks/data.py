@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +47,7 @@ class Library:
 
     def prepare_command(self, name: str) -> str:
         """The one command that prepares the data set there."""
-        budget = self.budget
-        return DATASETS[name].prepare.format(
-            out=shlex.quote(str(self.path(name))),
-            size=budget.image_size,
-            count=budget.train_images,
-            heldout=budget.heldout_images,
-        )
+        return DATASETS[name].command(self.path(name), self.budget)
 
     def is_prepared(self, name: str) -> bool:
         """Whether something lies at its path (it may still turn out to be damaged)."""

@@ -123,8 +123,7 @@ def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
     run = f"python -m benchmarks table {table.number} --preset {preset}"
     for name in (entry.dataset, entry.train_dataset):
         if name and not DATASETS[name].generated:
-            folder, size = dataset_path(Path("data"), name, preset), PRESETS[preset].image_size
-            prepare = DATASETS[name].prepare.format(out=folder, size=size, count="", heldout="")
+            prepare = DATASETS[name].command(dataset_path(Path("data"), name, preset), PRESETS[preset])
             return f"not prepared or not run yet: {prepare}, then {run}"
     return f"not run yet: {run} --methods {shlex.quote(entry.method)}"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from benchmarks.errors import BenchmarkError
 from data_prep.catalogue import CATALOGUE
 
 
@@ -33,9 +35,15 @@ class MethodSpec:
         return self.taken_over.get(variant, variant)
 
     def load(self) -> Any:
-        """The method's class."""
-        module, name = self.target.split(":")
-        return getattr(import_module(module), name)
+        """The method's class. LookupError if there is no such module, ImportError if a package of its is missing."""
+        path, name = self.target.split(":")
+        try:
+            module = import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name and f"{path}.".startswith(f"{error.name}."):
+                raise LookupError(f"there is no module {error.name}, which its target names") from error
+            raise
+        return getattr(module, name)
 
     def protocol_of(self, variant: str) -> str:
         """What a row says about how the masks came about and were judged."""
@@ -100,7 +108,7 @@ class DatasetSpec:
     folder: str
     """Below the data folder; {size} is the budget's image size."""
     prepare: str
-    """The one command that prepares it."""
+    """The one command that prepares it, at {out}; {size}, {count} and {heldout} are the budget's."""
     train: str | None
     """The split that methods are trained on, or None for all rows."""
     splits: dict[str, Subset]
@@ -113,6 +121,21 @@ class DatasetSpec:
     def generated(self) -> bool:
         """Whether it is made on the spot."""
         return bool(self.shapes)
+
+    def command(self, out: Path, budget: Budget) -> str:
+        """`prepare` filled in; BenchmarkError if it has other braces than those."""
+        try:
+            return self.prepare.format(
+                out=shlex.quote(str(out)),
+                size=budget.image_size,
+                count=budget.train_images,
+                heldout=budget.heldout_images,
+            )
+        except (LookupError, ValueError) as error:
+            raise BenchmarkError(
+                f"the command that prepares {self.label} cannot be filled in ({error}): {self.prepare}; "
+                "braces that are its own are written twice, {{ and }}"
+            ) from error
 
 
 ALL = {"all": Subset(None, "all")}

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.cells import Row
 from benchmarks.errors import BenchmarkError
 from benchmarks.flat import read_rows
-from benchmarks.registry import DATASETS, PRESETS
+from benchmarks.registry import DATASETS, PRESETS, dataset_path
 from benchmarks.rows import KEPT
 
 log = logging.getLogger(__name__)
@@ -44,16 +44,17 @@ HEADS = ("command", "IoU", "Dice", "training, min", "scoring, min", "memory, MiB
 def to_markdown(rows: Iterable[Row], others: Iterable[tuple[str, ...]] = ()) -> str:
     """A section for each budget, its rows in the order of their methods and seeds; then the lines of `others`."""
     budgets: dict[str, list[Row]] = {name: [] for name in PRESETS}
-    names: set[str] = set()
+    used: set[tuple[str, str]] = set()
     for row in rows:
         budgets.setdefault(row.preset, []).append(row)
-        names |= {row.train_dataset, row.test_dataset}
+        used |= {(row.train_dataset, row.preset), (row.test_dataset, row.preset)}
     parts = [ABOUT]
-    commands = [
-        f"    {spec.prepare.format(out=f'data/{spec.folder}')}"
+    commands = dict.fromkeys(
+        f"    {spec.command(dataset_path(Path('data'), name, preset), budget)}"
         for name, spec in DATASETS.items()
-        if name in names and not spec.generated
-    ]
+        for preset, budget in PRESETS.items()
+        if (name, preset) in used and not spec.generated
+    )
     if commands:
         parts.append(DATA + "\n".join(commands) + "\n")
     for name, found in budgets.items():

@@ -51,6 +51,11 @@ class Session:
     style: Style = field(default_factory=Style)
     launch: Launch = field(default_factory=Launch)
 
+    @property
+    def is_sweep(self) -> bool:
+        """Whether its table is made of the words of a command, and not one of the suite's."""
+        return self.table.number not in TABLES
+
     @cached_property
     def library(self) -> Library:
         """The data sets, as the budget uses them."""
@@ -250,7 +255,7 @@ class Session:
         for name in (entry.dataset, entry.train_dataset):
             if name and not self.library.is_prepared(name) and not DATASETS[name].generated:
                 return f"not prepared: {self.library.prepare_command(name)}"
-        if self.table.number not in TABLES:
+        if self.is_sweep:
             return "not run yet"
         return (
             f"not run yet: python -m benchmarks table {self.table.number} --preset {self.preset} "

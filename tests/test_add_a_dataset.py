@@ -27,12 +27,12 @@ PREPARE, SWEEP, NAMED = (block.splitlines() for language, block in FENCES if not
 (ENTRY,) = (block for language, block in FENCES if language == "python")
 
 
-def call(line: str) -> Result:
-    """Run a line of the page in this process."""
+def call(line: str, code: int = 0) -> Result:
+    """Run a line of the page in this process; `code` is what it must exit with."""
     python, m, program, *words = shlex.split(line)
     assert (python, m) == ("python", "-m")
     done = CliRunner().invoke({"benchmarks": benchmarks, "data_prep": data_prep}[program], words)
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == code, done.output
     return done
 
 
@@ -73,10 +73,19 @@ def test_the_pages_commands_prepare_it_and_score_it_by_its_path(photos: Path) ->
 def test_the_pages_entry_gives_it_a_name(photos: Path) -> None:
     DATASETS.update(eval(f"{{{ENTRY}}}", {"DatasetSpec": DatasetSpec, "Subset": Subset}))
     (sweep,) = NAMED
-    missing = call(sweep).output
+    missing = call(sweep, code=1).output
     assert f"not prepared: {PREPARE[0]}" in " ".join(missing.split())
     call(PREPARE[0])
     assert "1 computed" in call(sweep).output
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("braces", ["{x}", "{0}", "{"])
+def test_braces_of_its_command_are_named(braces: str) -> None:
+    words = f"tool {braces} --out {{out}}"
+    DATASETS["mine"] = DatasetSpec("Mine", "mine", words, None, {"test": Subset("test", "held out")})
+    refused = call("python -m benchmarks sweep --methods GrabCut --test mine", code=2).output
+    assert f": {words}; braces that are its own are written twice" in " ".join(refused.split())
 
 
 @pytest.mark.usefixtures("own_data_sets")

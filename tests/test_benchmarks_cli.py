@@ -318,6 +318,17 @@ def test_where_no_data_set_is_there_it_says_that_nothing_is_new(tmp_path: Path) 
     assert "Nothing could" not in table(tmp_path, *words, "--collect-only").stderr
 
 
+def test_a_sweep_that_could_do_nothing_fails(tmp_path: Path) -> None:
+    """Its data sets were named, so a script that makes a row again must learn that it did not."""
+    places = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
+    words = ("sweep", "--methods", "GrabCut", "--test", "birds", "--data", str(tmp_path / "data"), *places)
+    for options in ((), ("--compute-only",)):
+        done = runner().invoke(main, [*words, *options])
+        assert done.exit_code == 1, done.output
+        assert "birds is not prepared: python -m data_prep birds" in done.stderr
+    assert runner().invoke(main, [*words, "--collect-only"]).exit_code == 0
+
+
 @pytest.mark.parametrize("how", [[], ["--dry-run"], ["--launcher", "print"], ["--collect-only"]])
 def test_what_the_table_has_not_is_refused_whatever_is_done_with_it(how: list[str], tmp_path: Path) -> None:
     refused(table(tmp_path, "--datasets", "pets", *how), "nothing is scored on 'pets'", "tm-dsprites")
@@ -355,7 +366,7 @@ def test_another_budget_leaves_the_table_of_the_first(tmp_path: Path) -> None:
             "--results",
             str(results),
         ]
-        done = CliRunner().invoke(main, ["table", "1", *where, "--preset", preset, "--collect-only"])
+        done = runner().invoke(main, ["table", "1", *where, "--preset", preset, "--collect-only"])
         assert done.exit_code == 0, done.output
     assert "Budget quick" in (results / "table1.md").read_text()
     assert "Budget gpu" in (results / "table1-gpu.md").read_text()

@@ -17,7 +17,7 @@ from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.registry import TABLES
+from benchmarks.registry import METHODS, TABLES
 from benchmarks.tables import Table, load_table
 
 GREY = load_table("grey")
@@ -73,6 +73,18 @@ def test_a_method_with_a_mistake_is_named_and_the_others_go_on(
     assert "Traceback" not in done.output
     planned = call(tmp_path, smoke_data, *words, "--dry-run")
     assert planned.exit_code == 0, planned.output
+
+
+@pytest.mark.parametrize("target", ["drc.methodd:DRC", "drcc.method:DRC"])
+def test_a_target_that_is_misspelt_is_a_fault_and_no_absent_package(
+    target: str, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "DRC", replace(METHODS["DRC"], target=target))
+    words = ("sweep", "--methods", "DRC,all-foreground", "--test", "tm-dsprites", "--preset", "smoke")
+    done = call(tmp_path, smoke_data, *words, "--device", "cpu", "--compute-only")
+    assert done.exit_code == 1, done.output
+    assert f"there is no module {'drc.methodd' if 'methodd' in target else 'drcc'}" in done.output
+    assert "Cells: 1 computed, 1 failed" in done.output
 
 
 def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
