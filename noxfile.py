@@ -84,7 +84,7 @@ def speed(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def validate(session: nox.Session) -> None:
-    """Each trained baseline on a toy that its authors show it solves (about half an hour each on two cores)."""
+    """Each trained baseline on a toy of the kind that it is made for (about half an hour each on two cores)."""
     run(session, "benchmarks", "validate")
 
 

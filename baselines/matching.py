@@ -25,7 +25,7 @@ def one_hot(masks: np.ndarray) -> np.ndarray:
     """Assign every pixel to one region.
 
     masks (N, K, H, W) float -> (N, K, H, W) bool, exactly one True over K. With two regions, region 0 needs
-    more than one half (the paper's rule π_f > 0.5); with more, the first largest wins.
+    more than one half (π_f > 0.5, the rule of DRC's code); with more, the first largest wins.
     """
     if masks.dtype == bool:
         return masks

@@ -216,7 +216,7 @@ def speed(results: Path) -> None:
 @click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For validate.csv.")
 @plain_errors
 def validate(methods: str, seed: int, device: str, runs: Path, results: Path) -> None:
-    """Train each baseline on a toy of a kind that its authors show it solves, and print what it reaches.
+    """Train each baseline on a toy of the kind that it is made for, and print what it reaches.
 
     \b
     Examples:

@@ -1,9 +1,9 @@
-"""Toys on which a re-implementation must show what its authors show, small enough for two CPU cores.
+"""Toys on which a re-implementation must show that it can do what it is made for, small enough for two CPU cores.
 
 `two_textures` is for methods that redraw regions: one disc on a background, each with stripes and a colour of its own.
 The colours of disc and background are independent of each other and differ from image to image; the stripes always
 run across the background and along the disc. So each region can be painted anew without a look at the other, and
-nothing but the object can: the case in which ReDO's authors show that it works.
+nothing but the object can: the assumption that ReDO is made on.
 
 `coloured_sprites` is for methods of slots: three plain sprites on a plain background, as in Multi-dSprites.
 """

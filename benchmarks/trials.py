@@ -78,6 +78,8 @@ TRIALS: dict[str, dict[str, Any]] = {
     "Gaussian likelihood": {"likelihood": "l2"},
     "twice as many channels": {"width": twice, "start": twice},
     "four times as many channels at learning rate 1.5e-4": {"width": four_times, "lr_generators": 1.5e-4},
+    "without pixel re-assignment": {"reassign": False},
+    "without pixel re-assignment but with as many background numbers": {"reassign": False, "z_bg": 4 + 512},
     "untuned": {},
 }  # fmt: skip
 

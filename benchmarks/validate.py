@@ -1,4 +1,4 @@
-"""Signs of a valid re-implementation: each trained baseline on a toy of a kind that its authors show it solves.
+"""Signs of a valid re-implementation: each trained baseline on a toy of the kind that it is made for.
 
 A training is kept below `RUNS/validate`, with checkpoints, and goes on where it was stopped. Its settings are those
 of the budget `quick` with the changes that stand here.

@@ -48,7 +48,7 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 def negative_elbo(
     regions: Regions, images: Tensor, mean: Tensor, log_variance: Tensor, config: DRCConfig
 ) -> Tensor:
-    """The VAE's loss, an image's average over its pixels and channels -> scalar.
+    """The VAE's loss, an image's average over its pixels and channels -> scalar: its gradient is the negative ELBO's.
 
     The likelihood is the E-step's, Eq. 12 with 2σ² and the pixels' weight: only so does it balance the KL.
     """

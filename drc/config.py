@@ -41,12 +41,12 @@ class DRCConfig:
     compiled: bool = field(
         default=False, metadata=ADDED
     )  # on a GPU: fuse the generators, which takes a minute
-    pixel_weight: float = 1.0  # on the pixels' part of the potential, to make up for small images
+    pixel_weight: float = 1.0  # on the pixels' part of the potential: less where there are more of them
     flips: bool = field(default=False, metadata=ADDED)  # mirror images at random; their chains are not told
     restart: float = 0.0  # share of visits at which a chain starts anew (Table 2: "short-run chain" is 1)
 
     # The M-step (lines 5 and 6)
-    train_steps: int = 50_000  # the authors state no length
+    train_steps: int = 50_000  # the paper's text and code state no length
     train_images: int | None = None  # only the first so many images; None: all
     batch_size: int = 48
     lr_generators: float = 1e-4  # η_β

@@ -135,7 +135,7 @@ def check_settled(z: Tensor, first: int) -> None:
 
 
 def averaged(found: Sequence[Regions]) -> Regions:
-    """The posterior means that chains of the same images estimate: of π, and of each region's part of the picture.
+    """What chains of the same images have in the mean: of π, and of each region's part of the picture.
 
     What only one chain saw, and the others did not, is so left out. The background before re-assignment, the logits
     and the grid are the first chain's.

@@ -44,7 +44,7 @@ LINES = {
 }
 WHERE_MEASURED = {
     "DRC, by responsibilities: the same chains, read together": ("DRC", "responsibilities"),
-    "DRC, untuned: the authors' steps and rates, one chain": ("DRC", "untuned"),
+    "DRC, untuned: the authors' step sizes and rates, one chain": ("DRC", "untuned"),
 }
 
 
