@@ -107,8 +107,9 @@ class TrainedMethod:
     ) -> None:
         """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`.
 
-        ValueError for fewer than `least_images` images.
+        ValueError for fewer than `least_images` images, or an array of another kind.
         """
+        check_pixels(images)
         if len(images) < self.least_images:
             raise ValueError(f"{self.name} needs at least {self.least_images} images, not {len(images)}")
         self.config, self.learner = config, self.learner_class(config, seed, device)
@@ -126,7 +127,8 @@ class TrainedMethod:
         )
 
     def batches(self, images: np.ndarray, progress: Callable[..., None] | None = None) -> Iterator[Tensor]:
-        """(N, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], a batch at a time; ValueError for another size."""
+        """(N, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], a batch at a time; ValueError for others."""
+        check_pixels(images)
         size, count = self.config.image_size, len(images)
         if images.shape[1:3] != (size, size):
             height, width = images.shape[1:3]
@@ -139,6 +141,14 @@ class TrainedMethod:
             yield part.to(self.learner.device).permute(0, 3, 1, 2).float() / 255
             if progress is not None:
                 progress(min(start + self.segment_batch, count), count)
+
+
+def check_pixels(images: np.ndarray) -> None:
+    """ValueError where an array is not of images (N, H, W, 3) uint8."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"the images are {images.dtype} of shape {images.shape}: give uint8 from 0 to 255 of shape (N, H, W, 3)"
+        )
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

@@ -274,7 +274,10 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
     from benchmarks.files import usable_folder
 
     every = found.trials_of(choose("preset", preset, PRESETS))
-    chosen = [choose("trial", name, every) for name in split(only)] or every
+    asked = [choose("trial", name, found.TRIALS) for name in split(only)]
+    for name in (name for name in asked if name not in every):
+        raise BenchmarkError(f"the trial {name!r} changes nothing under {preset}: leave it out")
+    chosen = asked or every
     choose("device", device, ("cpu", "cuda", "auto"))
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
         usable_folder(folder, what)

@@ -90,7 +90,8 @@ def lay_out(table: Table, preset: str, printed: list[Printed], style: Style | No
     grids.append(arrange("Published only, in percent", table, others, best))
     grids.append(strategies_grid(table, printed))
     full = tuple(grid for grid in grids if grid.lines)
-    return Layout(table.name, table.heading, full, tuple(notes_of(table, preset, printed)))
+    notes = [*notes_of(table, preset, printed), *note_of_best(table, best)]
+    return Layout(table.name, table.heading, full, tuple(notes))
 
 
 def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str, str]]:
@@ -121,6 +122,14 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str
             ahead = [p.entry for p, value in zip(group, values, strict=True) if value == top]
             found |= {(entry.line, entry.column, metric) for entry in ahead}
     return found
+
+
+def note_of_best(table: Table, best: set[tuple[str, str, str]]) -> list[str]:
+    """What bold figures are, if there are any."""
+    among, out = (
+        ("column", "floors, and what stands below them,") if table.rivals == "lines" else ("line", "floors")
+    )
+    return [f"Bold: the best measured of a {among}; {out} do not compete."] if best else []
 
 
 def number(value: float | None, spread: float | None = None) -> str:
@@ -189,13 +198,15 @@ def ends(printed: Printed, metric: str) -> str:
 
 
 def strategies_grid(table: Table, printed: list[Printed]) -> Grid:
-    """What the same masks score by every strategy: the declared one first, then the others."""
+    """What the same masks score by every strategy: the declared one first, where a line has but one, then others."""
     matched = [p for p in printed if p.rows and all(row.alternatives for row in p.rows)]
     cells: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for p in matched:
         for strategy, scores in strategies_of(p).items():
             cells.setdefault((p.entry.line, strategy), {})[p.entry.column] = scores
     columns = [c for c in table.columns if any(c.label in found for found in cells.values())]
+    declared = {(p.entry.line, next(iter(strategies_of(p)))) for p in matched}
+    first = ", the declared one first" if len(declared) == len({line for line, _ in declared}) else ""
     lines = [
         GridLine(
             (line, strategy),
@@ -206,7 +217,7 @@ def strategies_grid(table: Table, printed: list[Printed]) -> Grid:
         for (line, strategy), found in cells.items()
     ]
     heads = ("", "strategy", *("IoU", "Dice") * len(columns))
-    title = "Appendix: the same masks by every strategy, the declared one first, in percent"
+    title = f"Appendix: the same masks by every strategy{first}, in percent"
     return Grid(title, heads, tuple(lines), tuple(c.label for c in columns))
 
 

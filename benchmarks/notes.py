@@ -32,10 +32,11 @@ NEAR_FLOOR = 1.0
 
 def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
     """Every note, in the order in which they are printed."""
-    budget = PRESETS[preset]
+    budget, beside = PRESETS[preset], any(p.published_iou is not None for p in printed)
     notes = [
         f"Budget {preset} ({budget.about}): all methods run and are scored at {budget.image_size}×"
-        f"{budget.image_size} pixels. The published figures are at 128×128 and the authors' budget."
+        f"{budget.image_size} pixels."
+        + (" The published figures are at 128×128 and the authors' budget." if beside else "")
     ]
     measured = {p.entry.column for p in printed if p.rows}
     notes += [c.about for c in table.columns if c.label in measured and c.about]
@@ -49,7 +50,10 @@ def notes_of(table: Table, preset: str, printed: list[Printed]) -> list[str]:
     notes += _near_floors(printed)
     notes += _failures(printed)
     notes += _sources(printed)
-    shown = "".join([*(line.marks for line in table.lines), *(c.marks for c in table.columns)])
+    figures = [p.entry for p in printed if p.rows or p.published_iou is not None]
+    lines, columns = {entry.line for entry in figures}, {entry.column for entry in figures}
+    shown = "".join(line.marks for line in table.lines if line.label in lines)
+    shown += "".join(column.marks for column in table.columns if column.label in columns)
     notes += [f"{mark} {text}" for mark, text in table.footnotes.items() if mark in shown]
     return notes + _reasons(table, printed)
 
@@ -196,7 +200,7 @@ def _costs(printed: list[Printed]) -> list[str]:
     for (name, device), seconds in trainings.items():
         images, restarts = about[name, device]["images"], about[name, device]["restarts"]
         low, high = min(seconds.values()), max(seconds.values())
-        each = f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}"
+        each = " to ".join(dict.fromkeys(f"{end:.0f}" for end in (low, high)))
         count = "" if len(seconds) == 1 else f" in each of {len(seconds)} trainings"
         again = f"; collapsed and started anew: {listed(restarts)}" if restarts else ""
         notes.append(

@@ -53,7 +53,7 @@ def _register(path: Path) -> str:
         if DATASETS[name].folder == folder:
             return name
         known = word_of(name)
-        other = "a data set of the paper" if known == name else known
+        other = "the registered data set" if known == name else known
         raise BenchmarkError(f"{path} is called like {other}: rename the folder")
     if "," in name or ":" in name:
         raise BenchmarkError(f"{path} has a comma or a colon in its name, which parts names here: rename it")

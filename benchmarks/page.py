@@ -19,7 +19,7 @@ from benchmarks.collect import Printed, print_cells, seeds_of
 from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
-from benchmarks.grid import METRICS, Grid, best_figures, ends, number, strategies_grid
+from benchmarks.grid import METRICS, Grid, best_figures, ends, note_of_best, number, strategies_grid
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
@@ -153,7 +153,7 @@ def make_section(
         f"{table.heading} ({preset})",
         measured_blocks(table, preset, printed),
         [],
-        notes_of(table, preset, printed),
+        [*notes_of(table, preset, printed), *note_of_best(table, best_figures(table, printed))],
     )
     pairs = differences(printed, runs, kept, kept.parent / f"{table.stem(preset)}-paired.csv")
     section.missing += unpaired(printed, pairs)

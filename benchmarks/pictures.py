@@ -117,8 +117,26 @@ def beside(pictures: Mapping[str, bytes]) -> bytes:
 
 
 def _write_title(draw: ImageDraw.ImageDraw, title: str, x: int, width: int) -> None:
-    """Over the middle of a block of that width, which begins at x."""
-    draw.text((x + width // 2, TOP // 2), title, fill="black", font=_font(15), anchor="mm")
+    """Over the middle of a block of that width, which begins at x: smaller and in several lines where it is longer."""
+    for size, most in ((15, 1), (11, 2), (7, 3)):
+        lines = _wrapped(draw, title, _font(size), width)
+        if len(lines) <= most:
+            break
+    middle = (x + width // 2, TOP // 2 if len(lines) == 1 else (TOP - GAP) // 2)
+    text = "\n".join(lines)
+    draw.text(middle, text, fill="black", font=_font(size), anchor="mm", align="center", spacing=1)
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, font: Any, width: int) -> list[str]:
+    """The words in lines of at most `width` pixels, or of one word."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and draw.textlength(longer, font) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _as_png(canvas: Image.Image, said: Mapping[str, str]) -> bytes:

@@ -254,7 +254,8 @@ class Session:
             return "no implementation of it here"
         for name in (entry.dataset, entry.train_dataset):
             if name and not self.library.is_prepared(name) and not DATASETS[name].generated:
-                return f"not prepared: {self.library.prepare_command(name)}"
+                which = "" if name == entry.dataset else f"{name}, to train on, is "
+                return f"{which}not prepared: {self.library.prepare_command(name)}"
         if self.is_sweep:
             return "not run yet"
         return (

@@ -7,6 +7,7 @@ import numpy as np
 from drc.amortised import AmortisedModel, AmortisedTrainer
 from drc.config import DRCConfig
 from drc.model import DRCModel
+from drc.segment import check_pixels
 from drc.trainer import Trainer
 
 
@@ -16,5 +17,6 @@ def build_model(config: DRCConfig, seed: int | None = 0) -> DRCModel:
 
 
 def build_trainer(images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> Trainer:
-    """A trainer of images (N, H, W, 3) uint8 at its first step."""
+    """A trainer of images (N, H, W, 3) uint8 at its first step; ValueError for an array of another kind."""
+    check_pixels(images)
     return (AmortisedTrainer if config.amortised else Trainer)(images, config, seed, device)

@@ -70,7 +70,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: no such checkpoint; train first, or name the folder of a run"
         ) from error
     except (*DAMAGED, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint, it may be cut short; delete it") from error
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint: it is of another kind, or was cut short"
+        ) from error
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:

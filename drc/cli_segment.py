@@ -22,7 +22,12 @@ SOME_REFUSED = 1
 @click.command()
 @click.argument("pictures", nargs=-1, required=True, type=FOLDER)
 @click.option("--checkpoint", type=FOLDER, required=True, help="Folder of a run, or one checkpoint.")
-@click.option("--out", type=FOLDER, required=True, help="Folder of the results, made or gone on with.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    required=True,
+    help="Folder of the results, made or gone on with; its sheets and refused.csv are of the last call.",
+)
 @click.option(
     "--steps", type=click.IntRange(1), default=None, help="Langevin steps; the run's setting if not given."
 )

@@ -119,7 +119,12 @@ def open_images(
     from drc.prepared import open_training_images
 
     meant = IMAGE_SIZES[preset]
-    if not data.is_dir() or any((data / name).exists() for name in ("manifest.json", "images.npy")):
+    if not data.is_dir():
+        what = "is a file" if data.exists() else "is not there"
+        raise click.UsageError(
+            f"{data} {what}: name a folder of pictures, or one that python -m data_prep has made"
+        )
+    if any((data / name).exists() for name in ("manifest.json", "images.npy")):
         found = open_training_images(data, split)
         if size not in (None, found.image_size):
             raise click.UsageError(

@@ -80,6 +80,10 @@ class DRC:
         Its `config` and `seed` may be replaced afterwards to infer otherwise. CheckpointError says what is wrong.
         """
         state = trained_state(Path(path))
+        if "config" not in state:
+            raise CheckpointError(
+                f"{path}: a training of another method than DRC; name the folder of one of DRC's"
+            )
         method = cls()
         try:
             method.config, method.seed, method.device = DRCConfig(**state["config"]), state["seed"], device
@@ -123,8 +127,10 @@ class DRC:
     def segment_files(self, files: Sequence[Path | str]) -> list[np.ndarray]:
         """Foreground masks (h, w) bool of pictures of any size, each at its own; see `drc.extraction`.
 
-        PictureError names the first that cannot be read.
+        PictureError names the first that cannot be read; TypeError where a single one is given, and no list of them.
         """
+        if isinstance(files, (str, Path)):
+            raise TypeError(f"segment_files takes a list of files: [{str(files)!r}]")
         from drc.extraction import extract
         from drc.pictures import open_picture
 

@@ -115,13 +115,22 @@ def infer_regions(
 
 
 def check_images(images: np.ndarray, size: int) -> None:
-    """ValueError where there are no images (N, H, W, 3), or they are not of the model's size."""
+    """ValueError where there are no images (N, H, W, 3) uint8, or they are not of the model's size."""
+    check_pixels(images)
     if not len(images):
         raise ValueError("there are no images to infer the regions of: give one or more")
     if images.shape[1:3] != (size, size):
         height, width = images.shape[1:3]
         raise ValueError(
             f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
+        )
+
+
+def check_pixels(images: np.ndarray) -> None:
+    """ValueError where an array is not of images (N, H, W, 3) uint8."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"the images are {images.dtype} of shape {images.shape}: give uint8 from 0 to 255 of shape (N, H, W, 3)"
         )
 
 

@@ -141,3 +141,10 @@ def test_files_whose_names_have_no_ending_or_are_long_are_told_apart(tmp_path: P
     sources = find_sources([tmp_path / place for place in places], tmp_path / "out", {})
     assert [source.name for source in sources[:3]] == ["a", "a-2", "a-3"]
     assert len({source.name for source in sources}) == len(places)
+
+
+def test_a_folder_that_is_not_there_is_named(photos: Path, tmp_path: Path) -> None:
+    for data, why in ((tmp_path / "nope", "is not there"), (photos / "0.png", "is a file")):
+        refused = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke")
+        assert refused.exit_code == 2, refused.output
+        assert f"{data.name} {why}: name a folder of pictures" in refused.output

@@ -286,3 +286,25 @@ def test_damaged_checkpoints_are_named_and_not_trained_over(name: str, tmp_path:
     with pytest.raises(Exception, match=r"(?s)read.*delete"):
         fit(name, variant, tmp_path)
     assert all(path.stat().st_size == 100 for path in checkpoints)
+
+
+@pytest.mark.parametrize("name", [name for name in TRAINED if name in PAINTED])
+@pytest.mark.parametrize(
+    "other",
+    [images() / 255, images()[..., :1], images().transpose(0, 3, 1, 2), images()[0]],
+    ids=["float", "grey", "channels first", "one image"],
+)
+def test_arrays_of_another_kind_are_refused(name: str, other: np.ndarray, tmp_path: Path) -> None:
+    """Floats in [0, 1] would be taken for nearly black pictures."""
+    method = fit(name, METHODS[name].variants[0], tmp_path)
+    with pytest.raises(ValueError, match=r"give uint8 from 0 to 255 of shape \(N, H, W, 3\)"):
+        method.segment(other)
+    with pytest.raises(ValueError, match=r"give uint8 from 0 to 255 of shape \(N, H, W, 3\)"):
+        load(name)().fit(
+            other,
+            config=method.config,
+            seed=0,
+            device="cpu",
+            checkpoint_dir=tmp_path / "other",
+            progress=lambda step, total, **values: None,
+        )

@@ -91,3 +91,25 @@ def test_where_methods_stand_in_columns_the_one_that_lacks_a_seed_is_named() -> 
     lacking = next(entry for entry in table.entries if entry.column == "DRC by responsibilities")
     notes = notes_of(table, "quick", [Printed(lacking, "quick", "measured", "seeds 2 not measured", (ROW,))])
     assert f"Not with every seed, DRC by responsibilities ({lacking.line}): seeds 2 not measured" in notes
+
+
+def test_footnotes_and_published_figures_are_spoken_of_where_they_stand() -> None:
+    """A mark is explained only under a table that shows it."""
+    entries = [e for e in load_table("1").entries if e.dataset == "tm-dsprites" and e.split == "test"]
+    every = [
+        Printed(e, "quick", "measured", rows=(replace(ROW, method=e.method, split=e.split),)) for e in entries
+    ]
+    some = [p for p in every if p.entry.variant not in ("responsibilities", "untuned")]
+    for printed, marks in ((every, {"¶", "‖"}), (some, set())):
+        notes = notes_of(TABLE, "quick", printed)
+        assert {mark for mark in "¶‖" if any(note.startswith(mark) for note in notes)} == marks
+        assert "The published figures" not in notes[0]
+    beside = replace(some[0], published_iou=50.0)
+    assert "The published figures are at 128×128" in notes_of(TABLE, "quick", [beside])[0]
+
+
+def test_a_time_that_is_the_same_in_two_trainings_is_said_once() -> None:
+    (entry,) = (e for e in TABLE.entries if (e.line, e.dataset, e.split) == ("DRC", "tm-dsprites", "test"))
+    rows = tuple(replace(ROW, seed=seed, train_seconds=130.9 + seed / 10) for seed in (0, 1))
+    notes = notes_of(TABLE, "quick", [Printed(entry, "quick", "measured", rows=rows)])
+    assert any("DRC: 131 training seconds in each of 2 trainings" in note for note in notes)

@@ -27,7 +27,17 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.grid import Layout, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.page import write_page
-from benchmarks.pictures import Panels, beside, draw_panels, load_panels, make_panels, save_panels
+from benchmarks.pictures import (
+    GAP,
+    MARGIN,
+    TOP,
+    Panels,
+    beside,
+    draw_panels,
+    load_panels,
+    make_panels,
+    save_panels,
+)
 from benchmarks.registry import TABLES
 from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.report import write_report
@@ -322,3 +332,13 @@ def test_no_two_lines_of_a_csv_are_called_alike(number: str) -> None:
     table = load_table(number)
     names = [(e.method, *(getattr(e, key) for key in table.keys), e.dataset, e.split) for e in table.entries]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_long_title_stays_inside_the_picture(count: int) -> None:
+    tiles = np.full((count, 8, 8, 3), 90, np.uint8)
+    picture = draw_panels({"My photos, held out: DRC, budget smoke, seed 0": {"input": tiles}})
+    above = np.asarray(Image.open(io.BytesIO(picture)).convert("L"))[:TOP]
+    assert (above < 128).any()
+    assert (above[:, -1] == 255).all()
+    assert (above[:, : MARGIN - GAP] == 255).all()

@@ -19,6 +19,7 @@ from benchmarks.jobs import Job, settings_of
 from benchmarks.launch import group_cells, group_command
 from benchmarks.pictures import load_panels
 from benchmarks.runs import Outcome, Runner
+from drc.checkpoint import CheckpointError
 from drc.config import DRCConfig
 from drc.method import DRC
 
@@ -235,3 +236,12 @@ def test_a_training_of_a_table_opens_for_ones_own_pictures(smoke_data: Path, tmp
     Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(picture)
     (mask,) = DRC.load(fit).segment_files([picture])
     assert mask.shape == (20, 30)
+    with pytest.raises(TypeError, match="takes a list of files"):
+        DRC.load(fit).segment_files(str(picture))
+
+
+def test_a_training_of_another_method_is_told_from_a_damaged_one(smoke_data: Path, tmp_path: Path) -> None:
+    assert runner(smoke_data, tmp_path / "runs").run(cell("Slot-Attention")).status == "computed"
+    (fit,) = (tmp_path / "runs" / "fits").iterdir()
+    with pytest.raises(CheckpointError, match="a training of another method than DRC"):
+        DRC.load(fit)

@@ -187,3 +187,9 @@ def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pyt
     assert seen["fit"]
     assert seen["segment"]
     assert not seen["fit"] & seen["segment"]
+
+
+def test_a_trial_that_changes_nothing_under_a_budget_says_so(tmp_path: Path) -> None:
+    refused = call(tmp_path, "--only", "no momentum")
+    assert refused.exit_code == 2, refused.output
+    assert "the trial 'no momentum' changes nothing under smoke" in refused.output

@@ -57,8 +57,8 @@ TABLE = Table(
     footnotes={
         "*": "Published by Benny and Wolf, who may have trained and scored on other Dogs and Cars images; "
         "no implementation was released.",
-        "§": "The published figure is an oracle's: for each image, the better of the two ways to choose the "
-        "foreground mask.",
+        "§": "The published figure is an oracle's: of the ways to call a region the foreground, the one that fits "
+        "the truth best.",
         "†": "Weakly supervised: it is given clean background images.",
         "¶": ALL_CHAINS,
         "‖": "DRC at this size and length with the authors' own step sizes, temperature, rates and start of the masks, "

@@ -54,8 +54,8 @@ TABLE = Table(
     entries=_entries(),
     footnotes={
         "*": "Not trained: what it scores on both is for reference.",
-        "§": "The published figure is an oracle's: for each image, the better of the two ways to choose the "
-        "foreground mask.",
+        "§": "The published figure is an oracle's: of the ways to call a region the foreground, the one that fits "
+        "the truth best.",
         "¶": ALL_CHAINS,
     },
 )

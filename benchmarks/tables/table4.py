@@ -56,8 +56,8 @@ TABLE = Table(
     footnotes={
         "*": "Trained on images of the same category, for reference.",
         "†": "Not trained: it stands once for each test set.",
-        "§": "The published figure is an oracle's: for each image, the better of the two ways to choose the "
-        "foreground mask.",
+        "§": "The published figure is an oracle's: of the ways to call a region the foreground, the one that fits "
+        "the truth best.",
         "¶": ALL_CHAINS,
     },
     keys=("variant", "train_dataset"),
