@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError, choose
@@ -19,7 +20,8 @@ def resolve_dataset(text: str, data: Path) -> str:
     """
     if text in DATASETS:
         return text
-    for path in (Path(text), data / text):
+    home = os.path.expanduser(text)  # noqa: PTH111, Path's refuses ~ with a name that is no user's
+    for path in (Path(home), data / text):
         if (path / MANIFEST).is_file():
             known = (
                 name for name, spec in DATASETS.items() if (data / spec.folder).resolve() == path.resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class NamedPath(click.Path):
-    """A path that is not empty, as that of an unset variable is, which would mean the current folder."""
+    """A path that is not empty, as that of an unset variable is, which would mean the current folder; ~ is the home."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """As click.Path; a usage error for an empty one."""
         if not str(value):
             self.fail("the path is empty", param, ctx)
-        return super().convert(value, param, ctx)
+        home = os.path.expanduser(value)  # noqa: PTH111, Path's refuses ~ with a name that is no user's
+        return super().convert(home, param, ctx)
 
 
 FOLDER = NamedPath(path_type=Path)

@@ -56,7 +56,9 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     DATASETS.update(before)
 
 
-def test_the_pages_commands_prepare_it_and_score_it_by_its_path(photos: Path) -> None:
+def test_the_pages_commands_prepare_it_and_score_it_by_its_path(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for line in PREPARE:
         call(line)
     prepared = open_dataset(photos / "data" / "mine")
@@ -65,6 +67,11 @@ def test_the_pages_commands_prepare_it_and_score_it_by_its_path(photos: Path) ->
     assert (photos / "mine.png").stat().st_size
     (sweep,) = SWEEP
     assert "4 computed" in call(sweep).output
+    by_home = sweep.replace(" data/mine", " ~/data/mine").replace("--name", "--results=~/elsewhere --name")
+    assert by_home != sweep
+    monkeypatch.setenv("HOME", str(photos))  # as a shell leaves it behind a comma or a =
+    assert "4 kept" in call(by_home).output
+    assert (photos / "elsewhere" / "mine.csv").exists()
     scores = pd.read_csv(photos / "results" / "mine.csv").groupby("method")["iou"].mean()
     assert scores["GrabCut"] > 90
     assert scores["all-foreground"] == pytest.approx(100 * 30**2 / 80**2, abs=1.5)
