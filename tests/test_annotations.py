@@ -21,9 +21,9 @@ def test_masks_survive_the_disk() -> None:
         np.ones((5, 4), bool),
         np.eye(7, dtype=bool),
     ):
-        again = decode(encode(Instance("dog", 0.5, mask)), *mask.shape)
+        again = decode(encode(Instance("dog", 0.8765, mask)), *mask.shape)
         np.testing.assert_array_equal(again.mask, mask)
-        assert (again.category, again.score) == ("dog", 0.5)
+        assert (again.category, again.score) == ("dog", 0.8765)
 
 
 def test_file_goes_on_after_a_cut_line(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_the_authors_count_is_one_lower(records: Path, tmp_path: Path) -> None:
     assert dataset.index["objects"].tolist() == [3, 2, 5, 4]
 
 
+@pytest.mark.parametrize(
+    ("objects", "paper", "authors"),
+    [(1, True, False), (2, True, True), (5, True, True), (6, True, False), (7, False, False)],
+)
+def test_each_rule_ends_where_it_says(objects: int, paper: bool, authors: bool) -> None:
+    visibility = (np.arange(clevr6.ENTITIES) <= objects).astype(np.float32)
+    assert clevr6.wanted(visibility, "paper") == paper
+    assert clevr6.wanted(visibility, "authors") == authors
+
+
 def test_heldout_comes_after_the_training_scenes(records: Path, tmp_path: Path) -> None:
     dataset = prepare(records, tmp_path / "set", scenes=2, heldout=2)
     assert dataset.index["split"].tolist() == ["train", "test", "test"]

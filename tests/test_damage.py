@@ -88,6 +88,18 @@ def test_a_training_of_another_device_is_named_with_it(
     assert row.device.startswith("cuda (a card), scored on cpu (")
 
 
+def test_a_training_of_another_commit_is_named_with_it(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runner(smoke_data, tmp_path)
+    monkeypatch.setattr("benchmarks.provenance.commit", lambda: "a" * 40)
+    run.run(cell(split="eval"))
+    monkeypatch.setattr("benchmarks.provenance.commit", lambda: "b" * 40)
+    run.run(cell(split="test"))
+    row = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")
+    assert row.commit == f"{'a' * 40}, scored at {'b' * 40}"
+
+
 def test_of_two_rows_of_a_cell_that_of_todays_settings_and_images_counts(tmp_path: Path) -> None:
     today = replace(ROW, key="a" * 16, iou=0.1, finished="2026-01-01T00:00:00+00:00")
     later = replace(ROW, key="b" * 16, iou=0.2, data_sha256="c" * 64, finished="2026-02-01T00:00:00+00:00")
@@ -162,6 +174,15 @@ def test_settings_and_rows_of_odd_kinds_are_passed_over(name: str, content: dict
     stored = read_runs(tmp_path)
     assert not stored.rows
     assert not stored.errors
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["seed", "failures", "restarts", "train_seconds", "train_steps", "segment_seconds", "train_images"],
+)
+def test_a_row_with_less_than_nothing_is_refused(name: str) -> None:
+    with pytest.raises(BenchmarkError, match=f"here.*{name}"):
+        parse_row(json.dumps(ROW.to_json() | {name: -1}), "here")
 
 
 def test_a_row_nested_beyond_all_measure_is_refused() -> None:

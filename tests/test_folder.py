@@ -75,6 +75,7 @@ def coloured() -> Image.Image:
         (Image.fromarray((LABELS > 0).astype(np.uint8) * 200), {}, 1),
         (Image.fromarray((LABELS == 0).astype(np.uint8) * 200), {"invert": True}, 1),
         (Image.fromarray(LABELS * 100), {"threshold": 50}, 1),
+        (Image.fromarray(np.where(LABELS > 0, 128, 127).astype(np.uint8)), {}, 1),
         (Image.fromarray(LABELS > 0), {}, 1),
         (with_alpha(), {"mask_kind": "alpha"}, 1),
         (Image.fromarray(LABELS), {"mask_kind": "labels"}, 2),
@@ -154,6 +155,14 @@ def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
             folder.read_boxes(file)
     with pytest.raises(SourceError, match="add --crop box"):
         folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, boxes_file=file)
+
+
+def test_images_are_cut_out_around_the_boxes_that_a_file_gives(pairs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "boxes.csv"
+    file.write_text("stem,x,y,width,height\n" + "".join(f"a{i:02d},20,10,30,20\n" for i in range(10)))
+    config = folder.FolderConfig(crop="box")
+    dataset = folder.prepare(pairs / "images", pairs / "masks", pairs / "out", config, QUIET, boxes_file=file)
+    assert (dataset.masks > 0).mean() == pytest.approx(20 * 30 / (44 * 42), abs=0.03)
 
 
 def no_mask(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.launch import ClusterJob, Launch, _parameter, run_locally, submit
+from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, run_locally, submit
 
 
 def submitted(tmp_path: Path, *parameters: str) -> list[Any]:
@@ -45,6 +46,19 @@ def test_processes_keep_the_number_of_threads_that_was_asked_for(
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
     words = ["-c", "import os, sys; sys.exit(os.environ['OMP_NUM_THREADS'])"]
     assert run_locally([words, words], 2, tmp_path, "cpu") == ["77 (exit code 1)"] * 2
+
+
+def test_processes_on_gpus_get_one_each_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    given = [_environment(slot, 3, "cuda")["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
+    assert given == ["3", "5", "3"]
+
+
+@pytest.mark.parametrize(("jobs", "threads"), [(1, "8"), (2, "4"), (3, "2"), (20, "1")])
+def test_processes_on_a_cpu_share_its_cores(jobs: int, threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert _environment(0, jobs, "cpu")["OMP_NUM_THREADS"] == threads
 
 
 def test_a_machine_without_a_gpu_can_submit_jobs_that_need_one(

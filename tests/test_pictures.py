@@ -17,6 +17,7 @@ from data_prep.pictures import (
     read_picture,
     resize_image,
     resize_labels,
+    square_around,
 )
 
 CROP: Crop = (50, 40, 350, 330)
@@ -65,6 +66,20 @@ def test_labels_are_never_mixed() -> None:
 def test_centre_square() -> None:
     assert centre_square((100, 60)) == (20, 0, 80, 60)
     assert centre_square((60, 101)) == (0, 20, 60, 80)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(-5, 10, 20, 20), (10, -5, 20, 20), (85, 10, 20, 20), (10, 45, 20, 20)],
+    ids=["left", "top", "right", "bottom"],
+)
+def test_a_box_outside_the_image_is_refused_on_every_side(box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ItemError, match=r"a\.jpg: the box .* leads outside the image of 100 x 60"):
+        square_around(box, (100, 60), file=Path("a.jpg"))
+
+
+def test_a_box_may_lead_a_pixel_outside_the_image() -> None:
+    assert square_around((-1, -1, 102, 62), (100, 60), file=Path("a.jpg")) == (0, 0, 100, 60)
 
 
 def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:

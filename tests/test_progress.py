@@ -40,6 +40,22 @@ class Clock:
         return self.now
 
 
+def test_a_training_begun_afresh_counts_no_second_of_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("benchmarks.progress.time", clock)
+    (tmp_path / "progress.jsonl").write_text('{"step": 9, "total": 9, "seconds": 100.0}\n')
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None, afresh=True)
+    assert progress.seconds == 100
+    clock.now += 3.0
+    progress(9, 9)
+    progress.close()
+    assert progress.seconds == 3
+    (line,) = (tmp_path / "progress.jsonl").read_text().splitlines()
+    assert json.loads(line)["seconds"] == 3
+
+
 def test_live_pictures_are_no_training_time_and_take_a_small_share_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

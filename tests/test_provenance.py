@@ -6,6 +6,7 @@ import mmap
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +68,16 @@ def test_processors_of_one_name_are_told_apart(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr(Path, "read_text", lambda self: f"model name\t: AMD EPYC\nflags\t\t: {flags}\n")
     assert provenance._cpu_model.__wrapped__() == said
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1024**2)])
+def test_a_peak_of_memory_is_in_mib_whatever_the_system_counts_in(
+    system: str, unit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = SimpleNamespace(ru_maxrss=700 * unit)
+    monkeypatch.setattr(provenance, "sys", SimpleNamespace(platform=system))
+    monkeypatch.setattr(provenance, "resource", SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: usage))
+    assert provenance.peak_memory_mb() == 700
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak of memory")

@@ -14,6 +14,7 @@ import pytest
 import scipy.io
 from click.testing import CliRunner
 from fake_annotator import BrightThings, picture
+from PIL import Image
 
 from data_prep import annotators, cars, cli_pseudo, dogs, pseudo, selection
 from data_prep.__main__ import main
@@ -116,6 +117,19 @@ def test_an_image_lost_after_its_annotation_is_in_no_list(stanford_dogs: Path, t
     kept = (dataset.path / "kept.txt").read_text().split()
     assert kept == dataset.index["id"].tolist()
     assert sum(dataset.manifest["notes"]["kept"].values()) == len(dataset) == 5
+
+
+def test_an_image_of_another_size_than_the_annotated_one_is_refused(
+    stanford_dogs: Path, tmp_path: Path
+) -> None:
+    prepare(stanford_dogs, tmp_path / "out", BrightThings())
+    shutil.rmtree(tmp_path / "out")
+    file = stanford_dogs / "Images/n00-breed/n00_4.jpg"
+    with Image.open(file) as opened:
+        opened.resize((2 * opened.width, 2 * opened.height)).save(file)
+    with pytest.raises(SourceError, match=r"n00_4\.jpg is not the image that was annotated"):
+        prepare(stanford_dogs, tmp_path / "out", BrightThings())
+    assert len(prepare(stanford_dogs, tmp_path / "out", BrightThings(), CAREFREE)) == 5
 
 
 def test_other_rules_need_no_second_annotation(stanford_dogs: Path, tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def test_a_command_has_the_threads_of_its_row() -> None:
     assert "| 500, 5706 on the GPU |" in text
 
 
+def test_what_a_row_took_is_in_minutes() -> None:
+    row = replace(ROW, iou=0.5, dice=0.25, train_seconds=600.0, segment_seconds=120.0)
+    assert "| 50.0 | 25.0 | 10.0 | 2.0 | 500 |" in to_markdown([replace(row, peak_gpu_memory_mb=None)])
+
+
 def test_data_sets_that_must_be_prepared_have_their_command_and_others_none() -> None:
     needed = [name for name, spec in DATASETS.items() if not spec.generated]
     for name in needed:

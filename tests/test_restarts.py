@@ -229,6 +229,25 @@ def test_a_lock_that_names_no_process_is_taken_over(pid: object, tmp_path: Path)
         assert holder(tmp_path)
 
 
+def test_the_lock_of_another_user_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(pid: int, number: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    lock = json.dumps({"pid": 12345, "host": socket.gethostname()})
+    (tmp_path / "lock").write_text(lock)
+    monkeypatch.setattr("benchmarks.locks.os.kill", forbidden)
+    with pytest.raises(Busy, match="process 12345"), claim(tmp_path):
+        pass
+    assert (tmp_path / "lock").read_text() == lock
+
+
+def test_a_lock_that_another_process_took_over_stays_when_the_first_holder_ends(tmp_path: Path) -> None:
+    theirs = json.dumps({"pid": 1, "host": "elsewhere"})
+    with claim(tmp_path):
+        (tmp_path / "lock").write_text(theirs)
+    assert (tmp_path / "lock").read_text() == theirs
+
+
 def test_a_lock_is_touched_as_long_as_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else another machine would take the work of a long training over."""
     monkeypatch.setattr("benchmarks.locks.BEAT_SECONDS", 0.01)

@@ -37,6 +37,8 @@ BOX = (30.0, 30.0, 40.0, 40.0)
         ([dog(slice(48, 52), slice(30, 70))], (30.0, 48.0, 40.0, 4.0), REASONS[4]),
         ([dog(slice(5, 95), slice(5, 95))], (5.0, 5.0, 90.0, 90.0), REASONS[5]),
         ([dog(slice(0, 70), slice(0, 100))], (0.0, 0.0, 100.0, 70.0), REASONS[6]),
+        ([dog(slice(20, 80), slice(0, 100))], (0.0, 20.0, 100.0, 60.0), REASONS[6]),
+        ([dog(slice(0, 100), slice(20, 80))], (20.0, 0.0, 60.0, 100.0), REASONS[6]),
     ],
 )
 def test_each_rule_drops_its_own(instances: list[Instance], box: tuple[float, ...], reason: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from store_helpers import fill, new_writer
 
 from data_prep import writer as writer_module
+from data_prep.reader import manifest_digest, sha256_of
 from data_prep.store import DatasetWriter, PreparedDataset, StoreError, open_dataset
 
 RNG = np.random.default_rng(0)
@@ -26,6 +27,15 @@ def test_what_was_written_is_read(dataset: PreparedDataset) -> None:
     assert dataset.name == "toy"
     assert np.array_equal(np.load(dataset.path / "images.npy", allow_pickle=False), dataset.images)
     dataset.verify()
+
+
+def test_names_that_read_like_missing_values_stay_what_they_are(tmp_path: Path) -> None:
+    with new_writer(tmp_path / "set") as writer:
+        fill(writer, count=3)
+        image, mask = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8)
+        writer.add(image, mask, id="NA", split="train", source="null", label=1)
+    index = open_dataset(tmp_path / "set").index
+    assert index.loc[3, ["id", "source"]].tolist() == ["NA", "null"]
 
 
 def test_rows_by_split(dataset: PreparedDataset) -> None:
@@ -194,6 +204,17 @@ def test_bad_index_is_refused_when_read(dataset: PreparedDataset) -> None:
     file.write_bytes(b"id,split,source\n1,train,x\n".ljust(length, b"\n"))
     with pytest.raises(StoreError, match=r"index.csv has 1 rows for 6 images"):
         open_dataset(dataset.path).rows("train")
+
+
+def test_bad_index_is_refused_by_verify_although_its_digest_is_right(dataset: PreparedDataset) -> None:
+    file, manifest = dataset.path / "index.csv", dict(dataset.manifest)
+    file.write_text("id,split,source\n1,train,x\n")
+    manifest["files"]["index.csv"] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    manifest["manifest_sha256"] = manifest_digest(manifest)
+    (dataset.path / "manifest.json").write_text(json.dumps(manifest))
+    assert len(open_dataset(dataset.path)) == 6
+    with pytest.raises(StoreError, match=r"index.csv has 1 rows for 6 images"):
+        open_dataset(dataset.path, verify=True)
 
 
 def test_folder_that_is_none(tmp_path: Path) -> None:

@@ -129,9 +129,10 @@ def test_interrupted_replacement_keeps_the_old_one(dataset: PreparedDataset) -> 
     assert [p.name for p in dataset.path.parent.iterdir()] == ["set"]
 
 
-def test_no_space_is_said_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("free", [1000, 100 * 8 * 8 * (3 + 1) - 1])
+def test_no_space_is_said_before_writing(free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
     with (
         pytest.raises(StoreError, match="are free; free some space"),
         new_writer(tmp_path / "set", expected=100),

@@ -1,0 +1,61 @@
+"""What is kept beside a figure is what happened: the peak of memory, examples of masks, whose row it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from cell_helpers import cell, folder_of, runner
+from fake_methods import RandomWalk
+
+from benchmarks.cells import parse_row, read_row
+from benchmarks.files import write_json
+from benchmarks.metrics import iou
+from benchmarks.pictures import EXAMPLES, extremes, load_panels
+from benchmarks.rows import import_rows, read_kept
+
+ROW = parse_row((Path(__file__).parent / "golden/table1/rows.jsonl").read_text().splitlines()[0], "golden")
+
+
+@pytest.mark.parametrize(("training", "kept"), [(1000.0, 1000.0), (50.0, 100.0)])
+def test_the_peak_of_memory_is_the_higher_of_training_and_scoring(
+    random_walk: type[RandomWalk],
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: float,
+    kept: float,
+) -> None:
+    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: 100.0)
+    monkeypatch.setattr("benchmarks.provenance.peak_gpu_memory_mb", lambda device: 100.0)
+    run = runner(smoke_data, tmp_path)
+    run.run(cell(split="eval"))
+    fit = next((tmp_path / "fits").iterdir()) / "fit.json"
+    peaks = {"peak_memory_mb": training, "peak_gpu_memory_mb": training}
+    write_json(fit, json.loads(fit.read_text()) | peaks)
+    run.run(cell(split="test"))
+    row = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")
+    assert (row.peak_memory_mb, row.peak_gpu_memory_mb) == (kept, kept)
+
+
+def test_the_masks_of_the_examples_are_those_that_were_scored(smoke_data: Path, tmp_path: Path) -> None:
+    which = cell("GrabCut", variant="border")
+    runner(smoke_data, tmp_path).run(which)
+    folder = folder_of(smoke_data, tmp_path, which)
+    scores = pd.read_csv(folder / "scores.csv")["iou"].to_numpy()
+    examples = load_panels(folder / EXAMPLES)
+    found, truth = (examples[name].any(axis=3) for name in ("inferred_mask", "true_mask"))
+    np.testing.assert_allclose(iou(found, truth), scores[extremes(scores, 3)], atol=1e-6)
+
+
+def test_an_imported_row_that_names_its_source_keeps_it(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    rows = replace(ROW, source="a colleague"), replace(ROW, seed=1, key="f" * 16)
+    file.write_text("\n".join(json.dumps(row.to_json()) for row in rows))
+    assert import_rows([file], tmp_path / "rows", "the lab") == (2, 0, [])
+    kept = {row.key: row.source for row in read_kept(tmp_path / "rows")[0]}
+    assert kept == {ROW.key: "a colleague", "f" * 16: "the lab"}
