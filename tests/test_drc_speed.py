@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks import speed
+from drc.config import configure
+from drc.model import DRCModel
 
 
 def test_rates_ratios_and_arithmetic_agree_with_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +30,50 @@ def test_rates_ratios_and_arithmetic_agree_with_one_another(monkeypatch: pytest.
     assert "no CUDA device" in found["gpu"]
     assert all(value is None or isinstance(value, int | float | str | dict) for value in found.values())
     assert "released" in speed.describe(found)
+
+
+def test_the_first_round_is_thrown_away_and_the_median_of_the_others_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = {"slow": [900.0, 6.0, 2.0, 5.0], "fast": [0.001, 1.0, 3.0, 2.0]}
+    actions = {name: iter(times).__next__ for name, times in taken.items()}
+    monkeypatch.setattr(speed, "seconds", lambda action, device: action())
+    assert speed.compare(actions, 3, "cpu", "x") == {"slow": 5.0, "fast": 2.0}
+
+
+def test_ratios_are_of_released_over_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {"released": 12.0, "reference": 6.0, "fast": 4.0, "fast_bfloat16": 3.0}
+    taken |= {"prior_released": 10.0, "prior": 2.0}
+    monkeypatch.setattr(speed, "ways", lambda *words: taken)
+    monkeypatch.setattr(speed, "compare", lambda actions, *words: actions)
+    monkeypatch.setattr(speed, "step_flops", lambda *words: 60)
+    monkeypatch.setattr(speed, "best_matrix_rate", lambda device: 80.0)
+    found = speed.measure("name", speed.Setting("smoke", 16, 2, 2), "cpu")
+    assert found == {
+        **{f"cpu_name_{way}_images_steps_per_second": 2 / seconds for way, seconds in taken.items()},
+        "cpu_name_ratio": 4.0,
+        "cpu_name_ratio_float32": 3.0,
+        "cpu_name_prior_ratio": 5.0,
+        "cpu_name_flops_per_step_and_image": 30.0,
+        "cpu_name_flops_per_second": 20.0,
+        "cpu_name_matmul_share": 0.25,
+    }
+
+
+def test_a_matrix_product_is_two_operations_for_each_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "MATRIX_SIZE", {"cpu": 10})
+    monkeypatch.setattr(speed, "seconds", lambda action, device: 0.5)
+    assert speed.matrix_rate("cpu", torch.float32) == 2 * 10**3 / 0.5
+
+
+def test_anomalies_are_looked_for_as_released_and_not_in_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bool] = []
+    monkeypatch.setattr(speed, "gradient", lambda target, z: looked.append(torch.is_anomaly_enabled()))
+    config = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+    model = DRCModel(config, 0)
+    actions = speed.ways(model, config, torch.zeros(2, model.z_dim), torch.zeros(2, 3, 16, 16))
+    for action in actions.values():
+        action()
+    assert dict(zip(actions, looked, strict=True)) == {
+        name: name in ("released", "prior_released") for name in actions
+    }

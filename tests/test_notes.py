@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.cells import parse_row
 from benchmarks.collect import Printed
-from benchmarks.notes import notes_of, place_of
+from benchmarks.notes import near_floors, notes_of, place_of
 from benchmarks.tables import load_table
 
 LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
@@ -113,3 +113,35 @@ def test_a_time_that_is_the_same_in_two_trainings_is_said_once() -> None:
     rows = tuple(replace(ROW, seed=seed, train_seconds=130.9 + seed / 10) for seed in (0, 1))
     notes = notes_of(TABLE, "quick", [Printed(entry, "quick", "measured", rows=rows)])
     assert any("DRC: 131 training seconds in each of 2 trainings" in note for note in notes)
+
+
+def held_out(line: str, **changes: Any) -> Printed:
+    """A line of Table 1 where the held-out images of TM-dSprites are scored."""
+    (entry,) = (e for e in TABLE.entries if (e.line, e.dataset, e.split) == (line, "tm-dsprites", "test"))
+    return Printed(entry, "quick", "measured", rows=(replace(ROW, **changes),))
+
+
+@pytest.mark.parametrize(("iou", "near"), [(0.15, False), (0.192, True), (0.208, True), (0.25, False)])
+def test_only_what_is_within_a_point_of_a_floor_is_near_it(iou: float, near: bool) -> None:
+    method, floor = held_out("DRC", iou=iou), held_out("all-foreground", iou=0.2)
+    assert near_floors([method, floor]) == ([(method, floor)] if near else [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (110.0, "The trained methods had about equal training time: 100 to 110 seconds."),
+        (90.0, "The trained methods had about equal training time: 90 to 100 seconds."),
+        (300.0, "The trained methods had unequal training time, in seconds: DRC 100, ReDO 300."),
+    ],
+)
+def test_it_is_said_whether_methods_as_a_table_names_them_trained_equally_long(
+    seconds: float, said: str
+) -> None:
+    printed = [
+        held_out("DRC", train_seconds=100.0),
+        held_out("DRC untuned", train_seconds=900.0),
+        held_out("ReDO", train_seconds=seconds),
+    ]
+    (note,) = (note for note in notes_of(TABLE, "quick", printed) if note.startswith("The trained methods"))
+    assert note == said

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.cells import read_row
-from benchmarks.collect import PUBLISHED, print_cells, read_published, read_runs
+from benchmarks.collect import PUBLISHED, print_cells, read_published, read_runs, seeds_of
 from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.grid import Layout, lay_out
@@ -115,6 +115,15 @@ def test_only_the_seeds_asked_for_are_printed(runs: Path) -> None:
     line = csv_of(runs, [1]).loc[("DRC", "full", "tm-dsprites", "eval")]
     assert (line["iou"], float(line["seeds"])) == (46.0, 1)
     assert np.isnan(line["iou_std"])
+
+
+def test_what_is_not_trained_adds_no_seed_to_those_of_what_is(runs: Path) -> None:
+    stored = read_runs(runs)
+    stored.rows = {cell: row for cell, row in stored.rows.items() if cell.seed or not cell.train_dataset}
+    assert {cell.seed for cell in stored.rows} == {0, 1, 2}
+    assert seeds_of(TABLE, "quick", stored) == [1, 2]
+    stored.rows = {cell: row for cell, row in stored.rows.items() if not cell.train_dataset}
+    assert seeds_of(TABLE, "quick", stored) == [0]
 
 
 def test_a_seed_that_lacks_is_said(runs: Path) -> None:

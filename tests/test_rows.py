@@ -129,6 +129,25 @@ def test_rows_that_disagree_are_set_aside_together() -> None:
     assert "none is printed" in said
 
 
+@pytest.mark.parametrize(
+    ("iou", "dice", "agree"),
+    [
+        (0.0009, -0.0009, True),
+        (0.002, 0.0, False),
+        (-0.002, 0.0, False),
+        (0.0, 0.002, False),
+        (0.0, 0.02, False),
+    ],
+)
+def test_rows_agree_where_iou_and_dice_are_the_same_to_a_tenth_of_a_point(
+    iou: float, dice: float, agree: bool
+) -> None:
+    other = replace(ROW, iou=ROW.iou + iou, dice=ROW.dice + dice, source="a colleague")
+    stored = Stored()
+    merge([], [ROW, other], stored)
+    assert (len(stored.rows), len(stored.faults)) == ((1, 0) if agree else (0, 1))
+
+
 def test_what_was_measured_here_stands_against_a_kept_row() -> None:
     other = replace(ROW, iou=ROW.iou + 0.02, finished="2027-01-01T00:00:00+00:00")
     stored = Stored()

@@ -19,6 +19,7 @@ from benchmarks.jobs import Job, settings_of
 from benchmarks.launch import group_cells, group_command
 from benchmarks.pictures import load_panels
 from benchmarks.runs import Outcome, Runner
+from benchmarks.uncertainty import bootstrap
 from drc.checkpoint import CheckpointError
 from drc.config import DRCConfig
 from drc.method import DRC
@@ -245,3 +246,14 @@ def test_a_training_of_another_method_is_told_from_a_damaged_one(smoke_data: Pat
     (fit,) = (tmp_path / "runs" / "fits").iterdir()
     with pytest.raises(CheckpointError, match="a training of another method than DRC"):
         DRC.load(fit)
+
+
+def test_each_interval_is_that_of_its_own_scores(smoke_data: Path, tmp_path: Path) -> None:
+    which = cell("GrabCut", variant="border")
+    assert runner(smoke_data, tmp_path / "runs").run(which).status == "computed"
+    folder = folder_of(smoke_data, tmp_path / "runs", which)
+    row, scores = read_row(folder / "row.json"), pd.read_csv(folder / "scores.csv")
+    iou, dice = (bootstrap(scores[name].to_numpy()) for name in ("iou", "dice"))
+    assert (row.iou_low, row.iou_high) == pytest.approx((iou.low, iou.high), abs=1e-5)
+    assert (row.dice_low, row.dice_high) == pytest.approx((dice.low, dice.high), abs=1e-5)
+    assert iou.high + 0.01 < dice.high

@@ -11,7 +11,7 @@ from baselines.matching import STRATEGIES, applicable
 from benchmarks import scoring
 from benchmarks.data import Evaluation, object_boxes
 from benchmarks.metrics import dice, foreground_ari, iou
-from benchmarks.scoring import score
+from benchmarks.scoring import check_masks, score
 
 COUNT, SIZE = 5, 8
 
@@ -81,3 +81,31 @@ def test_the_masks_are_judged_by_the_strategy_and_by_the_others(
         assert scores.alternatives[name]["dice"] == pytest.approx(dice(foreground, data.truth).mean())
     assert scores.failures == -(-COUNT // chunk)
     assert np.array_equal(method.boxes, object_boxes(data.objects))
+
+
+def test_an_image_without_objects_does_not_count_in_the_mean_over_objects() -> None:
+    data, masks = evaluation(), regions(3)
+    data.objects[2] = 0
+    each = foreground_ari(masks, data.objects)
+    assert np.isnan(each).tolist() == [False, False, True, False, False]
+    found = score(Fixed(masks, names_foreground=False), data, "best-of-two").fg_ari
+    assert found == pytest.approx(np.delete(each, 2).mean())
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ((0.25, 0.25), "do not sum to 1"),
+        ((0.75, 0.75), "do not sum to 1"),
+        ((-0.5, 1.5), "negative or non-finite"),
+        ((float("nan"), 0.5), "negative or non-finite"),
+        ((float("inf"), 0.0), "negative or non-finite"),
+    ],
+)
+def test_masks_that_are_no_shares_are_refused(shares: tuple[float, float], said: str) -> None:
+    data = evaluation()
+    masks = np.full((COUNT, 2, SIZE, SIZE), 0.5, np.float32)
+    assert check_masks(masks, data.images, "Fixed") is masks
+    masks[3, :, 2, 1] = shares
+    with pytest.raises(ValueError, match=f"Fixed gave masks .*{said}"):
+        check_masks(masks, data.images, "Fixed")

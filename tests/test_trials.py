@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from fake_methods import note_images
+from matplotlib.axes import Axes
 
 from benchmarks import trials
 from benchmarks.__main__ import main
@@ -158,6 +159,49 @@ def test_a_trial_is_compared_with_the_plain_one_of_its_own_seeds() -> None:
     assert found["as it is"]["gain"] == 0
     assert found["no momentum"]["gain"] == pytest.approx(-10)
     assert found["temperature 1"]["gain"] is None
+
+
+def row_of(name: str, **changes: Any) -> dict[str, Any]:
+    """A trial's row as far as it is averaged and drawn."""
+    counts = dict.fromkeys(("train_steps", "inference_steps", "inference_chains", "images"), 4)
+    seconds = dict.fromkeys(("train_seconds", "segment_seconds"), 1.0)
+    ious = {"iou": 0.5, "iou_low": 0.4, "iou_high": 0.8}
+    return {"trial": name, "seed": 0, "preset": "smoke", **counts, **seconds, **ious, **changes}
+
+
+def test_the_spread_over_seeds_is_that_of_a_sample() -> None:
+    rows = [row_of("as it is", seed=seed, iou=iou) for seed, iou in enumerate((0.4, 0.6))]
+    assert trials.averaged(rows)["as it is"]["std"] == pytest.approx(14.142, abs=1e-3)
+
+
+def test_bars_reach_from_the_lower_to_the_upper_end_of_an_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[list[float], list[float]]] = []
+    whole = Axes.errorbar
+
+    def noting(self: Axes, x: Any, y: Any, *, yerr: Any, **rest: Any) -> Any:
+        drawn.append((list(y - yerr[0]), list(y + yerr[1])))
+        return whole(self, x, y, yerr=yerr, **rest)
+
+    monkeypatch.setattr(Axes, "errorbar", noting)
+    more = row_of("8 inference steps", inference_steps=8, iou=0.6, iou_low=0.55, iou_high=0.7)
+    trials.as_png([row_of("as it is"), more])
+    lows, highs = zip(*drawn, strict=True)
+    assert lows == (pytest.approx([40]), pytest.approx([40, 55]), pytest.approx([40]))
+    assert highs == (pytest.approx([80]), pytest.approx([80, 70]), pytest.approx([80]))
+
+
+def test_what_kept_chains_took_before_counts_as_segmenting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def segment(self: DRC, images: np.ndarray, *, progress: Any = None) -> np.ndarray:
+        return np.full((len(images), 2, *images.shape[1:3]), 0.5, np.float32)
+
+    monkeypatch.setattr(DRC, "fit", lambda self, images, **options: None)
+    monkeypatch.setattr(DRC, "segment", segment)
+    monkeypatch.setattr(DRC, "kept_seconds", 100.0)
+    row = trials.run_trial("as it is", "smoke", 0, tmp_path / "data", tmp_path / "runs", "cpu")
+    assert row is not None
+    assert row["segment_seconds"] >= 100
 
 
 def test_seconds_of_another_device_are_told_apart() -> None:
