@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from drc import rng
 from drc.amortised import AmortisedModel, AmortisedTrainer, kl_to_standard_normal, objective
 from drc.config import configure
 from drc.method import DRC
@@ -53,6 +54,19 @@ def test_the_loss_is_the_negative_elbo_of_a_pixel_with_its_regularisers(pixel_we
     elbo = (pixel_weight * expected_log_likelihood(regions.pi, log_p).sum() - kl) / images.numel()
     torch.testing.assert_close(terms["negative_elbo"], -elbo)
     torch.testing.assert_close(total, -elbo + 2 * terms["tv"] + 3 * terms["ortho"])
+
+
+def test_a_sample_is_spread_by_the_standard_deviation() -> None:
+    trainer, rows = AmortisedTrainer(pictures(), SMOKE, seed=0), [3, 0, 7]
+    for encoder in trainer.model.encoders:
+        torch.nn.init.constant_(list(encoder.parameters())[-1], 1.0)  # far from a variance of one
+    images = trainer.pixels(rows, 2)
+    with torch.no_grad():
+        mean, log_variance = trainer.model.encode(images)
+    trainer.update(rows, 2, images)
+    (noise,) = trainer.noise(rng.POSTERIOR, rows, 2, 1)
+    spread = trainer.posterior_chains[rows] - mean
+    torch.testing.assert_close(spread, log_variance.exp().sqrt() * noise)
 
 
 def test_the_loss_falls_on_a_fixed_set() -> None:

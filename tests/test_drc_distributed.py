@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,9 +35,13 @@ def run(folder: Path, variant: str, stop_at: int) -> None:
     """
     config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
     config = replace(config, posterior_step_size=0.01)
+    first = not dist.is_initialized() or dist.get_rank() == 0
 
     def progress(step: int, total: int, **values: float) -> None:
-        if step == stop_at and (not dist.is_initialized() or dist.get_rank() == 0):
+        if first:
+            with folder.with_suffix(".jsonl").open("a") as told:
+                told.write(json.dumps(values) + "\n")
+        if step == stop_at and first:
             raise KeyboardInterrupt  # in one process; all must stop
 
     try:
@@ -58,6 +63,12 @@ def run_on_two(folder: Path, variant: str, stop_at: int) -> None:
     multiprocessing.spawn(one_of_two, (meeting, folder, variant, stop_at), nprocs=2)
 
 
+def told_in(folder: Path) -> list[dict[str, float]]:
+    """Each step's terms that are means over images, which norms are not."""
+    steps = [json.loads(line) for line in folder.with_suffix(".jsonl").read_text().splitlines()]
+    return [{name: value for name, value in step.items() if "norm" not in name} for step in steps]
+
+
 def assert_same_state(one: Path, other: Path) -> None:
     states = [load_newest(folder) for folder in (one, other)]
     assert states[0] is not None
@@ -67,6 +78,8 @@ def assert_same_state(one: Path, other: Path) -> None:
         torch.testing.assert_close(states[0][part], states[1][part], rtol=1e-3, atol=1e-4)
     for name, weight in states[0]["model"].items():
         torch.testing.assert_close(weight, states[1]["model"][name], rtol=1e-3, atol=1e-4, msg=name)
+    for told, told_too in zip(told_in(one), told_in(other), strict=True):
+        assert told == pytest.approx(told_too, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("variant", ["full", "amortised-inference"])

@@ -99,6 +99,11 @@ def other_steps(method: DRC) -> np.ndarray:
     return pictures(12)
 
 
+def other_temperature(method: DRC) -> np.ndarray:
+    method.config = replace(CONFIG, temperature=0.5)
+    return pictures(12)
+
+
 def other_weights(method: DRC) -> np.ndarray:
     with torch.no_grad():
         next(method.model.parameters()).flatten()[0] += 1e-6
@@ -111,7 +116,7 @@ def other_images(method: DRC) -> np.ndarray:
     return changed
 
 
-@pytest.mark.parametrize("change", [other_seed, other_steps, other_weights, other_images])
+@pytest.mark.parametrize("change", [other_seed, other_steps, other_temperature, other_weights, other_images])
 def test_chains_of_anything_else_are_not_used(
     change: Callable[[DRC], np.ndarray], sampled: list[int], tmp_path: Path
 ) -> None:

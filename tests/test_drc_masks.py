@@ -1,4 +1,4 @@
-"""Masks by responsibilities: what all chains of an image together say of who owns its pixels (Eq. 7)."""
+"""Masks by responsibilities, what all chains of an image together say of its pixels (Eq. 7), and at any size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from drc_helpers import call, make_data, make_run
+from PIL import Image
 from test_drc_segment import write_pictures
 from torch import Tensor
 
 from drc import DRC
+from drc.extraction import Extraction, extract
 from drc.model import Regions
+from drc.pictures import Picture, open_picture
 from drc.segment import pooled_responsibilities
 
 
@@ -120,3 +123,22 @@ def test_segment_takes_them_by_name(run: Path, tmp_path: Path) -> None:
     mixed = call(*words, tmp_path / "pi", "--masks", "responsibilities")
     assert mixed.exit_code == 2
     assert str(tmp_path / "pi") in mixed.output
+
+
+def test_a_mask_of_a_larger_size_has_its_edge_where_pi_crosses_one_half() -> None:
+    square, preview = np.zeros((2, 2, 3), np.uint8), Image.new("RGB", (120, 10))
+    pi = np.array([[0.1, 0.7], [0.1, 0.7]], np.float32)  # at a quarter and three quarters of the width
+    found = Extraction(Picture(square, (120, 10), preview), pi, {}, 0.0)
+    np.testing.assert_array_equal(found.mask(), np.broadcast_to(np.arange(120) >= 70, (10, 120)))
+
+
+def test_the_error_of_a_picture_is_its_mean_distance_from_what_was_generated(
+    run: Path, tmp_path: Path
+) -> None:
+    method, files = DRC.load(run), sorted(write_pictures(tmp_path).iterdir())
+    pictures = [open_picture(file, 16) for file in files]
+    squares = np.stack([picture.square for picture in pictures])
+    (regions,) = method.regions(squares, keys=[picture.key for picture in pictures])
+    distance = np.abs(regions.image.permute(0, 2, 3, 1).numpy() - (squares / 127.5 - 1))
+    errors = [found.error for found in extract(method, pictures)]
+    np.testing.assert_allclose(errors, distance.mean(axis=(1, 2, 3)), rtol=1e-4)

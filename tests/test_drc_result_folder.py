@@ -15,6 +15,7 @@ from PIL import Image
 
 from drc import DRC
 from drc.extraction import ResultFolder
+from drc.files import write_atomic
 from drc.pictures import find_sources, known_as
 
 
@@ -83,6 +84,32 @@ def test_a_picture_of_another_size_and_a_spoilt_result_are_done_again(run: Path,
     assert call("segment", picture, "--checkpoint", run, "--out", out).exit_code == 0
     with Image.open(out / "panels" / "a.png") as panel:
         panel.verify()
+
+
+def test_a_picture_that_was_edited_and_kept_its_size_is_done_again(run: Path, tmp_path: Path) -> None:
+    keys = []
+    for shade in (90, 200, 90):
+        picture = paint(tmp_path / "a.png", shade=shade)
+        assert call("segment", picture, "--checkpoint", run, "--out", tmp_path / "out").exit_code == 0
+        (line,) = lines(tmp_path / "out" / "areas.csv")
+        keys.append(line["key"])
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_a_file_that_cannot_be_written_anew_stays_what_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, write = tmp_path / "areas.csv", Path.write_bytes
+    write_atomic(file, "earlier")
+
+    def half(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(file, "later")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("areas.csv", "earlier")]
 
 
 @pytest.mark.parametrize("kind", ["masks", "overlays", "panels"])

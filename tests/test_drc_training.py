@@ -310,8 +310,14 @@ def test_short_run_chains_start_anew_at_every_visit() -> None:
 def test_the_asked_share_of_chains_starts_anew() -> None:
     trainer = Trainer(pictures(), replace(SMOKE, restart=0.25), seed=0)
     trainer.posterior_chains += 1e6
+    trainer.prior_chains += 1e6
     rows = list(range(16))
-    anew = [(trainer.chains(rows, visit)[0].abs() < 1e3).all(dim=1) for visit in range(1, 41)]
+    anew = []
+    for visit in range(1, 41):
+        posterior, prior = trainer.chains(rows, visit)
+        anew.append((posterior.abs() < 1e3).all(dim=1))
+        assert torch.equal((prior.abs() < 1e3).all(dim=1), anew[-1]), "an image's chains start anew together"
+        assert (posterior != prior)[anew[-1]].all(), "each in a place of its own"
     share = torch.stack(anew).double().mean().item()
     assert share == pytest.approx(0.25, abs=0.06)
 

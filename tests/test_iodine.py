@@ -239,6 +239,23 @@ def test_gradients_shown_are_those_of_the_loss(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(shown["found"], shown["expected"], atol=1e-5, rtol=1e-3)
 
 
+def test_the_posteriors_gradient_is_that_of_the_error_and_the_kl(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks, images, shown = IODINENetworks(replace(TINY, scale=1.0)), batch(2), []
+    draws, original = noise(networks.config, 2), networks.refined
+
+    def look(parameters: Tensor, gradient: Tensor, *rest: Any) -> Any:
+        shown.append(gradient)
+        return original(parameters, gradient, *rest)
+
+    monkeypatch.setattr(networks, "refined", look)
+    list(networks.explain(images, draws, learning=True))
+    posterior = networks.initial.detach().repeat(2, TINY.slots, 1).requires_grad_()
+    painted = networks.decoder(sample(posterior, draws[0]))
+    mixture = log_mixture(painted[:, :, :1], component_log_probs(images, painted[:, :, 1:], 1.0))
+    (kl_from_prior(posterior).sum() - mixture.sum()).backward()
+    torch.testing.assert_close(shown[0], posterior.grad, atol=1e-4, rtol=1e-3)
+
+
 def test_inputs_are_normed_for_each_image_and_slot_over_all_else() -> None:
     x = torch.randn(2, 3, 4, 6, 6) * 5 + torch.arange(3.0).view(1, 3, 1, 1, 1)
     normed = InputNorm(4)(x)
@@ -334,6 +351,13 @@ def test_with_means_only_the_first_draw_counts(tmp_path: Path, monkeypatch: pyte
 
     np.testing.assert_array_equal(masks(False, 0.0), masks(False, 3.0))
     assert np.abs(masks(True, 0.0) - masks(True, 3.0)).max() > 1e-4
+
+
+def test_another_seed_segments_with_other_noise(tmp_path: Path) -> None:
+    method = fit(TINY, tmp_path)
+    masks = method.segment(pictures(2))
+    method.learner.seed = 1
+    assert np.abs(method.segment(pictures(2)) - masks).max() > 1e-4
 
 
 def test_slots_start_apart(tmp_path: Path) -> None:

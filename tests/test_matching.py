@@ -91,6 +91,16 @@ def test_best_of_two_finds_objects_spread_over_slots() -> None:
     assert iou(one_slot, truth).mean() == pytest.approx(1 / 3)
 
 
+def test_best_of_two_is_chosen_by_the_mean_over_images() -> None:
+    """One slot is right in most images; all but the background are nearly right in these and right in the last."""
+    whole, spread = [0, 0, 0, 0, 0, 2, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 1, 2, 2]
+    slots = np.array([whole, whole, spread])[:, None, None]
+    masks = slots == np.arange(3)[:, None, None]
+    truth = np.broadcast_to(np.arange(10) >= 6, (3, 1, 10))
+    assert iou(STRATEGIES["best-slot"](masks, truth), truth) == pytest.approx([1, 1, 0.5])
+    assert iou(STRATEGIES["best-of-two"](masks, truth), truth) == pytest.approx([0.8, 0.8, 1])
+
+
 def test_with_two_regions_best_slot_and_best_of_two_are_the_permutation() -> None:
     masks, truth = case(2, seed=5)
     wanted = STRATEGIES["image-permutation"](masks, truth)

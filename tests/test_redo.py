@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,44 @@ def test_the_discriminator_is_not_moved_by_the_painters() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+def assert_same_gradients(ours: nn.Module, expected: nn.Module) -> None:
+    for (name, one), other in zip(ours.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+def test_masks_and_generators_go_where_what_they_redraw_scores_high_and_tells_its_z() -> None:
+    learner, images = ReDOLearner(replace(TINY, recovery_weight=2.5), 0, "cpu"), 2 * batch() - 1
+    networks, z = deepcopy(learner.networks), torch.randn(len(images), 2, TINY.z_dim)
+    learner.learn_to_redraw(images, z)
+    masks = networks.masks(images)
+    painted = networks.paint(masks, z)
+    scores = networks.discriminator(redo.redrawn(images, masks, painted))
+    recovered = networks.recover(painted[:, 0] + painted[:, 1])
+    (2.5 * (z - recovered).square().mean() - scores.mean()).backward()
+    for part in ("masks", "generators", "recovery"):
+        assert_same_gradients(learner.networks.get_submodule(part), networks.get_submodule(part))
+
+
+def test_the_discriminator_learns_to_score_images_high_and_what_was_redrawn_low() -> None:
+    learner, (images, real) = ReDOLearner(TINY, 0, "cpu"), (2 * batch(16) - 1).chunk(2)
+    learner.networks.discriminator.head.weight.data /= 20  # so that scores lie between the margins
+    networks, z = deepcopy(learner.networks), torch.randn(len(images), 2, TINY.z_dim)
+    learner.learn_to_tell(images, real, z)
+    masks = networks.masks(images)
+    fake = redo.redrawn(images, masks, networks.paint(masks, z)).detach()
+    scores = networks.discriminator(torch.cat([real, fake]))
+    ((1 - scores[: len(real)]).relu().mean() + (1 + scores[len(real) :]).relu().mean()).backward()
+    assert_same_gradients(learner.networks.discriminator, networks.discriminator)
+
+
+def test_another_seed_paints_from_other_vectors() -> None:
+    learners = [ReDOLearner(TINY, seed, "cpu") for seed in (0, 1)]
+    learners[1].networks.load_state_dict(learners[0].networks.state_dict())
+    values = [learner.step(batch(), 0) for learner in learners]
+    assert values[0]["smaller_region"] == values[1]["smaller_region"]
+    assert values[0]["recovery"] != values[1]["recovery"]
+
+
 # --- collapse ----------------------------------------------------------------------------------------------
 
 
@@ -329,6 +368,7 @@ def test_each_network_learns_at_its_own_rate() -> None:
     assert (masks["lr"], masks["weight_decay"]) == (2e-4, 5e-3)
     assert (others["lr"], others["weight_decay"]) == (1e-3, 0)
     assert discriminator["lr"] == 1e-3
+    assert {group["betas"] for group in (masks, others, discriminator)} == {(0.0, 0.9)}
     ours = {id(p) for p in learner.networks.masks.parameters()}
     assert {id(p) for p in masks["params"]} == ours
 

@@ -122,6 +122,23 @@ def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path) -> None:
         run(tmp_path)
 
 
+def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, steps=2)
+
+    def full(state: dict[str, Any], path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(CheckpointError, match=r"step-00000009\.pt.*No space left"):
+            run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002.pt"]
+    assert run(tmp_path).steps == [2, 3, 4, 5, 6, 7, 8]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_step_finish_and_loses_nothing(tmp_path: Path, number: int) -> None:
     whole = run(tmp_path / "whole")

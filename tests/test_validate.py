@@ -16,7 +16,7 @@ from fake_methods import note_images
 from benchmarks import validate
 from benchmarks.__main__ import main
 from benchmarks.registry import METHODS
-from benchmarks.toys import PAINTS, coloured_sprites
+from benchmarks.toys import PAINTS, coloured_sprites, two_textures
 
 TINY: dict[str, dict[str, Any]] = {
     "ReDO": {"width": 4, "mask_width": 8, "residual_blocks": 1, "train_steps": 3, "batch_size": 4},
@@ -138,10 +138,20 @@ def test_the_figure_of_slots_is_1_for_the_truth_and_about_0_for_one_slot() -> No
     )
 
 
+def test_the_figure_of_regions_is_1_whichever_is_the_object_in_an_image() -> None:
+    _, disc = two_textures(10, 16, 0)
+    perfect = np.stack([disc, ~disc], axis=1).astype(np.float32)
+    perfect[::2] = perfect[::2, ::-1]
+    assert validate.region_score(perfect, disc) == pytest.approx(1)
+
+
 @pytest.mark.usefixtures("tiny")
-def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_no_image_is_scored_that_was_trained_on(
+    seed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = note_images(METHODS["IODINE"].load(), monkeypatch)
-    assert call(tmp_path, "--methods", "IODINE").exit_code == 0
+    assert call(tmp_path, "--methods", "IODINE", "--seed", seed).exit_code == 0
     assert len(seen["segment"]) == 6
     assert not seen["fit"] & seen["segment"]
 

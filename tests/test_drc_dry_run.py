@@ -1,0 +1,44 @@
+"""What a training will cost: the memory of its chains, the time of a whole batch, and in which unit it is said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from drc import dry_run
+from drc.config import configure
+from drc.dry_run import estimate, in_hours, measure
+from drc.model import DRCModel
+from drc.trainer import Trainer
+
+SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+def test_every_image_has_two_chains_of_four_bytes_a_number() -> None:
+    assert estimate(SMOKE, count=24).chains == 24 * 2 * DRCModel(SMOKE).z_dim * 4
+
+
+def test_a_step_of_few_images_stands_for_that_of_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost, clock = estimate(SMOKE, 8), iter(range(0, 1000, 3))
+    monkeypatch.setattr(dry_run, "MEASURED_FLOPS", {"cpu": 2.5 * dry_run.STEPS * cost.step / 8})
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(Trainer, "train_step", lambda self: None)
+    measured = measure(np.zeros((8, 16, 16, 3), np.uint8), SMOKE, 0, "cpu", cost)
+    assert (measured.images, measured.seconds, measured.batch_seconds) == (2, 3, 12)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (59, "59.0 seconds"),
+        (60, "1.0 minutes"),
+        (3540, "59.0 minutes"),
+        (3600, "1.0 hours"),
+        (82_800, "23.0 hours"),
+        (86_400, "1.0 days"),
+    ],
+)
+def test_a_time_is_said_in_the_largest_unit_that_it_fills(seconds: float, said: str) -> None:
+    assert in_hours(seconds) == said
