@@ -247,9 +247,12 @@ class Trainer:
                 chains[rows] = distributed.summed(chains[rows].to(self.device)).cpu()
 
     def over_processes(self, values: dict[str, float]) -> dict[str, float]:
-        """The average of the terms over all images of the batch."""
-        numbers = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
-        return dict(zip(values, distributed.summed(numbers * self.share).tolist(), strict=True))
+        """The terms over all images of the batch: their averages, and of norms the root of the squares' average."""
+        kind = {"dtype": torch.float64, "device": self.device}
+        powers = torch.tensor([2 if name.startswith("z_norm") else 1 for name in values], **kind)
+        numbers = torch.tensor([*values.values()], **kind)
+        found = distributed.summed(numbers**powers * self.share) ** (1 / powers)
+        return dict(zip(values, found.tolist(), strict=True))
 
     def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
         """One iteration of Algorithm 1 on the images of `rows` -> the terms, as numbers."""
