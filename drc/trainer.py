@@ -248,9 +248,11 @@ class Trainer:
 
     def over_processes(self, values: dict[str, float]) -> dict[str, float]:
         """The terms over all images of the batch: their averages, and of norms the root of the squares' average."""
-        kind = {"dtype": torch.float64, "device": self.device}
-        powers = torch.tensor([2 if name.startswith("z_norm") else 1 for name in values], **kind)
-        numbers = torch.tensor([*values.values()], **kind)
+        numbers, powers = torch.tensor(
+            [[*values.values()], [2 if name.startswith("z_norm") else 1 for name in values]],
+            dtype=torch.float64,
+            device=self.device,
+        )
         found = distributed.summed(numbers**powers * self.share) ** (1 / powers)
         return dict(zip(values, found.tolist(), strict=True))
 
