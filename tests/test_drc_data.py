@@ -87,7 +87,7 @@ def damage_manifest(folder: Path) -> None:
         (lambda folder: (folder / "index.csv").unlink(), "index.csv"),
         (damage_manifest, "manifest.json"),
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json"),
-        (shutil.rmtree, "manifest.json"),
+        (shutil.rmtree, "data is not there"),
     ],
 )
 def test_a_damaged_data_set_is_named(data: Path, tmp_path: Path, damage: Callable, named: str) -> None:
