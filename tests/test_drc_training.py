@@ -172,9 +172,9 @@ def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(
     reached = state["step"]
     if number != signal.SIGKILL:
         assert reached == int((line + printed).split()[-1])
-    fresh = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    fresh = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
     while fresh.step < reached:
         fresh.train_step()
     torch.set_num_threads(threads)
