@@ -275,8 +275,8 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
 
     every = found.trials_of(choose("preset", preset, PRESETS))
     asked = [choose("trial", name, found.TRIALS) for name in split(only)]
-    for name in (name for name in asked if name not in every):
-        raise BenchmarkError(f"the trial {name!r} changes nothing under {preset}: leave it out")
+    if idle := [name for name in asked if name not in every]:
+        raise BenchmarkError(f"the trial {idle[0]!r} changes nothing under {preset}: leave it out")
     chosen = asked or every
     choose("device", device, ("cpu", "cuda", "auto"))
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
