@@ -119,7 +119,7 @@ def preset_option(default: str | None, note: str = "") -> Callable[..., Any]:
 
 
 def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_only: bool = False) -> None:
-    """Do what was asked for and say what became of it; exit code 1 where a cell failed, or a sweep had none."""
+    """Do what was asked for and say what became of it; exit code 1 where a cell failed or a sweep lacked a data set."""
     session.check_names()
     if dry_run or session.launch.launcher == "print":
         for line in session.dry_run() if dry_run else session.commands():
@@ -145,10 +145,15 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
         click.echo(f"Failed: {outcome.cell}: {outcome.reason}; --retry tries it again.", err=True)
-    lacking = [] if collect_only or session.cells else list(session.unprepared())
+    lacking = [] if collect_only or (session.cells and not session.is_sweep) else list(session.unprepared())
     if lacking:
-        shown = "" if compute_only else ", and any figures above are kept ones of an earlier run"
-        click.echo(f"Nothing could be computed{shown}:", err=True)
+        what = "Not all" if session.cells else "Nothing"
+        shown = (
+            ""
+            if compute_only
+            else ", and figures above of what is named here are kept ones of an earlier run"
+        )
+        click.echo(f"{what} could be computed{shown}:", err=True)
         for line in lacking:
             click.echo(line, err=True)
     if failed or (lacking and session.is_sweep):

@@ -313,19 +313,31 @@ def test_where_no_data_set_is_there_it_says_that_nothing_is_new(tmp_path: Path) 
     words = ("--methods", "GrabCut", "--datasets", "birds")
     done = table(tmp_path, *words)
     assert done.exit_code == 0
-    assert "Nothing could be computed, and any figures above are kept ones" in done.stderr
+    assert "Nothing could be computed, and figures above of what is named here are kept ones" in done.stderr
     assert "birds is not prepared: python -m data_prep birds" in done.stderr
     assert "Nothing could" not in table(tmp_path, *words, "--collect-only").stderr
 
 
-def test_a_sweep_that_could_do_nothing_fails(tmp_path: Path) -> None:
-    """Its data sets were named, so a script that makes a row again must learn that it did not."""
-    places = ("--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"))
-    words = ("sweep", "--methods", "GrabCut", "--test", "birds", "--data", str(tmp_path / "data"), *places)
+@pytest.mark.parametrize(
+    ("tests", "said"), [("birds", "Nothing could be computed"), ("tm-dsprites,birds", "Not all could be")]
+)
+def test_a_sweep_that_lacks_a_data_set_fails(tests: str, said: str, smoke_data: Path, tmp_path: Path) -> None:
+    """They were named, so a script that makes a row again must learn that it did not; the others are scored."""
+    places = (
+        "--data",
+        str(smoke_data),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--results",
+        str(tmp_path / "results"),
+    )
+    words = ("sweep", "--methods", "GrabCut", "--test", tests, "--preset", "smoke", *places)
     for options in ((), ("--compute-only",)):
         done = runner().invoke(main, [*words, *options])
         assert done.exit_code == 1, done.output
+        assert said in done.stderr
         assert "birds is not prepared: python -m data_prep birds" in done.stderr
+        assert len(list((tmp_path / "runs").glob("cells/*/done"))) == ("tm-dsprites" in tests)
     assert runner().invoke(main, [*words, "--collect-only"]).exit_code == 0
 
 
