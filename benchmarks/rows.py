@@ -55,17 +55,20 @@ def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path, cells:
     """
     usable_folder(folder, "rows")
     present = {path.name for path in folder.iterdir()}
-    for row in rows:
-        budget = PRESETS.get(row.preset)
-        if budget is None or budget.keeps_rows:
-            if (name := file_name(row)) not in present:
-                _write(folder / name, row)
-            if scores_name(row) not in present:
-                _copy(cells / row.key / SCORES, folder / scores_name(row))
+    for row in filter(has_meaning, rows):
+        if (name := file_name(row)) not in present:
+            _write(folder / name, row)
+        if scores_name(row) not in present:
+            _copy(cells / row.key / SCORES, folder / scores_name(row))
     succeeded = {row.key for row in rows}
     for row in (row for row in replaced if row.key in succeeded):
         for name in {file_name(row), scores_name(row)} & present:
             (folder / name).unlink(missing_ok=True)
+
+
+def has_meaning(row: Row) -> bool:
+    """Whether its budget is one whose figures are kept, or one that is not known here."""
+    return row.preset not in PRESETS or PRESETS[row.preset].keeps_rows
 
 
 def find_scores(row: Row, cells: Path, folder: Path) -> Path:
@@ -160,6 +163,9 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
         if not rows and not wrong:
             faults.append(f"{path} holds no row")
         for row in rows:
+            if not has_meaning(row):
+                faults.append(f"{path} holds a row of {row.cell}: figures of {row.preset} mean nothing")
+                continue
             name = file_name(row)
             known, new = known + (name in present), new + (name not in present)
             if name not in present:

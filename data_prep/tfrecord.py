@@ -87,7 +87,7 @@ def _read_record(reader: _Reader, file: Path, number: int) -> Record | None:
         tail = reader.read(4)
     except (zlib.error, EOFError, OSError) as error:
         return Record(file, number, fault=f"the file is cut short or damaged ({one_line(error)})")
-    if len(data) < length or len(tail) < 4:
+    if len(tail) < 4:
         return Record(file, number, fault="the file is cut short")
     if masked(google_crc32c.value(data)) != struct.unpack("<I", tail)[0]:
         return Record(file, number, data, fault="its data has a wrong checksum (CRC-32C)")

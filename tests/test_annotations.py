@@ -26,6 +26,13 @@ def test_masks_survive_the_disk() -> None:
         assert (again.category, again.score) == ("dog", 0.8765)
 
 
+def test_a_box_holds_all_of_a_mask_and_is_all_0_where_there_is_none() -> None:
+    mask = np.zeros((5, 8), bool)
+    assert Instance("dog", 1.0, mask).box == (0, 0, 0, 0)
+    mask[1, 6] = mask[3, 2] = True
+    assert Instance("dog", 1.0, mask).box == (2, 1, 5, 3)
+
+
 def test_file_goes_on_after_a_cut_line(tmp_path: Path) -> None:
     path, mask = tmp_path / "a.jsonl", np.eye(4, dtype=bool)
     with AnnotationFile(path, {"model": "m"}) as file:

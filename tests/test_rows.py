@@ -202,6 +202,16 @@ def test_imported_rows_are_marked_and_counted_once(tmp_path: Path) -> None:
     assert {row.source for row in read_kept(tmp_path / "rows")[0]} == {"the lab"}
 
 
+def test_rows_of_a_smoke_run_are_not_imported(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("\n".join(json.dumps(replace(ROW, preset=name).to_json()) for name in ("smoke", "quick")))
+    new, known, (fault,) = import_rows([file], tmp_path / "rows", "the lab")
+    assert (new, known) == (1, 0)
+    assert "theirs.jsonl" in fault
+    assert "figures of smoke mean nothing" in fault
+    assert [row.preset for row in read_kept(tmp_path / "rows")[0]] == ["quick"]
+
+
 def test_the_command_imports_and_the_table_says_whose_they_are(tmp_path: Path) -> None:
     file = tmp_path / "theirs.jsonl"
     file.write_text("\n".join([*LINES, "{"]))

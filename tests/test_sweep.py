@@ -94,8 +94,9 @@ def test_variants_are_those_that_each_method_has(smoke_data: Path, tmp_path: Pat
         "--test", "tm-dsprites", data=smoke_data,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert {(x["method"], x["variant"]) for x in records(tmp_path)} == {
-        ("GrabCut", "border"), ("GrabCut", "center60"), ("GrabCut", "bbox"), ("all-foreground", "fixed"),
+    assert {(x["method"], x["variant"], x["train_dataset"]) for x in records(tmp_path)} == {
+        ("GrabCut", "border", ""), ("GrabCut", "center60", ""), ("GrabCut", "bbox", ""),
+        ("all-foreground", "fixed", ""),
     }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def sweep_table(
             line = _line(method, variant, origin)
             lines.append(line)
             for (dataset, split), column in columns.items():
-                source = origin or (dataset if spec.trained else "")
+                source = origin or dataset
                 entries.append(Entry(line.label, column.label, method, variant, source, dataset, split))
     return Table(
         number=name,
