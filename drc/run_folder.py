@@ -91,7 +91,7 @@ class RunProgress:
         self._guarded(lambda: self._record(step, total, values))
         if step == total or step % max(1, total // SAMPLES) == 0:
             self._guarded(lambda: self._draw_samples(step))
-        if step == total or time.monotonic() - self.drawn > CURVE_SECONDS:
+        if time.monotonic() - self.drawn > CURVE_SECONDS:
             self.draw()
 
     def draw(self) -> None:
