@@ -38,6 +38,15 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
     return info
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"x.txt": b"one"})
+    (tmp_path / "file").write_text("x")
+    with Scratch(tmp_path / "file" / "out") as scratch, pytest.raises(SourceError) as caught:
+        scratch.open(archive)
+    assert f"{tmp_path / 'file'} cannot be written" in str(caught.value)
+    assert "choose another --out" in str(caught.value)
+
+
 @pytest.mark.parametrize("ending", [".tgz", ".tar", ".zip"])
 def test_contents_come_out_and_go_away(tmp_path: Path, ending: str) -> None:
     make = make_zip if ending == ".zip" else make_tar

@@ -124,6 +124,17 @@ def break_extra_image(cub: Path) -> None:
     (cub / "images/001.Bird/stray.jpg").write_bytes((cub / "images/001.Bird/bird_1.jpg").read_bytes())
 
 
+def break_stray_mask(cub: Path) -> None:
+    (cub / "segmentations/001.Bird/stray.png").write_bytes(
+        (cub / "segmentations/001.Bird/bird_1.png").read_bytes()
+    )
+
+
+def break_no_box(cub: Path) -> None:
+    file = cub / "bounding_boxes.txt"
+    file.write_text("".join(line for line in file.open() if not line.startswith("2 ")))
+
+
 def break_missing_mask(cub: Path) -> None:
     (cub / "segmentations/001.Bird/bird_2.png").unlink()
 
@@ -155,6 +166,8 @@ def break_box_empty(cub: Path) -> None:
     [
         (break_images_line, r"images\.txt names 001\.Bird/absent\.jpg, which .*images does not hold", 6),
         (break_extra_image, r"stray\.jpg is not listed", 6),
+        (break_stray_mask, r"stray\.png is the mask of no image", 6),
+        (break_no_box, r"bounding_boxes\.txt has no line for image 2 \(001\.Bird/bird_2\.jpg\)", 5),
         (break_missing_mask, r"has no 001\.Bird/bird_2\.png", 5),
         (break_truncated, r"bird_2\.jpg is not a whole picture \(image file is truncated", 5),
         (break_mask_size, r"bird_2\.png is 10 x 10 pixels and its image .*bird_2\.jpg 120 x 80", 5),

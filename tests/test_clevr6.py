@@ -140,6 +140,7 @@ def test_a_record_beyond_all_measure(tmp_path: Path) -> None:
         ),
         ({"visibility": one_byte_values(np.zeros(11, np.uint8))}, "'visibility' is of another kind"),
         ({"image": None}, "no feature 'image'"),
+        ({"mask": field(1, bytes(3 * 844_800))}, "'mask' holds values that are not one byte long"),
     ],
 )
 def test_wrong_features(tmp_path: Path, change: dict[str, bytes | None], message: str) -> None:

@@ -169,6 +169,21 @@ def test_a_folder_is_not_shared_by_runs_that_differ(run: Path, data: Path) -> No
     assert (run / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize("content", ["", "[1]", '{"seed": '])
+def test_a_folder_whose_settings_are_damaged_is_named(content: str, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    result = call("train", "--data", data, "--out", tmp_path, "--preset", "smoke")
+    assert result.exit_code == 2
+    assert f"{tmp_path / 'config.json'} is not a whole JSON file" in result.output
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_a_training_must_be_told_where_it_goes(data: Path) -> None:
+    result = call("train", "--data", data, "--preset", "smoke")
+    assert result.exit_code == 2
+    assert "name the folder of the run with --out" in result.output
+
+
 def test_a_run_from_before_a_setting_was_added_goes_on(run: Path, data: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     config = json.loads((copy / "config.json").read_text())

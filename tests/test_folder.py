@@ -148,6 +148,7 @@ def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
     for text, message in [
         ("a,b\n", "must begin with"),
         ("stem,x,y,width,height\na,1,2\n", "line 2 is not a name"),
+        ("stem,x,y,width,height\n" + "a" * 200_000, r"boxes\.csv is not a CSV file"),
         ("stem,x,y,width,height\na,1,2,3,4\na,1,2,3,5\n", "line 3 is a second box of a"),
     ]:
         file.write_text(text)
@@ -225,6 +226,8 @@ def test_masks_of_another_kind_than_said(pairs: Path) -> None:
     many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
     with pytest.raises(SourceError, match="5999 labels and at most 255"):
         prepare(only(pairs, many), mask_kind="labels")
+    with pytest.raises(SourceError, match=r"has no colours \(its mode is I;16\); use --mask-kind labels"):
+        prepare(only(pairs, many), mask_kind="colours")
 
 
 @pytest.mark.parametrize("kind", ["labels", "colours"])

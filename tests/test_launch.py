@@ -40,6 +40,18 @@ def test_an_account_of_digits_is_no_number() -> None:
     assert [_parameter(text)[1] for text in given] == ["007", "inf", 7.5, 2]
 
 
+def test_a_parameter_without_a_value_is_refused() -> None:
+    for text in ("timeout_min", "=4", "timeout min=4"):
+        with pytest.raises(BenchmarkError, match="is not of the form name=value"):
+            _parameter(text)
+
+
+def test_a_job_fails_where_its_command_does() -> None:
+    assert ClusterJob(["-c", "pass"])() == 0
+    with pytest.raises(RuntimeError, match="exit code 3: -c import sys; "):
+        ClusterJob(["-c", "import sys; sys.exit(3)"])()
+
+
 def test_processes_keep_the_number_of_threads_that_was_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

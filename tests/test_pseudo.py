@@ -158,6 +158,14 @@ def spoil_annotation(root: Path) -> None:
     (root / "Annotation/n00-breed/n00_4").write_text("<annotation><object>")
 
 
+def lose_annotation(root: Path) -> None:
+    (root / "Annotation/n00-breed/n00_4").unlink()
+
+
+def no_object(root: Path) -> None:
+    (root / "Annotation/n00-breed/n00_4").write_text("<annotation></annotation>")
+
+
 def box_outside(root: Path) -> None:
     file = root / "Annotation/n00-breed/n00_4"
     file.write_text(file.read_text().replace("<xmax>75", "<xmax>750"))
@@ -170,6 +178,8 @@ def box_outside(root: Path) -> None:
         (lose_image, r"train_list\.mat names n00-breed/n00_4\.jpg, which .*Images does not hold", 5),
         (add_image, r"stray\.jpg is in neither list", 6),
         (spoil_annotation, r"n00_4 is not an annotation with boxes", 5),
+        (lose_annotation, r"n00_4 is missing", 5),
+        (no_object, r"n00_4 names no object", 5),
         (box_outside, r"n00_4\.jpg: the box .* leads outside the image", 5),
     ],
 )
@@ -249,6 +259,24 @@ def test_a_car_with_words_for_a_box(stanford_cars: Path) -> None:
     rows[0, 0][cars.BOX[1]] = "wide"
     scipy.io.savemat(file, {"annotations": rows})
     with pytest.raises(SourceError, match=r"cars_test_annos\.mat has a box that is not four numbers"):
+        cars.read_boxes(file)
+
+
+def test_a_car_that_is_named_and_not_there(stanford_cars: Path, tmp_path: Path) -> None:
+    (stanford_cars / "cars_test" / "00002.jpg").unlink()
+    with Scratch(tmp_path / "out") as scratch:
+        source = cars.read(stanford_cars, scratch)
+    (fault,) = source.faults
+    assert fault.item == "00002.jpg"
+    assert "cars_test_annos.mat names 00002.jpg, which" in fault.reason
+    assert len(source.items) == 4
+
+
+def test_boxes_of_cars_without_a_name(stanford_cars: Path) -> None:
+    file = stanford_cars / "devkit" / "cars_test_annos.mat"
+    rows = np.zeros((1, 2), dtype=[(key, object) for key in cars.BOX])
+    scipy.io.savemat(file, {"annotations": rows})
+    with pytest.raises(SourceError, match=r"cars_test_annos\.mat has no field fname"):
         cars.read_boxes(file)
 
 

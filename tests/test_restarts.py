@@ -201,6 +201,34 @@ def test_a_cell_is_claimed_by_one_process_at_a_time(
     assert runner(smoke_data, tmp_path / "runs").run(cell()).status == "computed"
 
 
+def test_force_does_not_move_what_another_process_works_at(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    folder = folder_of(smoke_data, tmp_path / "runs", cell())
+    with claim(folder):
+        with pytest.raises(BenchmarkError, match=f"{os.getpid()}.* is at work in .*leave --force out"):
+            runner(smoke_data, tmp_path / "runs", force=True).run(cell())
+        assert holder(folder)
+    assert not (tmp_path / "runs" / "replaced").exists()
+
+
+def test_of_two_that_find_a_lock_abandoned_the_later_gives_back_what_the_first_has_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other takes it over between our look at the lock and our hand on it."""
+    theirs = json.dumps({"pid": os.getpid(), "host": "elsewhere", "started": "1"})
+    (tmp_path / "lock").write_text("abandoned")
+
+    def taken_over_meanwhile(lock: Path, text: str) -> bool:
+        lock.write_text(theirs)
+        return text == "abandoned"
+
+    monkeypatch.setattr("benchmarks.locks._abandoned", taken_over_meanwhile)
+    with pytest.raises(Busy), claim(tmp_path):
+        pass
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("lock", theirs)]
+
+
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from benchmarks.locks import claim\n"

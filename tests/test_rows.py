@@ -202,6 +202,17 @@ def test_imported_rows_are_marked_and_counted_once(tmp_path: Path) -> None:
     assert {row.source for row in read_kept(tmp_path / "rows")[0]} == {"the lab"}
 
 
+def test_files_that_hold_no_row_are_named(tmp_path: Path) -> None:
+    empty, binary = tmp_path / "empty.jsonl", tmp_path / "binary.jsonl"
+    empty.write_text("\n")
+    binary.write_bytes(b"\xff\xfe")
+    new, known, faults = import_rows([empty, binary, tmp_path / "none.json"], tmp_path / "rows", "the lab")
+    assert (new, known) == (0, 0)
+    assert faults[0] == f"{empty} holds no row"
+    assert faults[1].startswith(f"{binary} cannot be read: ")
+    assert faults[2].startswith(f"{tmp_path / 'none.json'} cannot be read: ")
+
+
 def test_rows_of_a_smoke_run_are_not_imported(tmp_path: Path) -> None:
     file = tmp_path / "theirs.jsonl"
     file.write_text("\n".join(json.dumps(replace(ROW, preset=name).to_json()) for name in ("smoke", "quick")))

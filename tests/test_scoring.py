@@ -109,3 +109,12 @@ def test_masks_that_are_no_shares_are_refused(shares: tuple[float, float], said:
     masks[3, :, 2, 1] = shares
     with pytest.raises(ValueError, match=f"Fixed gave masks .*{said}"):
         check_masks(masks, data.images, "Fixed")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(COUNT, 1, SIZE, SIZE), (COUNT, SIZE, SIZE), (COUNT - 1, 2, SIZE, SIZE), (COUNT, 2, SIZE, SIZE + 1)],
+)
+def test_masks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"Fixed gave masks of shape \(.*\) for images of shape"):
+        check_masks(np.full(shape, 1 / shape[1], np.float32), evaluation().images, "Fixed")

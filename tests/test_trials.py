@@ -83,9 +83,10 @@ def test_a_clone_goes_on_from_the_rows_it_came_with(tmp_path: Path) -> None:
     assert [(row["trial"], row["seed"]) for row in rows[2:]] == [("100 inference steps", 1)]
 
 
-def test_a_damaged_file_of_rows_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["[{", "{}", "[1]"])
+def test_a_damaged_file_of_rows_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "trials-smoke.json").write_text("[{")
+    (tmp_path / "results" / "trials-smoke.json").write_text(content)
     done = call(tmp_path, "--only", "as it is")
     assert done.exit_code != 0
     assert "trials-smoke.json" in done.output
