@@ -13,7 +13,10 @@ ADDED = {
 
 @dataclass(frozen=True)
 class DRCConfig:
-    """All settings of one run; the defaults are the authors' (birds, all images)."""
+    """All settings of one run; the defaults are the authors' for birds, all images.
+
+    But for `flips`, which they have, and for `train_steps`, which is a guess.
+    """
 
     # The model (Sections 3.2 and 3.4)
     image_size: int = 128  # pixels a side: 4 times a power of two

@@ -43,7 +43,7 @@ class Extraction(NamedTuple):
     """What was found in one picture."""
 
     picture: Picture
-    pi_fg: np.ndarray  # (S, S) float32: the foreground's mixing weight at the model's size
+    pi_fg: np.ndarray  # (S, S) float32: the foreground's π, or responsibility, at the model's size
     panels: dict[str, np.ndarray]  # the rows of Figure 3, (S, S, 3) uint8 each
     error: float  # mean |x̂ - x| over the square, pixels in [-1, 1]
 

@@ -121,7 +121,10 @@ class DRC:
             self.kept_seconds += kept.seconds
 
     def segment(self, images: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
-        """π of images (N, H, W, 3) uint8, inferred from noise: (N, 2, H, W) float32, foreground first."""
+        """π of images (N, H, W, 3) uint8, inferred from noise: (N, 2, H, W) float32, foreground first.
+
+        Responsibilities take its place where `inference_masks` asks for them.
+        """
         return np.concatenate([batch.pi.cpu().numpy() for batch in self.regions(images, progress=progress)])
 
     def segment_files(self, files: Sequence[Path | str]) -> list[np.ndarray]:
