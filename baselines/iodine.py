@@ -30,9 +30,7 @@ from baselines.iodine_networks import (
     sample,
 )
 from baselines.trained import SingleLearner, TrainedMethod, to_pixels
-from baselines.training import keyed_generator
-
-SEGMENTING = 1 << 21  # keys the noise of inference, apart from what the steps of training key
+from baselines.training import SEGMENTING, keyed_generator
 
 
 @dataclass(frozen=True)

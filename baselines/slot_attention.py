@@ -19,9 +19,7 @@ from torch import Tensor, nn
 
 from baselines.slot_attention_networks import Decoder, Encoder, SlotAttentionModule
 from baselines.trained import SingleLearner, TrainedMethod, to_pixels
-from baselines.training import keyed_generator
-
-SEGMENTING = 1 << 21  # keys the noise of inference, apart from what the steps of training key
+from baselines.training import SEGMENTING, keyed_generator
 
 
 @dataclass(frozen=True)

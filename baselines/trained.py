@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.training import Learner, keyed_generator, train
+from baselines.training import Learner, keyed_generator, to_unit, train
 
 Changes = dict[str, dict[str, Any]]
 
@@ -137,8 +137,7 @@ class TrainedMethod:
                 "resize them first"
             )
         for start in range(0, count, self.segment_batch):
-            part = torch.from_numpy(np.array(images[start : start + self.segment_batch]))
-            yield part.to(self.learner.device).permute(0, 3, 1, 2).float() / 255
+            yield to_unit(images[start : start + self.segment_batch], self.learner.device)
             if progress is not None:
                 progress(min(start + self.segment_batch, count), count)
 

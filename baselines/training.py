@@ -35,6 +35,7 @@ DAMAGED = (
 Progress = Callable[..., None]
 KEEP = 2  # checkpoints
 ORDER = 1 << 20  # keys the order of the images, apart from what a learner keys by its steps
+SEGMENTING = 1 << 21  # keys the noise of inference, apart from both
 
 
 class CheckpointError(Exception):
@@ -109,6 +110,11 @@ def train(
                 saved = time.monotonic()
 
 
+def to_unit(images: np.ndarray, device: str | torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
+
+
 def load_batch(images: np.ndarray, step: int, batch_size: int, seed: int, device: str) -> Tensor:
     """The images of a step, (B, 3, H, W) float32 in [0, 1].
 
@@ -119,8 +125,7 @@ def load_batch(images: np.ndarray, step: int, batch_size: int, seed: int, device
     epoch, position = divmod(step, len(images) // size)
     order = torch.randperm(len(images), generator=keyed_generator(seed, epoch, ORDER))
     rows = order[position * size :][:size].numpy()
-    pixels = torch.from_numpy(np.array(images[rows])).to(device)
-    return pixels.permute(0, 3, 1, 2).float() / 255
+    return to_unit(images[rows], device)
 
 
 def check_finite(terms: dict[str, float], step: int) -> None:

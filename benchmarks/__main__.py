@@ -232,7 +232,7 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
     from benchmarks.flat import write_rows
 
     names = [choose("baseline", n, validation.TASKS) for n in split(methods)] or list(validation.TASKS)
-    choose("device", device, ("cpu", "cuda", "auto"))
+    device = choose("device", device, ("cpu", "cuda", "auto"))
     usable_folder(results, "results")
     usable_folder(runs, "checkpoints")
     validation.earlier_rows(results)  # a damaged file is found now and not after hours
@@ -273,12 +273,13 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
     from benchmarks import trials as found
     from benchmarks.files import usable_folder
 
-    every = found.trials_of(choose("preset", preset, PRESETS))
+    preset = choose("preset", preset, PRESETS)
+    every = found.trials_of(preset)
     asked = [choose("trial", name, found.TRIALS) for name in split(only)]
     if idle := [name for name in asked if name not in every]:
         raise BenchmarkError(f"the trial {idle[0]!r} changes nothing under {preset}: leave it out")
     chosen = asked or every
-    choose("device", device, ("cpu", "cuda", "auto"))
+    device = choose("device", device, ("cpu", "cuda", "auto"))
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
         usable_folder(folder, what)
     found.earlier_rows(results, preset, data)  # a damaged file is found now and not after hours

@@ -16,6 +16,7 @@ import click
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason
 from benchmarks.registry import PRESETS
+from data_prep.errors import DataPrepError
 from drc.cli import FOLDER
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        from data_prep.errors import DataPrepError
-
         signal.signal(signal.SIGTERM, _stop)
         try:
             return command(*arguments, **options)
@@ -162,8 +161,6 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
 
 def try_each(work: Iterable[tuple[str, Callable[[], Result]]]) -> tuple[list[Result], dict[str, str]]:
     """What each piece of work gives, one after the other; and why those failed that did, by their names."""
-    from data_prep.errors import DataPrepError
-
     found, failures = [], {}
     for name, do in work:
         try:

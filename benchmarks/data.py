@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.registry import DATASETS, PRESETS, Budget, DatasetSpec, dataset_path
+from benchmarks.registry import DATASETS, PRESETS, Budget, dataset_path, prepare_command
 from data_prep.errors import DataPrepError
+from data_prep.pictures import box_around
 from data_prep.store import PreparedDataset, open_dataset
 
 
@@ -47,7 +48,7 @@ class Library:
 
     def prepare_command(self, name: str) -> str:
         """The one command that prepares the data set there."""
-        return DATASETS[name].command(self.path(name), self.budget)
+        return prepare_command(self.folder, name, self.preset)
 
     def is_prepared(self, name: str) -> bool:
         """Whether something lies at its path (it may still turn out to be damaged)."""
@@ -112,7 +113,18 @@ class Library:
         )
 
     def _generate(self, name: str) -> PreparedDataset:
-        return generate_tm_dsprites(self.path(name), self.budget, DATASETS[name], self.prepare_command(name))
+        """Make the TM-dSprites of that name at the budget's size, seed 0."""
+        from data_prep.tm_dsprites import TMDspritesConfig, generate
+
+        spec, budget = DATASETS[name], self.budget
+        config = TMDspritesConfig(
+            variant=spec.variant,
+            shapes=spec.shapes,
+            count=budget.train_images,
+            heldout=budget.heldout_images,
+            size=budget.image_size,
+        )
+        return generate(self.path(name), config, command=self.prepare_command(name))
 
     def _check_counts(self, name: str, dataset: PreparedDataset) -> None:
         spec = DATASETS[name]
@@ -141,20 +153,6 @@ def hashes_below(folder: Path) -> Callable[[str, str], str]:
             return ""
 
     return sha256
-
-
-def generate_tm_dsprites(path: Path, budget: Budget, spec: DatasetSpec, command: str) -> PreparedDataset:
-    """Make the TM-dSprites that `spec` describes at the budget's size, seed 0."""
-    from data_prep.tm_dsprites import TMDspritesConfig, generate
-
-    config = TMDspritesConfig(
-        variant=spec.variant,
-        shapes=spec.shapes,
-        count=budget.train_images,
-        heldout=budget.heldout_images,
-        size=budget.image_size,
-    )
-    return generate(path, config, command=command)
 
 
 def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -203,9 +201,4 @@ def object_boxes(objects: np.ndarray) -> np.ndarray:
 
     All zero where there is no object.
     """
-    boxes = np.zeros((len(objects), 4), np.int64)
-    for i, image in enumerate(objects):
-        ys, xs = np.nonzero(image)
-        if len(ys):
-            boxes[i] = xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1
-    return boxes
+    return np.array([box_around(image) for image in objects], np.int64).reshape(-1, 4)

@@ -24,6 +24,7 @@ from benchmarks.files import last_line
 from benchmarks.own import word_of
 from benchmarks.registry import METHODS
 from benchmarks.tables import fit_of
+from data_prep.parallel import usable_cores
 
 LAUNCHERS = ("local", "slurm", "print")
 PATIENCE = 90.0
@@ -179,8 +180,7 @@ def _environment(slot: int, jobs: int, device: str) -> dict[str, str]:
         visible = [gpu for gpu in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
         gpus = visible or [str(i) for i in range(count_gpus())]
         return environment | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {})
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(max(1, cores // jobs))} | environment
+    return {"OMP_NUM_THREADS": str(max(1, usable_cores() // jobs))} | environment
 
 
 def count_gpus() -> int:

@@ -62,9 +62,8 @@ def _register(path: Path) -> str:
     if not folder.isprintable():  # so is what stands for bytes that are no UTF-8
         raise BenchmarkError(f"{folder!a} has characters that no row can hold: rename the folder, or move it")
     manifest = open_dataset(path).manifest
-    counts = manifest.get("counts", {})
     made_by = manifest["command"] or f"python -m data_prep folder --images DIR --masks DIR --out {path}"
-    present = [split for split in SPLITS if counts.get(split)]
+    present = [split for split in SPLITS if manifest["counts"].get(split)]
     apart = "train" in present  # otherwise all of it is trained on
     DATASETS[name] = DatasetSpec(
         label=name,

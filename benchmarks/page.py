@@ -23,7 +23,7 @@ from benchmarks.grid import METRICS, Grid, best_figures, ends, note_of_best, num
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
-from benchmarks.registry import DATASETS, PRESETS, dataset_path
+from benchmarks.registry import DATASETS, PRESETS, prepare_command
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, sound_tables
@@ -66,13 +66,12 @@ class Section:
     missing: list[str] = field(default_factory=list)
 
 
-def write_page(stored: Stored, runs: Path, results: Path, presets: Iterable[str]) -> list[Path]:
+def write_page(stored: Stored, runs: Path, results: Path, presets: list[str]) -> list[Path]:
     """Write report.html, REPRODUCING.md and the folder figures; those of `smoke` have a name of their own.
 
     Tables without a measured row are left out, and so are tables under another budget than their own that would show
     nothing new. Raises BenchmarkError if the folder refuses.
     """
-    presets = list(presets)
     mark = "-smoke" if presets == ["smoke"] else ""
     folder = usable_folder(results / f"figures{mark}", "figures")
     sections: list[Section] = []
@@ -123,7 +122,7 @@ def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
     run = f"python -m benchmarks table {table.number} --preset {preset}"
     for name in (entry.dataset, entry.train_dataset):
         if name and not DATASETS[name].generated:
-            prepare = DATASETS[name].command(dataset_path(Path("data"), name, preset), PRESETS[preset])
+            prepare = prepare_command(Path("data"), name, preset)
             return f"not prepared or not run yet: {prepare}, then {run}"
     return f"not run yet: {run} --methods {shlex.quote(entry.method)}"
 
@@ -148,12 +147,13 @@ def make_section(
     """
     stem = f"{table.name}-{preset}"
     budget = f"budget {preset}, {PRESETS[preset].image_size}×{PRESETS[preset].image_size} pixels"
+    best = best_figures(table, printed)
     section = Section(
         stem,
         f"{table.heading} ({preset})",
-        measured_blocks(table, preset, printed),
+        measured_blocks(preset, printed, best),
         [],
-        [*notes_of(table, preset, printed), *note_of_best(table, best_figures(table, printed))],
+        [*notes_of(table, preset, printed), *note_of_best(table, best)],
     )
     pairs = differences(printed, runs, kept, kept.parent / f"{table.stem(preset)}-paired.csv")
     section.missing += unpaired(printed, pairs)
@@ -185,9 +185,10 @@ def make_section(
 # --- tables ------------------------------------------------------------------------------------------------
 
 
-def measured_blocks(table: Table, preset: str, printed: list[Printed]) -> list[dict[str, Any]]:
+def measured_blocks(
+    preset: str, printed: list[Printed], best: set[tuple[str, str, str]]
+) -> list[dict[str, Any]]:
     """A sortable table for each block of what was measured, and one of what the paper alone has."""
-    best = best_figures(table, printed)
     blocks = []
     for block in dict.fromkeys(p.entry.block for p in printed):
         inside = [p for p in printed if p.entry.block == block and p.rows]
@@ -327,7 +328,7 @@ def examples(p: Printed, runs: Path, budget: str) -> bytes | None:
         return None
     third = len(panels["input"]) // 3
     parts = {
-        f"{label}": {name: pictures[i * third : (i + 1) * third] for name, pictures in panels.items()}
+        label: {name: pictures[i * third : (i + 1) * third] for name, pictures in panels.items()}
         for i, label in enumerate(("worst IoU", "median", "best"))
     }
     title = f"{variant_name(p.entry)}, worst, median and best: {place_of(p.entry)}"

@@ -44,7 +44,6 @@ class GentleStop:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before.clear()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if a stop was asked for."""

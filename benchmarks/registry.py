@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.errors import BenchmarkError
 from data_prep.catalogue import CATALOGUE
+from drc.config import VARIANTS
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,7 @@ METHODS: dict[str, MethodSpec] = {
     "DRC": MethodSpec(
         "drc.method:DRC",
         trained=True,
-        variants=(
-            "full",
-            "amortised-inference",
-            "no-pixel-reassignment",
-            "no-pseudo-label",
-            "no-tv",
-            "no-ortho",
-            "short-run-chain",
-            "responsibilities",
-            "untuned",
-        ),
+        variants=VARIANTS,
         taken_over={"responsibilities": "full"},
     ),
     "all-foreground": MethodSpec(
@@ -121,21 +112,6 @@ class DatasetSpec:
     def generated(self) -> bool:
         """Whether it is made on the spot."""
         return bool(self.shapes)
-
-    def command(self, out: Path, budget: Budget) -> str:
-        """`prepare` filled in; BenchmarkError if it has other braces than those."""
-        try:
-            return self.prepare.format(
-                out=shlex.quote(str(out)),
-                size=budget.image_size,
-                count=budget.train_images,
-                heldout=budget.heldout_images,
-            )
-        except (LookupError, ValueError) as error:
-            raise BenchmarkError(
-                f"the command that prepares {self.label} cannot be filled in ({error}): {self.prepare}; "
-                "braces that are its own are written twice, {{ and }}"
-            ) from error
 
 
 ALL = {"all": Subset(None, "all")}
@@ -270,6 +246,23 @@ PRESETS: dict[str, Budget] = {
 def dataset_path(data: Path, name: str, preset: str) -> Path:
     """Where a data set lies, or will, below the data folder."""
     return data / DATASETS[name].folder.format(size=PRESETS[preset].image_size)
+
+
+def prepare_command(data: Path, name: str, preset: str) -> str:
+    """The one command that prepares a data set there; BenchmarkError if its own braces are not written twice."""
+    spec, budget = DATASETS[name], PRESETS[preset]
+    try:
+        return spec.prepare.format(
+            out=shlex.quote(str(dataset_path(data, name, preset))),
+            size=budget.image_size,
+            count=budget.train_images,
+            heldout=budget.heldout_images,
+        )
+    except (LookupError, ValueError) as error:
+        raise BenchmarkError(
+            f"the command that prepares {spec.label} cannot be filled in ({error}): {spec.prepare}; "
+            "braces that are its own are written twice, {{ and }}"
+        ) from error
 
 
 TABLES: dict[str, str] = {number: f"benchmarks.tables.table{number}" for number in "1234"} | {

@@ -35,7 +35,6 @@ class Report:
     text: str
     """The table for a terminal."""
     files: tuple[Path, ...]
-    printed: tuple[Printed, ...]
 
 
 def write_report(
@@ -83,7 +82,7 @@ def write_report(
         raise BenchmarkError(
             f"cannot write the table to {results}: {reason(error)}; choose another folder"
         ) from error
-    return Report(to_text(layout), tuple(files), tuple(printed))
+    return Report(to_text(layout), tuple(files))
 
 
 def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Path) -> dict[str, bytes]:

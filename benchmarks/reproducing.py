@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.cells import Row
 from benchmarks.errors import BenchmarkError
 from benchmarks.flat import read_rows
-from benchmarks.registry import DATASETS, PRESETS, dataset_path
+from benchmarks.registry import DATASETS, PRESETS, prepare_command
 from benchmarks.rows import KEPT
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,9 @@ def to_markdown(rows: Iterable[Row], others: Iterable[tuple[str, ...]] = ()) -> 
         used |= {(row.train_dataset, row.preset), (row.test_dataset, row.preset)}
     parts = [ABOUT]
     commands = dict.fromkeys(
-        f"    {spec.command(dataset_path(Path('data'), name, preset), budget)}"
+        f"    {prepare_command(Path('data'), name, preset)}"
         for name, spec in DATASETS.items()
-        for preset, budget in PRESETS.items()
+        for preset in PRESETS
         if (name, preset) in used and not spec.generated
     )
     if commands:

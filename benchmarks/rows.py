@@ -38,8 +38,6 @@ class Stored:
     """Of each cell that was measured only on images that are others now: the data set that has these."""
     faults: list[str] = field(default_factory=list)
     """A sentence for each row, or for several, that were set aside."""
-    duplicates: int = 0
-    """Rows that say the same as another one of the same key."""
 
 
 def file_name(row: Row) -> str:
@@ -142,7 +140,6 @@ def merge(
             stored.faults.append(_disagreement([known or rows[0], *odd], known is not None))
         if known is None and not odd:
             _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows)
-        stored.duplicates += len(rows) - len(odd) - (known is None)
     measured: dict[Cell, Row] = {}
     for row in own:
         _take(row, measured)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from benchmarks.provenance import commit, device_text, peak_memory_mb, versions
 from drc import compiled, fast
 from drc.config import DRCConfig, configure
+from drc.dry_run import flops
 from drc.model import DRCModel, Regions
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
@@ -124,13 +125,10 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
 
 def step_flops(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> int:
     """Arithmetic of one posterior step of the fast path on a batch, as PyTorch counts it."""
-    from torch.utils.flop_counter import FlopCounterMode
-
     render = partial(compiled.render, model) if z.is_cuda else fast.sampler_render(model, config)
     z = z.detach().requires_grad_(True)
-    with FlopCounterMode(display=False) as counter, frozen(model):
-        posterior_potential(model, render, z, images, config).sum().backward()
-    return counter.get_total_flops()
+    with frozen(model):
+        return flops(lambda: posterior_potential(model, render, z, images, config).sum().backward())
 
 
 def measure(name: str, setting: Setting, device: str) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 from data_prep import birds
 from data_prep.archives import Scratch
 from data_prep.build import Options, Sample, write_samples
+from data_prep.catalogue import CATALOGUE
 from data_prep.errors import NO_ARRAY, SourceError, one_line
 from data_prep.pictures import (
     check_same_size,
@@ -44,13 +45,13 @@ LAYOUTS = (
         "dogs-authors",
         "Stanford Dogs",
         {"train": "data_tr_sel.npy", "test": "data_te_sel.npy"},
-        {"train": 3_286, "test": 1_738},
+        CATALOGUE["dogs"].counts,
     ),
     Layout(
         "cars-authors",
         "Stanford Cars",
         {"train": "data_mrcnn_train_select.npy", "test": "data_mrcnn_test_select.npy"},
-        {"train": 6_218, "test": 6_104},
+        CATALOGUE["cars"].counts,
     ),
 )
 

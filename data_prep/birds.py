@@ -10,6 +10,7 @@ from PIL import Image
 
 from data_prep.archives import Scratch, locate
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
+from data_prep.catalogue import CATALOGUE
 from data_prep.errors import DataPrepError, SourceError
 from data_prep.pictures import (
     check_same_size,
@@ -28,7 +29,7 @@ LICENCE = (
 )
 SPLIT_FILE = "train_val_test_split.txt"
 SPLIT_OF_CODE = {"0": "train", "1": "val", "2": "test"}
-REDO_COUNTS = {"train": 10_000, "val": 788, "test": 1_000}
+REDO_COUNTS = CATALOGUE["birds"].counts
 TOTAL = sum(REDO_COUNTS.values())
 MASK_RULES = {
     "threshold": "foreground where more than half of the annotators saw it (grey > 127)",

@@ -8,6 +8,7 @@ import numpy as np
 
 from data_prep.archives import Scratch
 from data_prep.build import Fault
+from data_prep.catalogue import CATALOGUE
 from data_prep.errors import SourceError, one_line
 from data_prep.pictures import list_pictures
 from data_prep.pseudo import Item, Source
@@ -16,7 +17,7 @@ from data_prep.store import sha256_of
 from data_prep.tables import read_mat
 
 NAME = "cars-remade"
-PAPER = {"train": 6_218, "test": 6_104}
+PAPER = CATALOGUE["cars"].counts
 RULES = SelectionRules(categories=("car", "truck"))
 """COCO calls a pick-up a truck; Stanford Cars holds many."""
 LICENCE = (

@@ -18,6 +18,8 @@ from data_prep.tfrecord import byte_values, float_values, parse_example, read_re
 
 LICENCE = "CLEVR (Johnson et al., 2017): CC BY 4.0; multi_object_datasets (Kabra et al., 2019): Apache-2.0."
 HEIGHT, WIDTH, ENTITIES = 240, 320, 11
+VALUES = {"image": HEIGHT * WIDTH * 3, "mask": ENTITIES * HEIGHT * WIDTH}
+"""Features of a record that are decoded, and how many one-byte values each has."""
 ROWS, COLUMNS = slice(29, 221), slice(64, 256)
 """The square of 192 x 192 pixels that everybody since IODINE cuts out."""
 RULES = {
@@ -96,8 +98,7 @@ def make_scene(scene: Scene, size: int) -> Sample:
     if scene.fault:
         raise ItemError(scene.fault)
     try:
-        pixels = byte_values(scene.features, "image", HEIGHT * WIDTH * 3)
-        masks = byte_values(scene.features, "mask", ENTITIES * HEIGHT * WIDTH)
+        pixels, masks = (byte_values(scene.features, name, count) for name, count in VALUES.items())
     except ItemError as error:
         raise ItemError(f"{scene.name}: {error}") from error
     image = np.ascontiguousarray(pixels.reshape(HEIGHT, WIDTH, 3)[ROWS, COLUMNS])

@@ -194,7 +194,7 @@ def folder_command(
     given = {"train": train_list, "val": val_list, "test": test_list}
     lists = {split: file for split, file in given.items() if file is not None}
     options = make_options(**common)
-    announce(folder.prepare(images, masks, out, config, options, lists=lists or None, boxes_file=boxes))
+    announce(folder.prepare(images, masks, out, config, options, lists=lists, boxes_file=boxes))
 
 
 Number = TypeVar("Number", int, float)

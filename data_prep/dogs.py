@@ -9,6 +9,7 @@ import numpy as np
 
 from data_prep.archives import Scratch
 from data_prep.build import Fault
+from data_prep.catalogue import CATALOGUE
 from data_prep.errors import ItemError, SourceError, one_line
 from data_prep.pictures import list_pictures
 from data_prep.pseudo import Item, Source
@@ -17,7 +18,7 @@ from data_prep.store import sha256_of
 from data_prep.tables import read_mat
 
 NAME = "dogs-remade"
-PAPER = {"train": 3_286, "test": 1_738}
+PAPER = CATALOGUE["dogs"].counts
 RULES = SelectionRules(categories=("dog",))
 LICENCE = (
     "Stanford Dogs (Khosla et al., 2011), images from ImageNet: non-commercial research. "

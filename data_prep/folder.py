@@ -176,12 +176,12 @@ def read_labels(file: Path, config: FolderConfig) -> np.ndarray:
             )
         grey = picture if picture.mode == "L" else read_picture(file, "L")
         return _binary(file, np.asarray(grey), config)
-    if config.mask_kind != "alpha" and picture.format == "JPEG":
-        raise ItemError(f"{file} is a JPEG, which holds no exact {config.mask_kind}; save masks as PNG")
     if config.mask_kind == "alpha":
         if "A" not in picture.getbands():
             raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")
         return _binary(file, np.asarray(picture.getchannel("A")), config)
+    if picture.format == "JPEG":
+        raise ItemError(f"{file} is a JPEG, which holds no exact {config.mask_kind}; save masks as PNG")
     if config.mask_kind == "colours":
         if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
             raise ItemError(f"{file} has no colours (its mode is {picture.mode}); use --mask-kind labels")

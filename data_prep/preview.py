@@ -24,6 +24,7 @@ PALETTE = np.array(
 )  # fmt: skip
 """Colour of background and of the k-th object (repeating after the eleventh)."""
 MIN_TILE = 96
+COLUMNS = 6
 
 
 def spread(total: int, wanted: int) -> np.ndarray:
@@ -48,10 +49,10 @@ def tile(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.concatenate([image, colour_mask(mask)], axis=1)
 
 
-def contact_sheet(images: np.ndarray, masks: np.ndarray, *, columns: int = 6) -> np.ndarray:
+def contact_sheet(images: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """All images (N,H,W,3) and masks (N,H,W), both uint8, as one picture (h,w,3) uint8."""
     pairs = [tile(image, mask) for image, mask in zip(images, masks, strict=True)]
-    shape = math.ceil(len(pairs) / columns), min(columns, len(pairs))
+    shape = math.ceil(len(pairs) / COLUMNS), min(COLUMNS, len(pairs))
     return montage(pairs, fill=(255, 255, 255), grid_shape=shape, padding_width=4, channel_axis=-1)
 
 

@@ -20,12 +20,10 @@ from tqdm import tqdm
 from data_prep import birds
 from data_prep.archives import locate
 from data_prep.build import Options
+from data_prep.clevr6 import VALUES
 from data_prep.errors import DataPrepError, SourceError
 from data_prep.store import DatasetWriter, open_dataset
 from data_prep.tfrecord import byte_values, parse_example, read_records
-
-VALUES = {"image": 240 * 320 * 3, "mask": 11 * 240 * 320}
-"""Features of a CLEVR record that are decoded, and how many one-byte values each has."""
 
 
 class Lap:

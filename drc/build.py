@@ -11,9 +11,9 @@ from drc.segment import check_pixels
 from drc.trainer import Trainer
 
 
-def build_model(config: DRCConfig, seed: int | None = 0) -> DRCModel:
-    """A model with weights drawn from `seed`; None leaves them for others to fill."""
-    return (AmortisedModel if config.amortised else DRCModel)(config, seed)
+def build_model(config: DRCConfig) -> DRCModel:
+    """A model whose weights are left for others to fill."""
+    return (AmortisedModel if config.amortised else DRCModel)(config, seed=None)
 
 
 def build_trainer(images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> Trainer:

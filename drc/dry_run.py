@@ -47,7 +47,7 @@ def estimate(config: DRCConfig, count: int) -> Cost:
     count = min(count, config.train_images or count)
     c = replace(config, batch_size=min(config.batch_size, count))
     with torch.device("meta"):
-        model = build_model(c, seed=None)
+        model = build_model(c)
         images = torch.zeros(c.batch_size, 3, c.image_size, c.image_size)
         learn = partial(loss, model, images, c)
         activations = saved_bytes(model, learn)

@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter
 
 from drc.config import completed
 from drc.files import alone_in, write_csv, write_json, write_png
+from drc.kept import add_weights
 from drc.method import DRC
 from drc.model import DRCModel
 from drc.pictures import KINDS, SHEET, UNREADABLE, Picture, PictureError, Source, known_as, open_picture
@@ -241,9 +242,7 @@ def earlier_names(folder: Path) -> dict[Path, str]:
 def digest(model: DRCModel) -> str:
     """SHA-256 of a model's weights."""
     total = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        total.update(name.encode())
-        total.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
+    add_weights(total, model)
     return total.hexdigest()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,8 +38,7 @@ class KeptChains:
         self.seconds = 0.0  # that what was found had taken
         settings = {name: value for name, value in asdict(config).items() if name not in READING}
         self._about = hashlib.sha256(repr((settings, seed, arithmetic(device), code())).encode())
-        for name, weights in model.state_dict().items():
-            self._about.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        add_weights(self._about, model)
 
     def ends(
         self,
@@ -85,6 +85,12 @@ class KeptChains:
             write_atomic(path, content.getvalue())
         except OSError as error:
             log.warning("%s: chains are not kept (%s); a run that is stopped infers them again", path, error)
+
+
+def add_weights(total: Any, model: DRCModel) -> None:
+    """Take a model's weights, by name, into a digest of hashlib."""
+    for name, weights in model.state_dict().items():
+        total.update(name.encode() + weights.cpu().numpy().tobytes())
 
 
 def arithmetic(device: str) -> tuple[str, ...]:

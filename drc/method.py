@@ -87,7 +87,7 @@ class DRC:
         method = cls()
         try:
             method.config, method.seed, method.device = DRCConfig(**state["config"]), state["seed"], device
-            method.model = build_model(method.config, seed=None)
+            method.model = build_model(method.config)
             method.model.load_state_dict(state["model"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(

@@ -58,7 +58,7 @@ def sheet(columns: Sequence[Image.Image], captions: Sequence[str]) -> Image.Imag
     return page
 
 
-def _short(caption: str, length: int = 18) -> str:
-    """At most `length` characters that any font has."""
+def _short(caption: str) -> str:
+    """At most 18 characters that any font has."""
     plain = caption.encode("ascii", "replace").decode()
-    return plain if len(plain) <= length else f"{plain[: length - 9]}..{plain[-7:]}"
+    return plain if len(plain) <= 18 else f"{plain[:9]}..{plain[-7:]}"

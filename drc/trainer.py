@@ -33,7 +33,7 @@ EXPLODED = 1e6  # no energy, norm or weight of a sound run comes near it
 
 
 class DivergedError(Exception):
-    """Training left the finite numbers; the message names the step, the term and the last checkpoint before it."""
+    """Training or inference left the finite numbers; the message says where, and what to do."""
 
 
 def to_signed(images: np.ndarray, device: str | torch.device) -> Tensor:
@@ -321,12 +321,12 @@ class Trainer:
         self.step = state["step"]
 
 
-def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds: float = 60.0) -> DRCModel:
+def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds: float = 60.0) -> None:
     """Run `trainer` to its last step, from the newest checkpoint in `folder` if there is one.
 
     `progress(step, total, **values)` is called after every step. A checkpoint is written every `checkpoint_seconds`,
     at the end, and, between two steps, when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which
-    ends the run with KeyboardInterrupt, on all processes after the same step. Returns the trained model.
+    ends the run with KeyboardInterrupt, on all processes after the same step.
     """
     state = load_newest(folder)
     if state is not None:
@@ -362,7 +362,6 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
                 saved = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
-    return trainer.model
 
 
 def take_up(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:

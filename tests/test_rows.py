@@ -98,7 +98,6 @@ def test_of_rows_that_say_the_same_one_with_scores_is_used(tmp_path: Path) -> No
         beside.write_text("id,iou,dice\n")
         found = read_runs(tmp_path / "none", kept)
         assert list(found.rows.values()) == [replace(row, source=KEPT)]
-        assert found.duplicates == 2
         beside.unlink()
 
 
@@ -108,14 +107,13 @@ def test_two_machines_never_write_one_name_with_two_contents() -> None:
     assert file_name(ROW).startswith(ROW.key)
 
 
-def test_duplicates_are_counted_and_used_once() -> None:
+@pytest.mark.parametrize("own", [[ROW], []])
+def test_rows_that_say_the_same_are_used_once(own: list[Row]) -> None:
     twin = replace(ROW, device="another", finished="2026-02-01T00:00:00+00:00")
     stored = Stored()
-    merge([ROW], [ROW, twin], stored)
-    assert (len(stored.rows), stored.duplicates, stored.faults) == (1, 1, [])
-    stored = Stored()
-    merge([], [ROW, twin], stored)
-    assert (len(stored.rows), stored.duplicates, stored.faults) == (1, 1, [])
+    merge(own, [ROW, twin], stored)
+    assert (len(stored.rows), stored.faults) == (1, [])
+    assert (stored.rows[ROW.cell] == ROW) == bool(own)
 
 
 def test_rows_that_disagree_are_set_aside_together() -> None:

@@ -61,13 +61,12 @@ def test_every_output(runs: Path, tmp_path: Path) -> None:
     )
     table = Table("large", "Large", lines, tuple(columns.values()), entries)
     began = time.monotonic()
-    report = write_report(
+    write_report(
         table, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, lambda entry: "not run"
     )
     assert time.monotonic() - began < 40
     assert len(list((tmp_path / "rows").iterdir())) == ROWS
     assert (tmp_path / "large.csv").read_text().count("measured") == ROWS
-    assert sum(bool(p.rows) for p in report.printed) == ROWS
 
 
 class Seeded(Entry):

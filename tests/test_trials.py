@@ -226,6 +226,13 @@ def test_a_wrong_word_is_named(tmp_path: Path, arguments: tuple[str, str], said:
     assert "Traceback" not in done.output
 
 
+def test_words_are_taken_in_any_case(tmp_path: Path) -> None:
+    done = call(tmp_path, "--only", "As It Is", "--preset", "Smoke", "--device", "CPU")
+    assert done.exit_code == 0, done.output
+    (row,) = trials.earlier_rows(tmp_path / "results", "smoke", tmp_path / "data")
+    assert (row["trial"], row["preset"]) == ("as it is", "smoke")
+
+
 def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = note_images(DRC, monkeypatch)
     assert call(tmp_path, "--only", "as it is").exit_code == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from fake_methods import note_images
 
@@ -108,6 +109,15 @@ def test_an_unknown_baseline_is_refused_by_name(tmp_path: Path) -> None:
 
 
 # --- the toy of sprites ------------------------------------------------------------------------------------
+
+
+def test_a_gpu_that_is_not_there_is_named_in_whatever_case_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = call(tmp_path, "--methods", "ReDO", "--device", "CUDA")
+    assert done.exit_code == 1, done.output
+    assert "no CUDA device is usable here" in done.output
 
 
 def test_each_image_has_three_sprites_of_different_colours_on_one_grey() -> None:

@@ -74,7 +74,7 @@ def _chosen(methods: list[str], variants: list[str]) -> list[tuple[str, str]]:
 
 
 def _place(test: str) -> tuple[str, str]:
-    name, _, split = test.rpartition(":") if ":" in test else (test, "", "")
+    name, _, split = test.partition(":")
     splits = DATASETS[name].splits
     if split and split not in splits:
         raise BenchmarkError(f"{name} has no split {split!r}; choose from: {', '.join(splits)}")

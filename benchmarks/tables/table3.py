@@ -14,9 +14,9 @@ LINES = (
 )
 
 PAPER = {
-    (f"{name}-split", split): Column(f"{name.capitalize()} {word}")
+    (f"{name}-split", split): Column(f"{name.capitalize()} {split}")
     for name in ("birds", "dogs", "cars")
-    for split, word in (("train", "train"), ("test", "test"))
+    for split in ("train", "test")
 }
 OURS = {
     ("tm-dsprites", "eval"): Column("TM-dSprites train"),
