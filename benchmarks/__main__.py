@@ -116,6 +116,7 @@ def sweep(
 
     A data set is a name, or a folder that was made by python -m data_prep. A training is never repeated
     for another test set. The held-out images are scored where a data set has some; NAME:SPLIT names others.
+    Exit code 1 if a cell fails or a data set is not there; what can be computed is.
     """
     from benchmarks.own import resolve_dataset, resolve_test
     from benchmarks.tables.sweep import check_name, sweep_table

@@ -147,12 +147,8 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     lacking = [] if collect_only or (session.cells and not session.is_sweep) else list(session.unprepared())
     if lacking:
         what = "Not all" if session.cells else "Nothing"
-        shown = (
-            ""
-            if compute_only
-            else ", and figures above of what is named here are kept ones of an earlier run"
-        )
-        click.echo(f"{what} could be computed{shown}:", err=True)
+        shown = ", and figures above of what is named here are kept ones of an earlier run"
+        click.echo(f"{what} could be computed{'' if compute_only else shown}:", err=True)
         for line in lacking:
             click.echo(line, err=True)
     if failed or (lacking and session.is_sweep):
