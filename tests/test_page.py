@@ -243,6 +243,15 @@ def test_the_command_writes_it_and_names_a_folder_that_refuses(tmp_path: Path) -
         write_page(Stored(), tmp_path, tmp_path / "file", ["quick"])
 
 
+def test_a_report_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "REPRODUCING.md").mkdir()
+    with pytest.raises(
+        BenchmarkError, match=f"cannot write the report to {tmp_path}: .*; choose another folder"
+    ):
+        write_page(Stored(), tmp_path / "runs", tmp_path, ["quick"])
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_extremes_are_the_worst_the_middle_and_the_best() -> None:
     assert extremes(np.array([5.0, 1, 9, 3, 7, 2, 8, 4, 6]), 3).tolist() == [1, 5, 3, 7, 0, 8, 4, 6, 2]
     assert extremes(np.array([0.5, 0.1]), 3).tolist() == []

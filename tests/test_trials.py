@@ -93,6 +93,14 @@ def test_a_damaged_file_of_rows_is_named(content: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.output
 
 
+def test_rows_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "results" / "trials-smoke.csv").mkdir(parents=True)
+    done = call(tmp_path, "--only", "as it is")
+    assert done.exit_code == 2
+    assert f"cannot write {tmp_path / 'results'}: " in done.output
+    assert "Traceback" not in done.output
+
+
 def test_rows_of_a_later_version_may_have_a_field_more() -> None:
     rows = [{"trial": "a", "versions": {"torch": "2"}}, {"trial": "b", "versions": {"torch": "3"}, "new": 1}]
     assert as_csv(rows) == "trial,versions,new\na,torch 2,\nb,torch 3,1\n"
