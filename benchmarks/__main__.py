@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from benchmarks.cli import (
+    DEVICE,
     FOLDER,
     FOLDERS,
     LOOKS,
@@ -212,7 +213,7 @@ def speed(results: Path) -> None:
 @main.command()
 @click.option("--methods", default="", help="Comma-separated. Default: every trained baseline.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@DEVICE
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Checkpoints.")
 @click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For validate.csv.")
 @plain_errors
@@ -233,7 +234,6 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
     from benchmarks.flat import write_rows
 
     names = [choose("baseline", n, validation.TASKS) for n in split(methods)] or list(validation.TASKS)
-    device = choose("device", device, ("cpu", "cuda", "auto"))
     usable_folder(results, "results")
     usable_folder(runs, "checkpoints")
     validation.earlier_rows(results)  # a damaged file is found now and not after hours
@@ -253,7 +253,7 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
 )
 @preset_option("quick")
 @click.option("--seeds", default="0", show_default=True, help="Such as 0,1,2 or 0-4.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto.")
+@DEVICE
 @click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
 @click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Checkpoints.")
 @click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For trials.md.")
@@ -280,7 +280,6 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
     if idle := [name for name in asked if name not in every]:
         raise BenchmarkError(f"the trial {idle[0]!r} changes nothing under {preset}: leave it out")
     chosen = asked or every
-    device = choose("device", device, ("cpu", "cuda", "auto"))
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
         usable_folder(folder, what)
     found.earlier_rows(results, preset, data)  # a damaged file is found now and not after hours
@@ -342,7 +341,7 @@ def _session(table: Any, *, preset: str, datasets: list[str], methods: list[str]
         datasets=datasets,
         methods=methods,
         seeds=parse_seeds(common["seeds"]) if common["seeds"] else None,
-        device=choose("device", common["device"], ("cpu", "cuda", "auto")),
+        device=common["device"],
         force=common["force"],
         retry=common["retry"],
         style=Style(

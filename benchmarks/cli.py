@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, choose
 from benchmarks.files import reason
 from benchmarks.registry import PRESETS
 from data_prep.errors import DataPrepError
@@ -52,6 +52,16 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _device(context: click.Context, option: click.Parameter, name: str) -> str:
+    try:
+        return choose("device", name, ("cpu", "cuda", "auto"))
+    except BenchmarkError as error:
+        raise Refusal(str(error)) from error
+
+
+DEVICE = click.option(
+    "--device", default="auto", show_default=True, callback=_device, help="cpu, cuda or auto."
+)
 FOLDERS = [
     click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets."),
     click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints."),
@@ -65,7 +75,7 @@ RUNNING = [
         default="",
         help="Comma-separated numbers or a range: 0,1,2 or 0-4. Default: 0; to --collect-only, all there are.",
     ),
-    click.option("--device", default="auto", show_default=True, help="cpu, cuda or auto."),
+    DEVICE,
     click.option("--dry-run", is_flag=True, help="Only say what would run, with every setting."),
     click.option("--collect-only", is_flag=True, help="Only render what was measured before; never trains."),
     click.option("--force", is_flag=True, help="Compute again; earlier cells are moved to RUNS/replaced."),

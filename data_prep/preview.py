@@ -23,8 +23,8 @@ PALETTE = np.array(
     dtype=np.uint8,
 )  # fmt: skip
 """Colour of background and of the k-th object (repeating after the eleventh)."""
-MIN_TILE = 96
-COLUMNS = 6
+MIN_TILE = 96  # pixels a side
+COLUMNS = 6  # pairs of image and mask in a row of a sheet
 
 
 def spread(total: int, wanted: int) -> np.ndarray:

@@ -323,14 +323,8 @@ def test_where_no_data_set_is_there_it_says_that_nothing_is_new(tmp_path: Path) 
 )
 def test_a_sweep_that_lacks_a_data_set_fails(tests: str, said: str, smoke_data: Path, tmp_path: Path) -> None:
     """They were named, so a script that makes a row again must learn that it did not; the others are scored."""
-    places = (
-        "--data",
-        str(smoke_data),
-        "--runs",
-        str(tmp_path / "runs"),
-        "--results",
-        str(tmp_path / "results"),
-    )
+    folders = {"data": smoke_data, "runs": tmp_path / "runs", "results": tmp_path / "results"}
+    places = [f"--{name}={folder}" for name, folder in folders.items()]
     words = ("sweep", "--methods", "GrabCut", "--test", tests, "--preset", "smoke", *places)
     for options in ((), ("--compute-only",)):
         done = runner().invoke(main, [*words, *options])

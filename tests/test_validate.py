@@ -108,9 +108,6 @@ def test_an_unknown_baseline_is_refused_by_name(tmp_path: Path) -> None:
     assert "DRC" in done.output
 
 
-# --- the toy of sprites ------------------------------------------------------------------------------------
-
-
 def test_a_gpu_that_is_not_there_is_named_in_whatever_case_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +115,9 @@ def test_a_gpu_that_is_not_there_is_named_in_whatever_case_it_is_asked_for(
     done = call(tmp_path, "--methods", "ReDO", "--device", "CUDA")
     assert done.exit_code == 1, done.output
     assert "no CUDA device is usable here" in done.output
+
+
+# --- the toy of sprites ------------------------------------------------------------------------------------
 
 
 def test_each_image_has_three_sprites_of_different_colours_on_one_grey() -> None:
