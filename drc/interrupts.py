@@ -12,12 +12,15 @@ from contextlib import contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
 
-    Yields a function that tells whether one has come. Outside the main thread it changes nothing.
+    Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has a
+    handler of whoever drives the training, who then ends it from `progress`.
     """
-    came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    handler = signal.getsignal(signal.SIGINT)
+    taken = callable(handler) and handler is not signal.default_int_handler
+    if taken or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
+    came: list[int] = []
 
     def note(number: int, frame: object) -> None:
         if came and number == signal.SIGINT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from baselines.matching import STRATEGIES
 from benchmarks.data import object_boxes
 from benchmarks.jobs import fit_config
+from benchmarks.progress import GentleStop
 from benchmarks.registry import METHODS, PRESETS
 from benchmarks.scoring import check_masks
 
@@ -204,6 +206,26 @@ def test_what_was_interrupted_goes_on_to_the_same_result(
     method = fit(name, variant, tmp_path / "parts", progress=lambda step, total, **values: steps.append(step))
     np.testing.assert_array_equal(segment(method, images()), whole)
     assert min(steps) > 1, "it began anew instead of going on"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_who_drives_the_training(
+    name: str, number: signal.Signals, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A method with handlers of its own leaves the suite's in place, which say what will happen."""
+    steps: list[int] = []
+    with GentleStop() as stop:
+
+        def progress(step: int, total: int, **values: float) -> None:
+            stop.check()
+            steps.append(step)
+            signal.raise_signal(number)
+
+        with pytest.raises(KeyboardInterrupt):
+            fit(name, METHODS[name].variants[0], tmp_path, progress=progress)
+    assert len(steps) == 1
+    assert "Stopping after this step" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -39,8 +39,11 @@ def items(tmp_path: Path) -> list[pseudo.Item]:
 
 
 @pytest.mark.parametrize("network", [Detectron2, Torchvision])
-def test_down_to_a_prepared_data_set(network: Any, items: list[pseudo.Item], tmp_path: Path) -> None:
-    annotator = network(device="cpu", min_score=0.0, random_weights=True)
+def test_down_to_a_prepared_data_set(
+    network: Any, items: list[pseudo.Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_prep.annotators.MIN_SCORE", 0.0)
+    annotator = network(device="cpu", random_weights=True)
     calm(annotator)
     seen: list[int] = []
 
