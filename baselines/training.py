@@ -141,8 +141,8 @@ def check_finite(terms: dict[str, float], step: int) -> None:
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
 
-    Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has a
-    handler of whoever drives the training, who then ends it from `progress`.
+    Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has
+    a handler of whoever drives the training, who then ends it from `progress`.
     """
     handler = signal.getsignal(signal.SIGINT)
     taken = callable(handler) and handler is not signal.default_int_handler
@@ -171,6 +171,8 @@ def save_checkpoint(folder: Path, step: int, learner: Learner, identity: dict[st
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save({"identity": identity, "step": step, "learner": learner.state()}, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # its content is on the disk before its name is
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):

@@ -30,6 +30,8 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())  # its content is on the disk before its name is
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):  # the folder itself may be what is wrong

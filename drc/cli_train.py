@@ -179,7 +179,7 @@ def show_cost(images: np.ndarray, config: DRCConfig, seed: int, device: str) -> 
 
     from drc.dry_run import describe, estimate, measure
 
-    cost = estimate(config, len(images))
+    cost = estimate(config, len(images), device)
     with tqdm(desc="measuring", unit="step", leave=False) as bar:
         measured = measure(images, config, seed, device, cost, mover(bar))
     for line in describe(config, cost, measured, device_text(device)):

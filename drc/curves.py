@@ -10,7 +10,7 @@ import numpy as np
 CURVES = {
     "reconstruction error, mean |x̂ - x|": ("reconstruction",),
     "foreground share": ("foreground",),
-    "likelihood term of Eq. 12": ("likelihood",),
+    "likelihood terms of Eq. 12": ("likelihood", "partitioning", "generation"),
     "energies of the chains": ("energy_posterior", "energy_prior"),
     "energy gap, posterior - prior": ("lebm",),
     "norms of the chains, RMS of z": ("z_norm", "z_norm_prior"),

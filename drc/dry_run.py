@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from drc import fast
+from drc import compiled, fast
 from drc.amortised import AmortisedModel, objective
 from drc.build import build_model, build_trainer
 from drc.config import DRCConfig
-from drc.model import DRCModel
+from drc.model import DRCModel, Regions
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
 from drc.sampler import compiles
 
@@ -40,10 +40,14 @@ class Cost:
     weights: int  # with their gradients and Adam's moments
     chains: int
     activations: int  # what the M-step keeps for its backward pass
+    recorded: int  # what a posterior step keeps for its own, where that is recorded and stays; 0 where it is not
 
 
-def estimate(config: DRCConfig, count: int) -> Cost:
-    """The cost of training on `count` images, or as many as the settings take, without computing anything."""
+def estimate(config: DRCConfig, count: int, device: str = "cpu") -> Cost:
+    """The cost of training on `count` images, or as many as the settings take, without computing anything.
+
+    That of a posterior step depends on the form that it takes on the device.
+    """
     count = min(count, config.train_images or count)
     c = replace(config, batch_size=min(config.batch_size, count))
     with torch.device("meta"):
@@ -53,7 +57,9 @@ def estimate(config: DRCConfig, count: int) -> Cost:
         activations = saved_bytes(model, learn)
         m_step = flops(lambda: learn().backward())
         model.requires_grad_(False)
-        posterior, prior, inference = sampling(model, images, c)
+        recorded = compiles(c, torch.device(device)) and not c.amortised
+        posterior, prior, inference = sampling(model, images, c, compiled.render if recorded else fast.render)
+        kept = recorded_bytes(model, images, c) if recorded else 0
     step = c.posterior_steps * posterior + c.prior_steps * prior + m_step
     networks = {name: parameter_count(network) for name, network in model.named_children()}
     return Cost(
@@ -65,8 +71,9 @@ def estimate(config: DRCConfig, count: int) -> Cost:
         run=step * c.train_steps,
         inference=inference,
         weights=4 * 4 * sum(networks.values()),
-        chains=4 * 2 * model.z_dim * count,
+        chains=4 * (1 if c.amortised else 2) * model.z_dim * count,
         activations=activations,
+        recorded=kept,
     )
 
 
@@ -81,17 +88,33 @@ def loss(model: DRCModel, images: Tensor, config: DRCConfig) -> Tensor:
     return terms.total(config) + lebm_loss(model, z, z)
 
 
-def sampling(model: DRCModel, images: Tensor, config: DRCConfig) -> tuple[int, int, int]:
-    """Arithmetic of a posterior step and of a prior step of a batch, and of segmenting one image."""
+def sampling(
+    model: DRCModel, images: Tensor, config: DRCConfig, form: Callable[..., Regions]
+) -> tuple[int, int, int]:
+    """Arithmetic of a posterior step and of a prior step of a batch, and of segmenting one image.
+
+    `form` is the forward that chains descend, `fast.render` or `compiled.render`.
+    """
     if isinstance(model, AmortisedModel):
         return 0, 0, flops(lambda: fast.render(model, model.encode(images)[0])) // len(images)
-    render = partial(fast.render, model)
-    z = torch.zeros(len(images), model.z_dim, device=images.device).requires_grad_(True)
+    z = chains_of(model, images)
     posterior = flops(
-        lambda: posterior_potential(model, render, z, images=images, config=config).sum().backward()
+        lambda: posterior_potential(model, partial(form, model), z, images, config).sum().backward()
     )
     prior = flops(lambda: prior_potential(model, z).sum().backward())
     return posterior, prior, posterior * config.inference_steps * config.inference_chains // len(images)
+
+
+def recorded_bytes(model: DRCModel, images: Tensor, config: DRCConfig) -> int:
+    """What the compiled form of a posterior step keeps for its backward pass, in the sampler's precision."""
+    kernels = compiled.kernels(model, fast.PRECISIONS[config.sampler_precision])
+    z = chains_of(model, images)
+    return saved_bytes(model, lambda: compiled.potential(model, kernels, z, images, config))
+
+
+def chains_of(model: DRCModel, images: Tensor) -> Tensor:
+    """A chain for each image, (B, d), that takes a gradient."""
+    return torch.zeros(len(images), model.z_dim, device=images.device, requires_grad=True)
 
 
 def parameter_count(network: torch.nn.Module) -> int:
@@ -167,7 +190,7 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
     """All of it as lines to print."""
     c = config
     total = sum(cost.parameters.values())
-    memory = cost.weights + cost.chains + cost.activations
+    memory = cost.weights + cost.chains + cost.activations + cost.recorded
     if c.amortised:
         parts, segmenting = "", "one pass"
     else:
@@ -190,7 +213,9 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
         f"  segmenting an image, {segmenting}: {in_units(cost.inference, 'FLOP')}",
         "memory (estimated, beside what PyTorch itself takes)",
         f"  weights, gradients and Adam: {in_units(cost.weights, 'B')}; chains: {in_units(cost.chains, 'B')}; "
-        f"activations: {in_units(cost.activations, 'B')}; in all {in_units(memory, 'B')}",
+        f"activations: {in_units(cost.activations, 'B')}"
+        + (f"; a recorded step's: {in_units(cost.recorded, 'B')}" if cost.recorded else "")
+        + f"; in all {in_units(memory, 'B')}",
         f"time on this device ({device}; measured: {sample})",
         f"  a training step: {measured.batch_seconds:.3g} s, "
         f"{in_units(cost.step / measured.batch_seconds, 'FLOP/s')}",

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
 
-    Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has a
-    handler of whoever drives the training, who then ends it from `progress`.
+    Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has
+    a handler of whoever drives the training, who then ends it from `progress`.
     """
     handler = signal.getsignal(signal.SIGINT)
     taken = callable(handler) and handler is not signal.default_int_handler

@@ -19,7 +19,7 @@ def langevin(
     """v ← μv - ½δ²∇U(z) + δ√(1-μ)ε, z ← z + v, from v = 0, once for every ε of `noise`.
 
     Without momentum this is Eq. 13, with s = ½δ², for the target Q ∝ exp(-U); with it, its underdamped form, which
-    has the same target and a stationary variance of 1 / (1 - δ²/4(1+μ)) where that is N(0, 1). `potential` maps
+    has the same target and a stationary variance of 1 / (1 - δ²/(4(1+μ))) where that is N(0, 1). `potential` maps
     (B, d) to U (B,), one number a chain; `z` is (B, d); `noise` gives one ε (B, d) a step, standard normal, or
     scaled by the square root of a temperature; `step_size` is δ, one for all steps or one for each; `momentum` is μ
     in [0, 1). Chains do not see one another. Returns the last z, detached.

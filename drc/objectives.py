@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc.config import DRCConfig
-from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods
+from drc.model import (
+    EPSILON,
+    DRCModel,
+    Regions,
+    expected_log_likelihood,
+    log_likelihoods,
+    responsibilities,
+)
 from drc.networks import Energies
 
 
@@ -79,8 +86,7 @@ def generator_terms(
     model: DRCModel, regions: Regions, energies: Energies, images: Tensor, config: DRCConfig
 ) -> GeneratorTerms:
     """The M-step's terms at the sampled z (Algorithm 1, line 6); the likelihood is -mean over pixels and channels."""
-    scale = 2 * config.sigma**2 if config.sigma_in_m_step else 1.0
-    log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=scale)
+    log_p = m_step_log_likelihoods(regions, images, config)
     zero = images.new_zeros(())
     pseudo_fg = pseudo_bg = zero
     if model.fg.classifier is not None and model.bg.classifier is not None:
@@ -95,6 +101,22 @@ def generator_terms(
         pseudo_bg=pseudo_bg,
         ortho=orthogonality(model.fg, model.bg) if config.ortho_weight else zero,
     )
+
+
+def m_step_log_likelihoods(regions: Regions, images: Tensor, config: DRCConfig) -> Tensor:
+    """log p_k as the M-step takes it, with σ or without: (B, 2, 3, H, W)."""
+    scale = 2 * config.sigma**2 if config.sigma_in_m_step else 1.0
+    return log_likelihoods(regions, images, norm=config.likelihood, scale=scale)
+
+
+@torch.no_grad()
+def partitioning(regions: Regions, images: Tensor, config: DRCConfig) -> Tensor:
+    """Eq. 12's objective for the partitioning alone, as the M-step has it: -Σ_k γ_k log π_k, averaged -> scalar.
+
+    The rest of the M-step's likelihood is the objective for image generation, -Σ_k γ_k log p_k.
+    """
+    gamma = responsibilities(regions.pi, m_step_log_likelihoods(regions, images, config))
+    return -(gamma * (regions.pi + EPSILON).log().unsqueeze(2)).sum(dim=1).mean()
 
 
 def lebm_loss(model: DRCModel, z_posterior: Tensor, z_prior: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Random numbers that depend on what they are for, and on nothing that ran before.
 
 A chain's noise is keyed by (seed, stream, image, visit): its path does not depend on the batch it sits in, on the
-number of processes, or on whether training was interrupted.
+number of processes, or on whether training was interrupted. Of a key PyTorch's generator takes 32 bits: among the
+millions of visits of a long training some hundred pairs share their noise by chance.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# What a stream of numbers is for. Inference has its own: a training image meets none of the noise it was trained with.
+# What a stream of numbers is for. Inference has its own: a training image is not given the noise it was trained with.
 INITIAL, POSTERIOR, PRIOR, ORDER, RESTART, FLIP, INFERENCE_START, INFERENCE = range(8)
 
 

@@ -65,11 +65,12 @@ def test_a_run_leaves_its_settings_a_line_a_step_curves_and_samples(run: Path) -
 
 
 def test_every_term_both_energies_and_both_norms_are_told(run: Path) -> None:
-    terms = {"likelihood", "tv", "pseudo_fg", "pseudo_bg", "ortho", "z_norm", "z_norm_prior"}
+    terms = {"partitioning", "generation", "tv", "pseudo_fg", "pseudo_bg", "ortho", "z_norm", "z_norm_prior"}
     lines = read_lines(run / "progress.jsonl")
     assert len(lines) == SMOKE.train_steps
     for line in lines:
         assert {*terms, "lebm", "energy_posterior", "energy_prior"} <= line.keys()
+        assert line["likelihood"] == pytest.approx(line["partitioning"] + line["generation"])
 
 
 def test_watching_a_training_does_not_change_it(run: Path, data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from drc import dry_run
+from drc.build import build_trainer
 from drc.config import configure
 from drc.dry_run import estimate, in_hours, measure
 from drc.model import DRCModel
@@ -18,6 +19,28 @@ SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_s
 
 def test_every_image_has_two_chains_of_four_bytes_a_number() -> None:
     assert estimate(SMOKE, count=24).chains == 24 * 2 * DRCModel(SMOKE).z_dim * 4
+
+
+def test_amortised_inference_has_one_chain_an_image() -> None:
+    config = configure(variant="amortised-inference", preset="smoke", dataset="tm-dsprites", image_size=16)
+    trainer = build_trainer(np.zeros((8, 16, 16, 3), np.uint8), config, 0, "cpu")
+    held = sum(chains.nbytes for chains in (trainer.posterior_chains, trainer.prior_chains))
+    assert estimate(config, count=8).chains == held
+
+
+def test_where_a_step_is_compiled_its_own_arithmetic_and_memory_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the authors' width the form for a processor has half of the products."""
+    gpu = configure(variant="full", preset="gpu", dataset="tm-dsprites", image_size=128)
+    plain = estimate(gpu, 1000, "cpu")
+    monkeypatch.setattr(dry_run, "compiles", lambda config, device: device.type == "cuda")
+    fused = estimate(gpu, 1000, "cuda")
+    assert fused.posterior_step == pytest.approx(48 * 59.6e9, rel=0.01)
+    assert plain.posterior_step < 0.6 * fused.posterior_step
+    assert fused.m_step == plain.m_step
+    assert plain.recorded == 0
+    assert fused.recorded > 1e9
 
 
 def test_a_step_of_few_images_stands_for_that_of_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,9 @@ from drc.networks import reassign
 from drc.objectives import (
     GeneratorTerms,
     generator_terms,
+    m_step_log_likelihoods,
     orthogonality,
+    partitioning,
     posterior_potential,
     prior_potential,
     total_variation,
@@ -278,6 +280,22 @@ def test_sigma_enters_the_m_step_when_asked() -> None:
         terms = generator_terms(model, regions, model.lebm(z), images, config)
         log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=scale)
         torch.testing.assert_close(terms.likelihood, -expected_log_likelihood(regions.pi, log_p).mean())
+
+
+@pytest.mark.parametrize("with_sigma", [False, True])
+def test_the_likelihood_is_the_partitioning_and_the_generation(with_sigma: bool) -> None:
+    """Where both regions paint the image itself, γ is π and nothing is left to generate."""
+    model, config = tiny_model(), replace(TINY, sigma_in_m_step=with_sigma)
+    z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    regions = model(z)
+    entropy = -(regions.pi * regions.pi.log()).sum(dim=1).mean()
+    painted = regions._replace(content_fg=tiny_images(), content_bg=tiny_images())
+    assert partitioning(painted, tiny_images(), config).item() == pytest.approx(entropy.item(), abs=1e-6)
+    likelihood = generator_terms(model, regions, model.lebm(z), tiny_images(), config).likelihood
+    log_p = m_step_log_likelihoods(regions, tiny_images(), config)
+    generation = -(responsibilities(regions.pi, log_p) * log_p).sum(dim=1).mean()
+    parted = partitioning(regions, tiny_images(), config)
+    torch.testing.assert_close(parted + generation, likelihood)
 
 
 def test_total_variation_of_a_ramp_is_its_slope() -> None:
