@@ -110,12 +110,15 @@ def peak_memory_mb() -> float:
 
 
 def peak_gpu_memory_mb(device: str) -> float | None:
-    """Peak GPU memory that this process allocated since `forget_peak_memory`, in MiB; None without a GPU."""
+    """Peak GPU memory that this process held since `forget_peak_memory`, in MiB; None without a GPU.
+
+    What PyTorch reserves, recorded graphs included: what the card must have.
+    """
     if device != "cuda":
         return None
     import torch
 
-    return round(torch.cuda.max_memory_allocated() / 1024**2, 1)
+    return round(torch.cuda.max_memory_reserved() / 1024**2, 1)
 
 
 @functools.cache

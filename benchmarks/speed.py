@@ -24,7 +24,7 @@ from tqdm import tqdm
 from benchmarks.provenance import commit, device_text, peak_memory_mb, versions
 from drc import compiled, fast
 from drc.config import DRCConfig, configure
-from drc.dry_run import flops
+from drc.dry_run import flops, in_units
 from drc.model import DRCModel, Regions
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
@@ -157,9 +157,8 @@ def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
         f"{prefix}_matmul_share": flops / taken[best] / best_matrix_rate(device),
     }
     if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        actions[best]()
-        found[f"{prefix}_peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        # Of all ways together, with what recorded graphs hold: a replayed one allocates nothing.
+        found[f"{prefix}_peak_memory_gb"] = torch.cuda.max_memory_reserved() / 1e9
     return found
 
 
@@ -200,7 +199,12 @@ def describe(found: dict[str, Any]) -> str:
             + ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
             + f"; fastest over released {found[f'{key}_ratio']:.2f} "
             + f"(float32 alone {found[f'{key}_ratio_float32']:.2f}); "
-            + f"prior steps {found[f'{key}_prior_ratio']:.2f}; "
+            + f"prior steps {found[f'{key}_prior_images_steps_per_second']:.0f} a second, "
+            + f"{found[f'{key}_prior_ratio']:.2f} over released; "
+            + f"{in_units(found[f'{key}_flops_per_second'], 'FLOP/s')}, "
             + f"{found[f'{key}_matmul_share']:.0%} of the matrix-product rate"
         )
+    if found.get("gpu_authors_width_peak_memory_gb") is not None:
+        lines.append(f"gpu_authors_width: peak memory {found['gpu_authors_width_peak_memory_gb']:.1f} GB, all ways")
+    lines.append(f"cpu: peak memory of the process {in_units(1e6 * found['cpu_peak_memory_mb'], 'B')}")
     return "\n".join(lines)

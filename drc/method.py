@@ -140,6 +140,17 @@ class DRC:
         pictures = [open_picture(Path(file), self.config.image_size) for file in files]
         return [found.mask() for found in extract(self, pictures)]
 
+    def segment_into(self, pictures: Sequence[Path | str], out: Path | str) -> int:
+        """`python -m drc segment` of files and folders of pictures into the folder `out` -> how many were refused.
+
+        These are named in its refused.csv. OutputError if it holds other results; see `drc.extraction.segment_into`.
+        """
+        from drc.extraction import earlier_names, segment_into
+        from drc.pictures import find_sources
+
+        out = Path(out)
+        return segment_into(self, find_sources(map(Path, pictures), out, earlier_names(out)), out)
+
     def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """The rows of the paper's Figure 3, inferred from noise: name -> (N, H, W, 3) uint8."""
         batches = [figure_panels(batch) for batch in self.regions(images)]

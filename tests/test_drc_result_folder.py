@@ -253,6 +253,23 @@ def test_the_command_and_the_class_take_the_seed_of_the_run(data: Path, tmp_path
     assert not np.array_equal(masks["run"], masks["other"])
 
 
+def test_the_class_does_what_the_command_does(run: Path, tmp_path: Path) -> None:
+    paint(tmp_path / "photos" / "deep" / "a.png")
+    (tmp_path / "photos" / "b.png").write_text("no picture")
+    assert call("segment", tmp_path / "photos", "--checkpoint", run, "--out", tmp_path / "cut").exit_code == 1
+    assert DRC.load(run).segment_into([str(tmp_path / "photos")], tmp_path / "ours") == 1
+    made = {
+        folder: {
+            file.relative_to(tmp_path / folder): file.read_bytes()
+            for file in (tmp_path / folder).rglob("*")
+            if file.is_file()
+        }
+        for folder in ("cut", "ours")
+    }
+    assert made["ours"] == made["cut"]
+    assert Path("masks/deep/a.png") in made["ours"]
+
+
 def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path) -> None:
     words = ("--preset", "smoke", "--device", "cpu", "--set", "inference_step_size=1e6")
     assert call("train", "--data", data, "--out", tmp_path / "run", *words).exit_code == 0
