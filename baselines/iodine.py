@@ -170,7 +170,8 @@ class IODINENetworks(nn.Module):
     ) -> dict[str, Tensor]:
         """What the refinement sees at each pixel: name -> (B or 1, K or 1, channels, S, S).
 
-        Gradients are those of each image's own loss, so that an image does not depend on those beside it.
+        Gradients are those of each image's own loss, so that an image does not depend on those beside it; the authors'
+        are a batch's mean's, and smaller by its size.
         """
         _, d_means, d_logits = gradients
         density = components.exp()

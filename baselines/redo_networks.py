@@ -16,7 +16,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 BASE = 4  # side of the coarsest map
 PYRAMID = (1, 2, 3, 6)  # cells a side of the mask network's pooled maps
-GAIN = 0.8  # of the orthogonal initialisation of every weight
+# Of the orthogonal initialisation of every weight. The authors' own misses, on a GPU, those under spectral norm.
+GAIN = 0.8
 
 
 def doublings(image_size: int) -> int:

@@ -17,7 +17,7 @@ def start_as_the_authors(module: nn.Module) -> None:
 
     PyTorch counts the fans of μ, log σ and the GRU's three gates one by one; Keras, with which the authors worked,
     takes a vector's first side as 1 and the gates as one matrix. So μ and log σ start within ±0.22 here and ±0.30
-    there, the GRU's input weights within ±0.22 here and ±0.15 there.
+    there, the GRU's input weights within ±0.22 here and ±0.15 there, and its recurrent ones are √3 times as large here.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -205,6 +205,8 @@ def describe(found: dict[str, Any]) -> str:
             + f"{found[f'{key}_matmul_share']:.0%} of the matrix-product rate"
         )
     if found.get("gpu_authors_width_peak_memory_gb") is not None:
-        lines.append(f"gpu_authors_width: peak memory {found['gpu_authors_width_peak_memory_gb']:.1f} GB, all ways")
+        lines.append(
+            f"gpu_authors_width: peak memory {found['gpu_authors_width_peak_memory_gb']:.1f} GB, all ways"
+        )
     lines.append(f"cpu: peak memory of the process {in_units(1e6 * found['cpu_peak_memory_mb'], 'B')}")
     return "\n".join(lines)

@@ -40,7 +40,7 @@ class Cost:
     weights: int  # with their gradients and Adam's moments
     chains: int
     activations: int  # what the M-step keeps for its backward pass
-    recorded: int  # what a posterior step keeps for its own, where that is recorded and stays; 0 where it is not
+    recorded: int  # what a posterior step keeps for its own, where it is recorded and so stays, or 0
 
 
 def estimate(config: DRCConfig, count: int, device: str = "cpu") -> Cost:

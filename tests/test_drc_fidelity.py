@@ -77,9 +77,10 @@ def test_each_form_of_the_sampler_has_the_authors_potential(
     assert found.item() == pytest.approx(reference["U_posterior"].item(), rel=tolerance)
 
 
-@pytest.mark.parametrize(("size", "width"), [(32, 8), (64, 32)])  # only the latter is wide enough for `enlarged_conv`
+@pytest.mark.parametrize(("size", "width"), [(32, 8), (64, 32)])
 @pytest.mark.parametrize(("form", "alike"), [("fast", 0.95), ("compiled", 0.9)])
 def test_the_bfloat16_sampler_agrees_in_two_digits(size: int, width: int, form: str, alike: float) -> None:
+    """At the first width and, as at the authors', at one that is wide enough for `enlarged_conv`."""
     config = DRCConfig(image_size=size, start=16, width=width, z_fg=16, z_bg=8, z_reassign=16)
     model = DRCModel(config).requires_grad_(False)
     assert any(kernel.ndim == 3 for kernel in fast.kernels(model, torch.float32).fg) == (width == 32)
