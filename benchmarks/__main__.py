@@ -154,7 +154,7 @@ def report(data: Path, runs: Path, results: Path) -> None:
     usable_folder(results, "the report")
     shown = [name for name in PRESETS if name != "smoke"]
     stored = read_runs(runs, results / "rows", images=hashes_below(data))
-    for path in write_page(stored, runs, results, shown):
+    for path in write_page(stored, runs, results, shown, data):
         click.echo(f"Written: {path}")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 
 from benchmarks.collect import Printed
-from benchmarks.registry import DATASETS, METHODS, PRESETS
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES, dataset_path, prepare_command
 from benchmarks.rows import KEPT
 from benchmarks.tables import Entry, Table, headline
 
@@ -271,6 +273,22 @@ def _sources(printed: list[Printed]) -> list[str]:
         else f"Measured by {source}: {listed(names)}."
         for source, names in lines.items()
     ]
+
+
+def why_missing(table: Table, preset: str, data: Path, entry: Entry) -> str:
+    """Why an entry has no row, in a sentence with the command that changes it; data sets lie below `data`."""
+    if entry.cell(preset, 0) is None:
+        return "no implementation of it here"
+    for name in (entry.dataset, entry.train_dataset):
+        if name and not DATASETS[name].generated and not dataset_path(data, name, preset).exists():
+            which = "" if name == entry.dataset else f"{name}, to train on, is "
+            return f"{which}not prepared: {prepare_command(data, name, preset)}"
+    if table.number not in TABLES:  # a sweep, whose own command runs it again
+        return "not run yet"
+    return (
+        f"not run yet: python -m benchmarks table {table.number} --preset {preset} "
+        f"--methods {shlex.quote(entry.method)} --datasets {entry.dataset}"
+    )
 
 
 def _reasons(table: Table, printed: list[Printed]) -> list[str]:

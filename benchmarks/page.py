@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import io
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,19 +19,20 @@ from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.grid import METRICS, Grid, best_figures, ends, note_of_best, number, strategies_grid
-from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name
+from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name, why_missing
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
-from benchmarks.registry import DATASETS, PRESETS, prepare_command
+from benchmarks.registry import DATASETS, PRESETS
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
-from benchmarks.tables import Entry, Table, sound_tables
+from benchmarks.tables import Table, sound_tables
 
 TITLE = "Deep Region Competition, measured"
 ABOUT = (
     "What this suite measured, beside what the paper printed; IoU and Dice in percent. The published figures are at "
-    "128×128 pixels and the authors' budget; a budget's name, such as quick, stands with each measured one. A "
-    "difference is measured minus published. Below a figure stands its bootstrap 95 % interval over images; ± is the "
+    "128×128 pixels and the authors' budget, and TM-dSprites is a re-making: they are a landmark there, and not the "
+    "same test. A budget's name, such as quick, stands with each measured one. A difference is measured minus "
+    "published. Below a figure stands its bootstrap 95 % interval over images; ± is the "
     "deviation over seeds. The heads sort; the last column opens the command, commit and device of each figure."
 )
 ROWS = 10
@@ -66,7 +66,9 @@ class Section:
     missing: list[str] = field(default_factory=list)
 
 
-def write_page(stored: Stored, runs: Path, results: Path, presets: list[str]) -> list[Path]:
+def write_page(
+    stored: Stored, runs: Path, results: Path, presets: list[str], data: Path = Path("data")
+) -> list[Path]:
     """Write report.html, REPRODUCING.md and the folder figures; those of `smoke` have a name of their own.
 
     Tables without a measured row are left out, and so are tables under another budget than their own that would show
@@ -76,7 +78,7 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: list[str]) ->
     folder = usable_folder(results / f"figures{mark}", "figures")
     sections: list[Section] = []
     files: dict[str, bytes] = {}
-    for table, preset, printed in worth_showing(stored, presets):
+    for table, preset, printed in worth_showing(stored, presets, data):
         section, made = make_section(table, preset, printed, runs, results / "rows", folder)
         sections.append(section)
         files |= made
@@ -94,14 +96,16 @@ def write_page(stored: Stored, runs: Path, results: Path, presets: list[str]) ->
     return [page, commands, folder]
 
 
-def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, str, list[Printed]]]:
+def worth_showing(
+    stored: Stored, presets: Iterable[str], data: Path = Path("data")
+) -> list[tuple[Table, str, list[Printed]]]:
     """The tables with a measured row, each under its own budget and under those where it shows what no other does."""
     measured: list[tuple[Table, str, list[Printed]]] = []
     keys: list[set[str]] = []
     for table in sound_tables():
         for preset in presets:
             seeds = seeds_of(table, preset, stored)
-            why = functools.partial(why_not_measured, table, preset)
+            why = functools.partial(why_missing, table, preset, data)
             printed = print_cells(table, preset, seeds, stored, why) if seeds else []
             measured.append((table, preset, printed))
             keys.append({row.key for p in printed for row in p.rows})
@@ -113,18 +117,6 @@ def worth_showing(stored: Stored, presets: Iterable[str]) -> list[tuple[Table, s
             worth.append(i)
             shown |= keys[i]
     return [measured[i] for i in sorted(worth)]
-
-
-def why_not_measured(table: Table, preset: str, entry: Entry) -> str:
-    """In a sentence, with the commands that change it."""
-    if entry.cell(preset, 0) is None:
-        return "no implementation of it here"
-    run = f"python -m benchmarks table {table.number} --preset {preset}"
-    for name in (entry.dataset, entry.train_dataset):
-        if name and not DATASETS[name].generated:
-            prepare = prepare_command(Path("data"), name, preset)
-            return f"not prepared or not run yet: {prepare}, then {run}"
-    return f"not run yet: {run} --methods {shlex.quote(entry.method)}"
 
 
 @functools.cache

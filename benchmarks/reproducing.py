@@ -20,11 +20,12 @@ log = logging.getLogger(__name__)
 ABOUT = """# How each figure was made
 
 One line a row of `results/rows`. The command measures it again, from a clone, in the environment that nox made
-(`.nox/run/bin/python`) or one with `pip install -e . -c constraints.txt`. A training is done once for all the rows that
-share it. On the same kind of device, with as many threads and the same versions, the figure comes out the same; on
-another one, sums are taken in another order and a trained method's figure moves within the spread over seeds. Where a
-device names neither AVX2 nor AVX-512, its row was kept before devices did. `nox -s table1` and its like run whole
-tables. This file is written by `python -m benchmarks report`.
+(`.nox/run/bin/python`) or one with `pip install -e . -c constraints.txt`. A training is done once for all the rows
+that share it. On the same kind of CPU, with as many threads and the same versions, the figure comes out the same
+(with two threads and AMX, in one process of fifteen, it does not). On another one, sums are taken in another order
+and a trained method's figure moves by about the spread over seeds; ReDO's, whose trainings either find the objects or
+do not, from the one to the other. Where a device names neither AVX2 nor AVX-512, its row was kept before devices did.
+`nox -s table1` and its like run whole tables. This file is written by `python -m benchmarks report`.
 """
 DATA = """## The data sets
 
@@ -33,8 +34,8 @@ TM-dSprites is made where it is needed. What is not prepared is named, and nothi
 """
 OTHERS = """## Trials, validations, speed
 
-| command | figure | training, min | device | commit |
-| --- | --- | ---: | --- | --- |
+| command | figure | training, min | scoring, min | memory, MiB | device | commit |
+| --- | --- | ---: | ---: | ---: | --- | --- |
 """
 COMMIT = re.compile(r"\b[0-9a-f]{40}")
 THREADS = re.compile(r"\b(\d+) threads\b")
@@ -108,8 +109,10 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _other(row: dict[str, Any], figure: str) -> tuple[str, ...]:
-    minutes = f"{row['train_seconds'] / 60:.1f}"
-    return (_command(row["command"], row["device"]), figure, minutes, row["device"], _commit(row["commit"]))
+    training = f"{row['train_seconds'] / 60:.1f}"
+    scoring = f"{row['segment_seconds'] / 60:.1f}" if "segment_seconds" in row else ""
+    device = row["device"]
+    return (_command(row["command"], device), figure, training, scoring, "", device, _commit(row["commit"]))
 
 
 def _speed(found: dict[str, Any]) -> tuple[str, ...]:
@@ -127,7 +130,8 @@ def _speed(found: dict[str, Any]) -> tuple[str, ...]:
     if found.get("gpu_authors_width_ratio"):
         device = f"cuda ({found['gpu']}); {device}"
     command = f"`OMP_NUM_THREADS={found['threads']} python -m benchmarks speed`"
-    return (command, figure, "", device, _commit(found["commit"]))
+    memory = f"{found['cpu_peak_memory_mb']:.0f}" if "cpu_peak_memory_mb" in found else ""
+    return (command, figure, "", "", memory, device, _commit(found["commit"]))
 
 
 def _command(command: str, device: str) -> str:

@@ -21,6 +21,7 @@ from benchmarks.files import usable_folder
 from benchmarks.grid import Style
 from benchmarks.jobs import Job, configured
 from benchmarks.launch import Launch, count_gpus, group_cells, group_command, run_locally, submit
+from benchmarks.notes import why_missing
 from benchmarks.page import write_page
 from benchmarks.provenance import resolve_device
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
@@ -161,18 +162,19 @@ class Session:
         outcomes = outcomes or []
         reasons = {o.cell: f"{o.status}: {o.reason}" for o in outcomes if o.reason}
 
-        def why_missing(entry: Entry) -> str:
+        def why(entry: Entry) -> str:
             for seed in seeds:
                 cell = entry.cell(self.preset, seed)
                 if cell in reasons:
                     return reasons[cell]
-            return self._why_not_run(entry)
+            return why_missing(self.table, self.preset, self.data, entry)
 
         report = write_report(
-            self.table, self.preset, seeds, stored, self.runs, self.results, why_missing, self.style
+            self.table, self.preset, seeds, stored, self.runs, self.results, why, self.style
         )
         shown = [self.preset] if self.preset == "smoke" else [name for name in PRESETS if name != "smoke"]
-        return replace(report, files=(*report.files, *write_page(stored, self.runs, self.results, shown)))
+        pages = write_page(stored, self.runs, self.results, shown, self.data)
+        return replace(report, files=(*report.files, *pages))
 
     def dry_run(self) -> Iterator[str]:
         """What would be run, line by line, with every setting; nothing is computed or written."""
@@ -248,17 +250,3 @@ class Session:
         if DATASETS[name].generated:
             return f"would be generated: {self.library.prepare_command(name)}"
         return f"not prepared: {self.library.prepare_command(name)}"
-
-    def _why_not_run(self, entry: Entry) -> str:
-        if entry.cell(self.preset, 0) is None:
-            return "no implementation of it here"
-        for name in (entry.dataset, entry.train_dataset):
-            if name and not self.library.is_prepared(name) and not DATASETS[name].generated:
-                which = "" if name == entry.dataset else f"{name}, to train on, is "
-                return f"{which}not prepared: {self.library.prepare_command(name)}"
-        if self.is_sweep:
-            return "not run yet"
-        return (
-            f"not run yet: python -m benchmarks table {self.table.number} --preset {self.preset} "
-            f"--methods {shlex.quote(entry.method)} --datasets {entry.dataset}"
-        )

@@ -226,17 +226,22 @@ def run_trial(
 def averaged(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each trial: the mean of its IoUs over seeds in percent, their spread, and the mean of what it took.
 
-    `gain` is by how much it is ahead of the trial "as it is" on the seeds that both have; None where there are none.
+    `gain` is by how much it is ahead of the trial "as it is" on the seeds that both have, None where there are none;
+    `alike` is whether the same device made both.
     """
     found = {}
-    plain = {row["seed"]: 100 * row["iou"] for row in rows if row["trial"] == "as it is"}
+    plain = {row["seed"]: row for row in rows if row["trial"] == "as it is"}
     for name in dict.fromkeys(row["trial"] for row in rows):
         mine = [row for row in rows if row["trial"] == name]
         ious = [100 * row["iou"] for row in mine]
-        gains = [100 * row["iou"] - plain[row["seed"]] for row in mine if row["seed"] in plain]
+        pairs = [(row, plain[row["seed"]]) for row in mine if row["seed"] in plain]
+        gains = [100 * (row["iou"] - other["iou"]) for row, other in pairs]
         found[name] = {
             "iou": float(np.mean(ious)),
+            "low": float(np.mean([100 * row["iou_low"] for row in mine])),
+            "high": float(np.mean([100 * row["iou_high"] for row in mine])),
             "gain": float(np.mean(gains)) if gains else None,
+            "alike": all(row["device"] == other["device"] for row, other in pairs),
             "std": float(np.std(ious, ddof=1)) if len(ious) > 1 else None,
             "seeds": len(ious),
             "train_steps": mine[0]["train_steps"],
@@ -264,18 +269,21 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     for name, a in averaged(rows).items():
         spread = "" if a["std"] is None else f" ± {a['std']:.1f}"
         seconds = f"{a['train_seconds']:.0f} | {a['segment_seconds']:.0f}"
+        interval = f"{a['low']:.1f} to {a['high']:.1f}"
         gain = "" if name == "as it is" or a["gain"] is None else f"{a['gain']:+.1f}"
-        lines.append(f"| {name} | {a['iou']:.1f}{spread} | {gain} | {a['seeds']} | {seconds} |")
+        gain += "" if a["alike"] else "†"
+        lines.append(f"| {name} | {a['iou']:.1f}{spread} | {interval} | {gain} | {a['seeds']} | {seconds} |")
     return "\n".join(
         [
             "## Trials of DRC's settings",
             "",
             f"DRC under `{first['preset']}` with one setting changed at a time: IoU in percent on {first['images']} "
-            f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds; the gain is "
-            f"over `as it is` with the same seeds; {devices_of(rows)}.",
+            f"held-out images of TM-dSprites made with seed {SEED}, which no table scores; ± over seeds, the interval "
+            "95 % over images, of these seeds alone; the gain is over `as it is` with the same seeds, † where that ran "
+            f"on another device; {devices_of(rows)}.",
             "",
-            "| changed | IoU | gain | seeds | training seconds | segmenting seconds |",
-            "|---|---:|---:|---:|---:|---:|",
+            "| changed | IoU | over images | gain | seeds | training seconds | segmenting seconds |",
+            "|---|---:|---:|---:|---:|---:|---:|",
             *lines,
             "",
         ]

@@ -20,9 +20,13 @@ ROW = replace(
     peak_memory_mb=500.0,
 )
 TRIAL = {"trial": "as it is", "preset": "quick", "iou": 0.634, "train_seconds": 372.0, "commit": "a" * 40}
-TRIAL |= {"command": "python -m benchmarks trials", "device": "cpu (AMD EPYC, AVX2, 1 threads)"}
+TRIAL |= {
+    "segment_seconds": 150.0,
+    "command": "python -m benchmarks trials",
+    "device": "cpu (AMD EPYC, AVX2, 1 threads)",
+}
 SPEED = {"cpu": "AMD EPYC, 2 threads", "threads": 2, "commit": "b" * 40, "gpu_authors_width_ratio": None}
-SPEED |= {"cpu_quick_ratio": 4.01, "cpu_authors_width_ratio": 5.3}
+SPEED |= {"cpu_peak_memory_mb": 2048.3, "cpu_quick_ratio": 4.01, "cpu_authors_width_ratio": 5.3}
 
 
 def test_a_command_has_the_threads_of_its_row() -> None:
@@ -54,11 +58,11 @@ def test_trials_validations_and_speed_are_there_but_those_of_smoke(tmp_path: Pat
     (tmp_path / "trials-smoke.json").write_text(json.dumps([TRIAL | {"preset": "smoke", "iou": 0.01}]))
     text = to_markdown([], other_results(tmp_path))
     assert (
-        "| `OMP_NUM_THREADS=1 python -m benchmarks trials` | IoU 63.4 | 6.2 "
+        "| `OMP_NUM_THREADS=1 python -m benchmarks trials` | IoU 63.4 | 6.2 | 2.5 |  "
         "| cpu (AMD EPYC, AVX2, 1 threads) | `aaaaaaaaaa` |" in text
     )
     assert "| fg-ARI 0.81 |" in text
-    assert "authors' width, CPU: 5.3, quick, CPU: 4.0 |" in text
+    assert "authors' width, CPU: 5.3, quick, CPU: 4.0 |  |  | 2048 |" in text
     assert "IoU 1.0" not in text
     assert not other_results(tmp_path / "nowhere")
 

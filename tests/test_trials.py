@@ -159,23 +159,28 @@ def test_seeds_are_averaged(tmp_path: Path) -> None:
     assert "±" in (tmp_path / "results" / "trials-smoke.md").read_text()
 
 
-def test_a_trial_is_compared_with_the_plain_one_of_its_own_seeds() -> None:
-    common = dict.fromkeys(("train_steps", "inference_steps", "inference_chains"), 1)
-    common |= {"train_seconds": 1, "segment_seconds": 1}
-    ious = {("as it is", 0): 0.6, ("as it is", 1): 0.2, ("no momentum", 0): 0.5, ("temperature 1", 2): 0.9}
-    rows = [common | {"trial": name, "seed": seed, "iou": iou} for (name, seed), iou in ious.items()]
-    found = trials.averaged(rows)
-    assert found["as it is"]["gain"] == 0
-    assert found["no momentum"]["gain"] == pytest.approx(-10)
-    assert found["temperature 1"]["gain"] is None
-
-
 def row_of(name: str, **changes: Any) -> dict[str, Any]:
     """A trial's row as far as it is averaged and drawn."""
     counts = dict.fromkeys(("train_steps", "inference_steps", "inference_chains", "images"), 4)
     seconds = dict.fromkeys(("train_seconds", "segment_seconds"), 1.0)
     ious = {"iou": 0.5, "iou_low": 0.4, "iou_high": 0.8}
-    return {"trial": name, "seed": 0, "preset": "smoke", **counts, **seconds, **ious, **changes}
+    same = {"trial": name, "seed": 0, "preset": "smoke", "device": "cpu"}
+    return {**same, **counts, **seconds, **ious, **changes}
+
+
+def test_a_trial_is_compared_with_the_plain_one_of_its_own_seeds() -> None:
+    ious = {("as it is", 0): 0.6, ("as it is", 1): 0.2, ("no momentum", 0): 0.5, ("temperature 1", 2): 0.9}
+    found = trials.averaged([row_of(name, seed=seed, iou=iou) for (name, seed), iou in ious.items()])
+    assert found["as it is"]["gain"] == 0
+    assert found["no momentum"]["gain"] == pytest.approx(-10)
+    assert found["temperature 1"]["gain"] is None
+
+
+def test_a_gain_over_another_device_is_marked() -> None:
+    rows = [row_of("as it is", iou=0.6), row_of("no momentum"), row_of("temperature 1", device="another")]
+    lines = trials.as_markdown(rows).splitlines()
+    assert "| no momentum | 50.0 | 40.0 to 80.0 | -10.0 | 1 | 1 | 1 |" in lines
+    assert "| temperature 1 | 50.0 | 40.0 to 80.0 | -10.0† | 1 | 1 | 1 |" in lines
 
 
 def test_the_spread_over_seeds_is_that_of_a_sample() -> None:

@@ -27,8 +27,8 @@ COLUMNS = {
     ("clevr6", "eval"): Column("CLEVR6", "CLEVR6: scored on images of the training set, as in the paper."),
     ("tm-dsprites", "eval"): Column(
         "TM-dSprites",
-        "TM-dSprites (re-made: the authors' generator was never released): scored on images of the training "
-        "set, as in the paper.",
+        "TM-dSprites (re-made: the authors' generator was never released, so that the published figures are a "
+        "landmark and not the same test): scored on images of the training set, as in the paper.",
     ),
     ("tm-dsprites", "test"): Column(
         "TM-dSprites held out",
