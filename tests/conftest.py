@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from fake_methods import SPEC, RandomWalk
 from store_helpers import fill, new_writer
 
@@ -66,3 +67,12 @@ def own_data_sets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     registry.DATASETS.clear()
     registry.DATASETS.update(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on a single thread: with two, sums may be taken in another order from one process to the next."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
