@@ -25,7 +25,7 @@ from benchmarks.cli import (
     try_each,
 )
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS, PRESETS, dataset_path
+from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, dataset_path
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -152,9 +152,8 @@ def report(data: Path, runs: Path, results: Path) -> None:
     from benchmarks.page import write_page
 
     usable_folder(results, "the report")
-    shown = [name for name in PRESETS if name != "smoke"]
     stored = read_runs(runs, results / "rows", images=hashes_below(data))
-    for path in write_page(stored, runs, results, shown, data):
+    for path in write_page(stored, runs, results, list(REPORTED), data):
         click.echo(f"Written: {path}")
 
 

@@ -21,8 +21,8 @@ from benchmarks.files import reason, usable_folder, write_atomic
 from benchmarks.grid import METRICS, Grid, best_figures, ends, note_of_best, number, strategies_grid
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name, why_missing
 from benchmarks.paired import difference_grid, differences, unpaired
-from benchmarks.pictures import EXAMPLES, PANELS, Panels, draw_panels, load_panels
-from benchmarks.registry import DATASETS, PRESETS
+from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, panels_of
+from benchmarks.registry import DATASETS, PRESETS, REPORTED
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Table, sound_tables
@@ -69,12 +69,12 @@ class Section:
 def write_page(
     stored: Stored, runs: Path, results: Path, presets: list[str], data: Path = Path("data")
 ) -> list[Path]:
-    """Write report.html, REPRODUCING.md and the folder figures; those of `smoke` have a name of their own.
+    """Write report.html, REPRODUCING.md and the folder figures; of a budget that is not reported under its own names.
 
     Tables without a measured row are left out, and so are tables under another budget than their own that would show
     nothing new. Raises BenchmarkError if the folder refuses.
     """
-    mark = "-smoke" if presets == ["smoke"] else ""
+    mark = "" if set(presets) & set(REPORTED) else f"-{presets[0]}"
     folder = usable_folder(results / f"figures{mark}", "figures")
     sections: list[Section] = []
     files: dict[str, bytes] = {}
@@ -156,7 +156,7 @@ def make_section(
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.pdf": chart.pdf}
         section.charts.append(of_chart(chart))
     absent = set()
-    for p in first_of_each(printed):
+    for p in last_split_of_each(printed):
         for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
             name = cell_picture(table.name, preset, p.entry, kind)
             picture = draw(p, runs, budget) or drawn_before(folder / name, file_name(p.rows[0]))
@@ -292,7 +292,7 @@ def plain_table(grid: Grid) -> dict[str, Any]:
 # --- pictures ----------------------------------------------------------------------------------------------
 
 
-def first_of_each(printed: list[Printed]) -> list[Printed]:
+def last_split_of_each(printed: list[Printed]) -> list[Printed]:
     """One cell for each method, variant and data set, of those scored where they were trained: the last split."""
     floors = floor_names()
     found = {
@@ -305,7 +305,7 @@ def first_of_each(printed: list[Printed]) -> list[Printed]:
 
 def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The rows of the paper's Figure 3 for the first images."""
-    panels = panels_of(p, runs, PANELS)
+    panels = panels_of(runs / "cells" / p.rows[0].key / PANELS)
     if panels is None:
         return None
     title = f"{variant_name(p.entry)}: {place_of(p.entry)}"
@@ -315,7 +315,7 @@ def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
 
 def examples(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The worst, middle and best images."""
-    panels = panels_of(p, runs, EXAMPLES)
+    panels = panels_of(runs / "cells" / p.rows[0].key / EXAMPLES)
     if panels is None:
         return None
     third = len(panels["input"]) // 3
@@ -331,14 +331,6 @@ def said_of(p: Printed, title: str, about: str) -> dict[str, str]:
     """What a picture says of itself, the file of its row included."""
     row = p.rows[0]
     return {"Title": title, "Description": f"{about}, seed {row.seed}.", "Source": file_name(row)}
-
-
-def panels_of(p: Printed, runs: Path, kind: str) -> Panels | None:
-    """Stored pictures of a cell; None where they are not here or cannot be read."""
-    try:
-        return load_panels(runs / "cells" / p.rows[0].key / kind)
-    except BenchmarkError:
-        return None
 
 
 def of_chart(chart: Chart) -> Picture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ from PIL.PngImagePlugin import PngInfo
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import write_atomic
 from data_prep.errors import NO_ARRAY
+
+log = logging.getLogger(__name__)
 
 ROWS = {
     "input": "input",
@@ -75,6 +78,17 @@ def load_panels(path: Path) -> Panels:
             return {name: archive[name] for name in ROWS if name in archive}
     except (OSError, RuntimeError, zlib.error, *NO_ARRAY) as error:
         raise BenchmarkError(f"{path} is not a readable picture archive: {error}") from error
+
+
+def panels_of(path: Path) -> Panels | None:
+    """What `save_panels` left there; None where it is not, or is damaged, which a log tells."""
+    if not path.exists():
+        return None
+    try:
+        return load_panels(path)
+    except BenchmarkError as error:
+        log.warning("not drawn anew: %s", error)
+        return None
 
 
 def draw_panels(blocks: dict[str, Panels], said: Mapping[str, str] | None = None) -> bytes:

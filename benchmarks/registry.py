@@ -211,36 +211,35 @@ class Budget:
 
 PRESETS: dict[str, Budget] = {
     "smoke": Budget(
-        16,
-        16,
-        64,
-        32,
-        "a few steps, to see that everything runs; its figures mean nothing",
-        keeps_rows=False,
+        image_size=16, eval_images=16, train_images=64, heldout_images=32, keeps_rows=False,
+        about="a few steps, to see that everything runs; its figures mean nothing",
     ),
-    "quick": Budget(32, 192, 512, 1000, "minutes on 2 CPU cores", 512),
+    "quick": Budget(
+        image_size=32, eval_images=192, train_images=512, heldout_images=1000, scored_of=512,
+        about="minutes on 2 CPU cores",
+    ),
     "cpu-hour": Budget(
-        64, 192, 1000, 1000, "about an hour a training on one CPU core, and DRC's scoring as long again", 1000
+        image_size=64, eval_images=192, train_images=1000, heldout_images=1000, scored_of=1000,
+        about="about an hour a training on one CPU core, and DRC's scoring as long again",
     ),
-    "gpu": Budget(128, 192, 20000, 1000, "3 to 4 minutes a training on one data-centre GPU", 1000),
-    "paper": Budget(128, None, 20000, 1000, "the authors' settings"),
+    "gpu": Budget(
+        image_size=128, eval_images=192, train_images=20000, heldout_images=1000, scored_of=1000,
+        about="3 to 4 minutes a training on one data-centre GPU",
+    ),
+    "paper": Budget(
+        image_size=128, eval_images=None, train_images=20000, heldout_images=1000, about="the authors' settings"
+    ),
     "quick-ablation": Budget(
-        32,
-        96,
-        512,
-        1000,
-        "quick with about half of the training and inference, for tables of many trainings",
-        512,
+        image_size=32, eval_images=96, train_images=512, heldout_images=1000, scored_of=512,
+        about="quick with about half of the training and inference, for tables of many trainings",
     ),
     "cpu-hour-ablation": Budget(
-        64,
-        96,
-        1000,
-        1000,
-        "cpu-hour with a quarter of the training and half of the inference, for many trainings",
-        1000,
+        image_size=64, eval_images=96, train_images=1000, heldout_images=1000, scored_of=1000,
+        about="cpu-hour with a quarter of the training and half of the inference, for many trainings",
     ),
-}
+}  # fmt: skip
+REPORTED = tuple(name for name, budget in PRESETS.items() if budget.keeps_rows)
+"""The budgets whose figures mean something."""
 
 
 def dataset_path(data: Path, name: str, preset: str) -> Path:

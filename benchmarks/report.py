@@ -16,7 +16,7 @@ from benchmarks.grid import Style, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.notes import place_of
 from benchmarks.paired import difference_grid, differences, unpaired
-from benchmarks.pictures import PANELS, beside, draw_panels, load_panels
+from benchmarks.pictures import PANELS, beside, draw_panels, panels_of
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, headline
@@ -100,13 +100,9 @@ def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Pa
     for p in last.values():
         row = p.rows[0]
         title = f"{place_of(p.entry)}: {FIGURE3_METHOD}, budget {p.preset}, seed {row.seed}"
-        path = runs / "cells" / row.key / PANELS
-        block = drawn_before(figures / cell_picture(table.name, p.preset, p.entry, PANELS), file_name(row))
-        if path.exists():
-            try:
-                block = draw_panels({title: load_panels(path)})
-            except BenchmarkError as error:
-                log.warning("not drawn anew: %s", error)
+        panels = panels_of(runs / "cells" / row.key / PANELS)
+        earlier = figures / cell_picture(table.name, p.preset, p.entry, PANELS)
+        block = draw_panels({title: panels}) if panels else drawn_before(earlier, file_name(row))
         if block:
             blocks[title] = block
     return blocks

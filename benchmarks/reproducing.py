@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.cells import Row
 from benchmarks.errors import BenchmarkError
 from benchmarks.flat import read_rows
-from benchmarks.registry import DATASETS, PRESETS, prepare_command
+from benchmarks.registry import DATASETS, PRESETS, REPORTED, prepare_command
 from benchmarks.rows import KEPT
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ do not, from the one to the other. Where a device names neither AVX2 nor AVX-512
 """
 DATA = """## The data sets
 
-TM-dSprites is made where it is needed. What is not prepared is named, and nothing is measured; these prepare it. The rows
-of photographs are of the files that `results/photographs.csv` names, alone in their folders, and those of
+TM-dSprites is made where it is needed. What is not prepared is named, and nothing is measured; these prepare it. The
+rows of photographs are of the files that `results/photographs.csv` names, alone in their folders, and those of
 `clevr6-rendered` of a file that is not distributed (`docs/data_cards.md`):
 
 """
@@ -79,7 +79,7 @@ def other_results(results: Path) -> list[tuple[str, ...]]:
             found += [
                 _other(row, f"IoU {100 * row['iou']:.1f}")
                 for row in read_rows(results, file.stem)
-                if row["preset"] != "smoke"
+                if row["preset"] in REPORTED
             ]
         found += [
             _other(row, f"{row['figure']} {row['reached']:.2f}") for row in read_rows(results, "validate")

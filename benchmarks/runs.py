@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,12 @@ from benchmarks.files import is_refusal, last_line, read_json, reason, write_ato
 from benchmarks.jobs import Job, configured, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
-from benchmarks.progress import FitProgress, GentleStop, segment_progress
+from benchmarks.progress import segment_progress
 from benchmarks.registry import METHODS
 from benchmarks.rows import SCORES
 from benchmarks.scoring import Scores, score
 from benchmarks.tables import headline
+from benchmarks.training import fit_method
 from data_prep.errors import DataPrepError
 
 log = logging.getLogger(__name__)
@@ -187,28 +189,21 @@ class Runner:
             return {"train_seconds": 0.0, "train_steps": 0}
         folder = self.runs / "fits" / job.fit_key
         self._set_aside(folder)
-        with claim(folder), GentleStop() as stop:
+        with claim(folder):
             write_json(folder / "config.json", job.fit_settings)
             some = slice(0, PICTURES)
-
-            def live() -> None:
-                draw_live(folder / "live.png", method, data.images[some], data.truth[some], stop.check)
-
             before = (folder / "done").exists()
-            title = f"{cell.method} trains on {cell.train_dataset}"
-            progress = FitProgress(folder, title, stop, live, afresh=before)
-            try:
-                method.fit(
-                    self.library.training_images(cell.train_dataset, job.train_rows),
-                    config=job.config,
-                    seed=cell.seed,
-                    device=device,
-                    checkpoint_dir=folder / "checkpoints",
-                    progress=progress,
-                )
-            finally:
-                progress.close()
-            stop.check()
+            progress = fit_method(
+                method,
+                self.library.training_images(cell.train_dataset, job.train_rows),
+                job.config,
+                cell.seed,
+                device,
+                folder,
+                f"{cell.method} trains on {cell.train_dataset}",
+                live=partial(draw_live, folder / "live.png", method, data.images[some], data.truth[some]),
+                afresh=before,
+            )
             if progress.called or not before:  # its checkpoints may have gone since it was done
                 facts = {
                     "train_seconds": round(progress.seconds, 2),

@@ -24,7 +24,7 @@ from benchmarks.launch import Launch, count_gpus, group_cells, group_command, ru
 from benchmarks.notes import why_missing
 from benchmarks.page import write_page
 from benchmarks.provenance import resolve_device
-from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
+from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, TABLES
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, plan
@@ -172,7 +172,7 @@ class Session:
         report = write_report(
             self.table, self.preset, seeds, stored, self.runs, self.results, why, self.style
         )
-        shown = [self.preset] if self.preset == "smoke" else [name for name in PRESETS if name != "smoke"]
+        shown = list(REPORTED) if self.preset in REPORTED else [self.preset]
         pages = write_page(stored, self.runs, self.results, shown, self.data)
         return replace(report, files=(*report.files, *pages))
 

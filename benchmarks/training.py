@@ -1,8 +1,10 @@
-"""A training outside of the tables: in a folder of its own, with a bar and checkpoints, going on where it was."""
+"""A training, of a table or outside of them: in a folder of its own, with a bar, going on where it was."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,41 @@ from benchmarks.progress import FitProgress, GentleStop
 from benchmarks.registry import METHODS
 
 log = logging.getLogger(__name__)
+
+
+def fit_method(
+    method: Any,
+    images: np.ndarray,
+    config: Any,
+    seed: int,
+    device: str,
+    folder: Path,
+    title: str,
+    *,
+    live: Callable[[Callable[[], None]], None] = lambda check: None,
+    afresh: bool = False,
+) -> FitProgress:
+    """Fit a method to images (N, S, S, 3) uint8 behind a bar headed by `title`, its checkpoints in FOLDER/checkpoints.
+
+    `live(check)` draws a picture now and then, and calls `check` all along. With `afresh` the record of earlier runs is
+    given up if a step is taken. Raises KeyboardInterrupt when stopped, after the method has saved: the same call goes
+    on.
+    """
+    with GentleStop() as stop:
+        progress = FitProgress(folder, title, stop, partial(live, stop.check), afresh=afresh)
+        try:
+            method.fit(
+                images,
+                config=config,
+                seed=seed,
+                device=device,
+                checkpoint_dir=folder / "checkpoints",
+                progress=progress,
+            )
+        finally:
+            progress.close()
+        stop.check()
+    return progress
 
 
 def train(
@@ -36,25 +73,14 @@ def train(
     """
     provenance.commit()  # of what trains; the row names it, whatever is committed meanwhile
     method = METHODS[name].load()()
-    with claim(folder), GentleStop() as stop:
+    with claim(folder):
         write_json(folder / "config.json", settings)
-        progress = FitProgress(folder, title, stop, live=lambda: None)
         try:
-            method.fit(
-                images,
-                config=config,
-                seed=seed,
-                device=device,
-                checkpoint_dir=folder / "checkpoints",
-                progress=progress,
-            )
+            progress = fit_method(method, images, config, seed, device, folder, title)
         except Exception as error:
             log.debug("%s failed", title, exc_info=True)
             raise BenchmarkError(
                 f"{title} failed in {folder}: {type(error).__name__}: {reason(error)}; what was done is kept there, "
                 "and deleting that folder starts it anew"
             ) from error
-        finally:
-            progress.close()
-        stop.check()
     return method, {"train_steps": progress.steps, "train_seconds": round(progress.seconds, 1)}
