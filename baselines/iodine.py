@@ -58,9 +58,7 @@ class IODINEConfig:
     clip: float = 5.0  # largest norm of a step's gradient
 
     inference_iterations: int = 5  # refinements when it segments
-    inference_samples: bool = (
-        True  # z is drawn for each decoding; otherwise for the first alone, to tell slots apart
-    )
+    inference_samples: bool = True  # z is drawn for each decoding; else for the first, to tell slots apart
 
 
 # The authors' settings for Multi-dSprites go with sprites, those for CLEVR6 with everything else.

@@ -127,10 +127,7 @@ class Torchvision:
                 MaskRCNN_ResNet50_FPN_V2_Weights,
                 maskrcnn_resnet50_fpn_v2,
             )
-        except (
-            ImportError,
-            RuntimeError,
-        ) as error:  # a torch of another build makes torchvision raise the latter
+        except (ImportError, RuntimeError) as error:  # the latter with a torch of another build
             raise AnnotatorError(f"torchvision does not work here ({one_line(error)}); {INSTALL}.") from error
         own = MaskRCNN_ResNet50_FPN_V2_Weights.DEFAULT
         download = None if random_weights or weights else own
@@ -188,9 +185,7 @@ Result = TypeVar("Result")
 def _load(source: str, action: Callable[[], Result]) -> Result:
     try:
         return action()
-    except (
-        Exception
-    ) as error:  # a damaged file or a broken download makes the libraries raise nearly anything
+    except Exception as error:  # of a damaged file or a broken download the libraries raise nearly anything
         raise AnnotatorError(
             f"The weights {source} cannot be loaded ({one_line(error)}); "
             "download them by hand and give the file with --annotator-weights."

@@ -178,6 +178,5 @@ def prepare(root: Path, out: Path, options: Options) -> PreparedDataset:
                 lambda item: make_item(item, options.size),
                 name=lambda item: item.id,
                 options=options,
-                total=len(items),
             )
     return writer.dataset

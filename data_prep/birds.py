@@ -205,6 +205,5 @@ def prepare(
                 name=lambda bird: bird.name,
                 options=options,
                 faults=faults,
-                total=len(birds),
             )
     return writer.dataset

@@ -78,17 +78,14 @@ def write_samples(
     name: Callable[[Item], str],
     options: Options,
     faults: Sequence[Fault] = (),
-    total: int | None = None,
-    progress: bool = True,
     group: int = 4,
 ) -> None:
     """Run `make` on every item with threads and write the samples in the items' order.
 
     `faults` are items that were left out before; the manifest lists them first. An ItemError from `make` stops
-    the work, or, with `options.keep_going`, leaves its item out and in that list. Without `progress` no bar is
-    shown, whatever the options say. A thread takes `group` items at a time.
+    the work, or, with `options.keep_going`, leaves its item out and in that list. A bar is shown where the writer knows
+    how many to expect. A thread takes `group` items at a time.
     """
-
     for fault in faults:
         writer.skip(fault.item, fault.reason)
 
@@ -98,10 +95,11 @@ def write_samples(
         except ItemError as error:
             return item, None, error
 
-    shown = progress and options.progress
+    expected = writer.expected
+    shown = options.progress and expected is not None
     with closing(ordered_map(attempt, items, workers=options.workers, group=group)) as made:
         for item, sample, error in tqdm(
-            made, total=total, desc=writer.path.name, unit="image", disable=not shown
+            made, total=expected, desc=writer.path.name, unit="image", disable=not shown
         ):
             if error is not None:
                 check_faults([Fault(name(item), str(error))], keep_going=options.keep_going)

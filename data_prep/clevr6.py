@@ -150,7 +150,6 @@ def prepare(
             lambda scene: make_scene(scene, options.size),
             name=lambda scene: scene.name,
             options=options,
-            progress=False,
             group=1,  # a record is 3 MB
         )
     return writer.dataset

@@ -334,6 +334,5 @@ def prepare(
                 name=lambda pair: pair.stem,
                 options=options,
                 faults=faults,
-                total=len(pairs),
             )
     return writer.dataset

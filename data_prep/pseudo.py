@@ -110,7 +110,6 @@ def prepare(
                 name=lambda pair: pair[0].item.name,
                 options=options,
                 faults=faults,
-                total=len(kept),
             )
             left_out = {skipped["item"] for skipped in writer.skipped}  # what could not be cut out among them
             kept = [one for one in kept if one.item.name not in left_out]

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-ADDED = {
-    "added": True
-}  # of a setting that earlier versions lacked: at its default, what they made keeps its keys
+# Of a setting that earlier versions lacked: at its default, what they made keeps its keys.
+ADDED = {"added": True}
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ class DRCConfig:
     momentum: float = 0.0  # of the posterior chains; 0 is Eq. 13
     temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
     sampler_precision: str = "float32"  # of the sampler's convolutions; "bfloat16" is faster where supported
-    compiled: bool = field(
-        default=False, metadata=ADDED
-    )  # on a GPU: fuse the generators, which takes a minute
+    compiled: bool = field(default=False, metadata=ADDED)  # on a GPU: fuse the generators; takes a minute
     pixel_weight: float = 1.0  # on the pixels' part of the potential: less where there are more of them
     flips: bool = field(default=False, metadata=ADDED)  # mirror images at random; their chains are not told
     restart: float = 0.0  # share of visits at which a chain starts anew (Table 2: "short-run chain" is 1)
