@@ -53,7 +53,8 @@ def negative_elbo(
     The likelihood is the E-step's, Eq. 12 with 2σ² and the pixels' weight: only so does it balance the KL.
     """
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
-    likelihood = config.pixel_weight * expected_log_likelihood(regions.pi, log_p).sum(dim=(1, 2, 3))
+    expected = expected_log_likelihood(regions.pi, log_p, config.gamma_per)
+    likelihood = config.pixel_weight * expected.sum(dim=(1, 2, 3))
     return (kl_to_standard_normal(mean, log_variance) - likelihood).mean() / images[0].numel()
 
 

@@ -56,6 +56,7 @@ WORDS: dict[str, dict[str, Any]] = {
     "bool": {"true": True, "false": False},
     "int | None": {"none": None},
     "likelihood": {"l1": "l1", "l2": "l2"},
+    "gamma_per": {"channel": "channel", "pixel": "pixel"},
     "sampler_precision": {"float32": "float32", "bfloat16": "bfloat16"},
     "inference_masks": {"mixing": "mixing", "responsibilities": "responsibilities"},
 }  # that a setting may be, by its type or its name

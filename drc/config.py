@@ -29,6 +29,7 @@ class DRCConfig:
     amortised: bool = False  # encoders and a VAE in place of the LEBM and Langevin (Table 2)
     likelihood: str = "l1"  # "l1": Laplace, as released; "l2": the paper's Gaussian (Eq. 5)
     sigma: float = 0.25  # σ of Eq. 5
+    gamma_per: str = field(default="channel", metadata=ADDED)  # γ: one a "channel", as released, or "pixel"
     mask_bias: float = 0.0  # where the foreground's mask logit starts; below 0 it must earn its pixels
 
     # The E-step (Algorithm 1, lines 3 and 4)
@@ -41,6 +42,7 @@ class DRCConfig:
     temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
     sampler_precision: str = "float32"  # of the sampler's convolutions; "bfloat16" is faster where supported
     compiled: bool = field(default=False, metadata=ADDED)  # on a GPU: fuse the generators; takes a minute
+    tv_in_e_step: bool = field(default=True, metadata=ADDED)  # the background's, as released; not in Eq. 12
     pixel_weight: float = 1.0  # on the pixels' part of the potential: less where there are more of them
     flips: bool = field(default=False, metadata=ADDED)  # mirror images at random; their chains are not told
     restart: float = 0.0  # share of visits at which a chain starts anew (Table 2: "short-run chain" is 1)

@@ -94,18 +94,25 @@ def log_likelihoods(regions: Regions, images: Tensor, *, norm: str, scale: float
     return -(difference.abs() if norm == "l1" else difference.square()) / scale
 
 
-def responsibilities(pi: Tensor, log_p: Tensor) -> Tensor:
-    """γ (Eq. 7): who owns each pixel a posteriori. π (B, 2, H, W) and log p (B, 2, 3, H, W) -> (B, 2, 3, H, W).
+def responsibilities(pi: Tensor, log_p: Tensor, per: str = "channel") -> Tensor:
+    """γ (Eq. 7): who owns each pixel a posteriori. π (B, 2, H, W) and log p (B, 2, 3, H, W) -> (B, 2, 3 or 1, H, W).
 
-    ε stands in the denominator, as the authors have it: a pixel that both experts find impossible goes to the
-    background.
+    `per` "channel" is the authors' code: each channel has a γ of its own, with ε in the denominator, so that what both
+    experts find impossible goes to the background. `per` "pixel" is Eq. 7: one γ, by all channels together.
     """
+    if per == "pixel":
+        return ((pi + EPSILON).log().unsqueeze(2) + log_p.sum(dim=2, keepdim=True)).softmax(dim=1)
     foreground, background = (pi.unsqueeze(2) * log_p.exp()).unbind(dim=1)
     gamma = foreground / (foreground + background + EPSILON)
     return torch.stack([gamma, 1 - gamma], dim=1)
 
 
-def expected_log_likelihood(pi: Tensor, log_p: Tensor) -> Tensor:
-    """Σ_k γ_k (log π_k + log p_k), the last two terms of Eq. 12, with γ held fixed: (B, 3, H, W)."""
-    gamma = responsibilities(pi.detach(), log_p.detach())
-    return (gamma * ((pi + EPSILON).log().unsqueeze(2) + log_p)).sum(dim=1)
+def expected_log_likelihood(pi: Tensor, log_p: Tensor, per: str = "channel") -> Tensor:
+    """Σ_k γ_k (log π_k + log p_k), the last two terms of Eq. 12, with γ held fixed: (B, 3, H, W).
+
+    `per` as for `responsibilities`; of a whole pixel's log π each channel has its share.
+    """
+    gamma, log_pi = responsibilities(pi.detach(), log_p.detach(), per), (pi + EPSILON).log().unsqueeze(2)
+    if per == "pixel":
+        log_pi = log_pi / log_p.shape[2]
+    return (gamma * (log_pi + log_p)).sum(dim=1)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from drc.config import DRCConfig
 from drc.model import (
-    EPSILON,
     DRCModel,
     Regions,
     expected_log_likelihood,
@@ -57,13 +56,14 @@ def posterior_potential(model: DRCModel, render, z: Tensor, images: Tensor, conf
     """The E-step's potential, -J of Eq. 12 as a function of z with γ held fixed: (B, d), (B, 3, H, W) -> (B,).
 
     Its gradient is that of -log p_θ(z | x), its value exceeds that by γ's entropy. As in the released code, and beyond
-    Eq. 12, it has the background's total variation; `pixel_weight` is ours. σ enters here as 2σ². `render` is the
-    model's forward or a compiled form of it.
+    Eq. 12, it has the background's total variation, unless `tv_in_e_step` is off; `pixel_weight` is ours. σ enters here
+    as 2σ². `render` is the model's forward or a compiled form of it.
     """
     regions = render(z)
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
-    pixels = -expected_log_likelihood(regions.pi, log_p).sum(dim=(1, 2, 3))
-    pixels = pixels + config.tv_weight * total_variation_sum(regions.content_bg)
+    pixels = -expected_log_likelihood(regions.pi, log_p, config.gamma_per).sum(dim=(1, 2, 3))
+    if config.tv_in_e_step:
+        pixels = pixels + config.tv_weight * total_variation_sum(regions.content_bg)
     return config.pixel_weight * pixels + prior_potential(model, z)
 
 
@@ -95,7 +95,7 @@ def generator_terms(
         pseudo_fg = pseudo_label_loss(model.fg.classifier(picture_fg), energies.classes_fg)
         pseudo_bg = pseudo_label_loss(model.bg.classifier(picture_bg), energies.classes_bg)
     return GeneratorTerms(
-        likelihood=-expected_log_likelihood(regions.pi, log_p).mean(),
+        likelihood=-expected_log_likelihood(regions.pi, log_p, config.gamma_per).mean(),
         tv=total_variation(regions.content_bg),
         pseudo_fg=pseudo_fg,
         pseudo_bg=pseudo_bg,
@@ -110,13 +110,13 @@ def m_step_log_likelihoods(regions: Regions, images: Tensor, config: DRCConfig) 
 
 
 @torch.no_grad()
-def partitioning(regions: Regions, images: Tensor, config: DRCConfig) -> Tensor:
-    """Eq. 12's objective for the partitioning alone, as the M-step has it: -Σ_k γ_k log π_k, averaged -> scalar.
+def generation(regions: Regions, images: Tensor, config: DRCConfig) -> Tensor:
+    """Eq. 12's objective for image generation alone, as the M-step has it: -Σ_k γ_k log p_k, averaged -> scalar.
 
-    The rest of the M-step's likelihood is the objective for image generation, -Σ_k γ_k log p_k.
+    The rest of the M-step's likelihood is the objective for the partitioning, -Σ_k γ_k log π_k.
     """
-    gamma = responsibilities(regions.pi, m_step_log_likelihoods(regions, images, config))
-    return -(gamma * (regions.pi + EPSILON).log().unsqueeze(2)).sum(dim=1).mean()
+    log_p = m_step_log_likelihoods(regions, images, config)
+    return -(responsibilities(regions.pi, log_p, config.gamma_per) * log_p).sum(dim=1).mean()
 
 
 def lebm_loss(model: DRCModel, z_posterior: Tensor, z_prior: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from drc.interrupts import deferred_interrupts
 from drc.langevin import langevin
 from drc.memory import keep_freed_memory
 from drc.model import DRCModel
-from drc.objectives import generator_terms, lebm_loss, partitioning
+from drc.objectives import generation, generator_terms, lebm_loss
 from drc.sampler import Sampler
 
 log = logging.getLogger(__name__)
@@ -183,12 +183,12 @@ class Trainer:
         regions, energies = self.render(z_posterior), self.model.lebm(z_posterior)
         terms = generator_terms(self.model, regions, energies, images, self.config)
         contrast = lebm_loss(self.model, z_posterior, z_prior)
-        parted = partitioning(regions, images, self.config)
+        generated = generation(regions, images, self.config)
         values = as_numbers(
             terms._asdict()
             | {
-                "partitioning": parted,
-                "generation": terms.likelihood - parted,
+                "partitioning": terms.likelihood - generated,
+                "generation": generated,
                 "lebm": contrast,  # the energy gap between the chains
                 "energy_posterior": energies.energy.mean(),
                 "energy_prior": energies.energy.mean() - contrast,

@@ -17,13 +17,14 @@ from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, respon
 from drc.networks import reassign
 from drc.objectives import (
     GeneratorTerms,
+    generation,
     generator_terms,
     m_step_log_likelihoods,
     orthogonality,
-    partitioning,
     posterior_potential,
     prior_potential,
     total_variation,
+    total_variation_sum,
 )
 from drc.rng import chain_noise
 
@@ -282,20 +283,47 @@ def test_sigma_enters_the_m_step_when_asked() -> None:
         torch.testing.assert_close(terms.likelihood, -expected_log_likelihood(regions.pi, log_p).mean())
 
 
-@pytest.mark.parametrize("with_sigma", [False, True])
-def test_the_likelihood_is_the_partitioning_and_the_generation(with_sigma: bool) -> None:
+@pytest.mark.parametrize("per", ["channel", "pixel"])
+def test_the_likelihood_is_the_partitioning_and_the_generation(per: str) -> None:
     """Where both regions paint the image itself, γ is π and nothing is left to generate."""
-    model, config = tiny_model(), replace(TINY, sigma_in_m_step=with_sigma)
+    model, images, config = tiny_model(), tiny_images(), replace(TINY, gamma_per=per)
     z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    regions = model(z)
-    entropy = -(regions.pi * regions.pi.log()).sum(dim=1).mean()
-    painted = regions._replace(content_fg=tiny_images(), content_bg=tiny_images())
-    assert partitioning(painted, tiny_images(), config).item() == pytest.approx(entropy.item(), abs=1e-6)
-    likelihood = generator_terms(model, regions, model.lebm(z), tiny_images(), config).likelihood
-    log_p = m_step_log_likelihoods(regions, tiny_images(), config)
-    generation = -(responsibilities(regions.pi, log_p) * log_p).sum(dim=1).mean()
-    parted = partitioning(regions, tiny_images(), config)
-    torch.testing.assert_close(parted + generation, likelihood)
+    regions, energies = model(z), model.lebm(z)
+    painted = regions._replace(content_fg=images, content_bg=images)
+    assert generation(painted, images, config).item() == 0
+    entropy = -(regions.pi * regions.pi.log()).sum(dim=1).mean() / (3 if per == "pixel" else 1)
+    likelihood = generator_terms(model, painted, energies, images, config).likelihood
+    torch.testing.assert_close(likelihood, entropy, rtol=0, atol=1e-6)
+    log_p = m_step_log_likelihoods(regions, images, config)
+    partitioning = -(responsibilities(regions.pi, log_p, per) * regions.pi.log().unsqueeze(2)).sum(dim=1)
+    partitioning = partitioning.sum(dim=1).mean() / 3  # of three channels, or of one that stands for them
+    likelihood = generator_terms(model, regions, energies, images, config).likelihood
+    torch.testing.assert_close(
+        generation(regions, images, config) + partitioning, likelihood, rtol=0, atol=1e-6
+    )
+
+
+def test_of_a_whole_pixel_the_terms_are_the_papers() -> None:
+    """Eqs. 7 and 12, written out for one pixel; its channels share one γ, and count together."""
+    pi = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    log_p = torch.tensor([[-1.0, -0.5, -2.0], [-0.2, -3.0, -1.5]], dtype=torch.float64)
+    shaped = (pi.view(1, 2, 1, 1), log_p.view(1, 2, 3, 1, 1))
+    joint = pi * log_p.sum(dim=1).exp()
+    gamma = joint / joint.sum()
+    torch.testing.assert_close(responsibilities(*shaped, "pixel").flatten(), gamma, rtol=0, atol=1e-7)
+    expected = (gamma * (pi.log() + log_p.sum(dim=1))).sum()
+    found = expected_log_likelihood(*shaped, "pixel").sum()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_total_variation_leaves_the_e_step_alone_when_asked() -> None:
+    model, images = tiny_model(), tiny_images()
+    z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with_it, without = (
+        posterior_potential(model, model, z, images, replace(TINY, tv_weight=0.5, tv_in_e_step=asked))
+        for asked in (True, False)
+    )
+    torch.testing.assert_close(with_it - without, 0.5 * total_variation_sum(model(z).content_bg))
 
 
 def test_total_variation_of_a_ramp_is_its_slope() -> None:
