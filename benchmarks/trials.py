@@ -40,16 +40,6 @@ WAYS = (50, 100, 200, 600)  # steps of inference
 CHAINS = (1, 2, 8)  # averaged
 
 
-def twice(value: int) -> int:
-    """Of what a budget has."""
-    return 2 * value
-
-
-def four_times(value: int) -> int:
-    """Of what a budget has."""
-    return 4 * value
-
-
 TRIALS: dict[str, dict[str, Any]] = {
     "as it is": {},
     **{f"{steps} training steps": {"train_steps": steps} for steps in LENGTHS},
@@ -68,7 +58,9 @@ TRIALS: dict[str, dict[str, Any]] = {
     "no momentum": {"momentum": 0.0},
     "temperature 1": {"temperature": 1.0},
     "8 posterior steps a visit": {"posterior_steps": 8},
-    "twice the training steps with 8 posterior steps each": {"posterior_steps": 8, "train_steps": twice},
+    "twice the training steps with 8 posterior steps each": {
+        "posterior_steps": 8, "train_steps": lambda steps: 2 * steps,
+    },
     "32 posterior steps a visit": {"posterior_steps": 32},
     "learning rate 1e-4": {"lr_generators": 1e-4},
     "learning rate 1e-3": {"lr_generators": 1e-3},
@@ -76,8 +68,12 @@ TRIALS: dict[str, dict[str, Any]] = {
     "a tenth of the chains start anew at each visit": {"restart": 0.1},
     "images mirrored at random": {"flips": True},
     "Gaussian likelihood": {"likelihood": "l2"},
-    "twice as many channels": {"width": twice, "start": twice},
-    "four times as many channels at learning rate 1.5e-4": {"width": four_times, "lr_generators": 1.5e-4},
+    "responsibilities of whole pixels": {"gamma_per": "pixel"},
+    "no total variation in the chains' potential": {"tv_in_e_step": False},
+    "twice as many channels": {"width": lambda width: 2 * width, "start": lambda start: 2 * start},
+    "four times as many channels at learning rate 1.5e-4": {
+        "width": lambda width: 4 * width, "lr_generators": 1.5e-4,
+    },
     "without pixel re-assignment": {"reassign": False},
     "without pixel re-assignment but with as many background numbers": {"reassign": False, "z_bg": 4 + 512},
     "untuned": {},
