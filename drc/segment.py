@@ -91,13 +91,7 @@ def infer_regions(
         rows = list(range(first, first + count)) + [first + count - 1] * (-count % fill)
         inputs, found = to_signed(images[rows], device), []
         for chain in chains:
-
-            def taken(
-                steps: int, before: int = (batch * len(chains) + chain) * config.inference_steps
-            ) -> None:
-                if progress is not None:
-                    progress(before + steps, total)
-
+            taken = counter(progress, (batch * len(chains) + chain) * config.inference_steps, total)
             own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
             sample = partial(infer, sampler, inputs, own_keys, seed, taken)
             if kept is None:
@@ -112,6 +106,16 @@ def infer_regions(
         if config.inference_masks == "responsibilities":
             regions = regions._replace(pi=pooled_responsibilities(found, inputs, config.likelihood))
         yield Regions._make(None if part is None else part[:count] for part in regions)
+
+
+def counter(progress: Callable[..., None] | None, before: int, total: int) -> Callable[[int], None]:
+    """What tells `progress`, if there is one, of the steps taken after the `before` others of a `total`."""
+
+    def taken(steps: int) -> None:
+        if progress is not None:
+            progress(before + steps, total)
+
+    return taken
 
 
 def check_images(images: np.ndarray, size: int) -> None:
