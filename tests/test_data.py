@@ -52,6 +52,15 @@ def test_scored_images_are_spread_over_the_subset(smoke_data: Path) -> None:
     assert set(rows) <= set(held_out)
 
 
+def test_a_scored_image_has_its_own_masks_and_its_own_name(smoke_data: Path) -> None:
+    library = Library(smoke_data, "smoke")
+    rows, dataset = library.evaluation_rows("tm-dsprites", "test"), library.dataset("tm-dsprites")
+    scored = library.evaluation("tm-dsprites", "test")
+    np.testing.assert_array_equal(scored.images, dataset.images[rows])
+    np.testing.assert_array_equal(scored.objects, dataset.masks[rows])
+    assert scored.ids == [str(dataset.index["id"].tolist()[row]) for row in rows]
+
+
 def test_scored_training_images_were_trained_on_in_a_larger_data_set_too(tmp_path: Path) -> None:
     from data_prep.tm_dsprites import TMDspritesConfig, generate
 

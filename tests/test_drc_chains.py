@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from test_drc_training import SMOKE, pictures
 from torch import Tensor
 
 from drc import DRC, fast, rng
+from drc.build import build_trainer
+from drc.config import configure
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
@@ -145,3 +148,40 @@ def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch:
         trainer.train_step()
     assert len(inference) > len(pictures())
     assert not inference & drawn.pop()
+
+
+@pytest.mark.parametrize("variant", ["full", "amortised-inference"])
+def test_a_seed_draws_the_weights_and_the_order_of_the_images(variant: str) -> None:
+    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+    runs = [build_trainer(pictures(24), config, seed, "cpu") for seed in (0, 0, 1)]
+    weights = [run.model.fg.content.weight for run in runs]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    orders = [run.batch()[0] for run in runs]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_chains_that_start_anew_start_elsewhere_each_time() -> None:
+    trainer = Trainer(pictures(8), replace(SMOKE, restart=1.0), 0)
+    for first, second in zip(trainer.chains([0, 1], 1), trainer.chains([0, 1], 2), strict=True):
+        assert not torch.isclose(first, second).any()
+
+
+def test_of_many_images_the_first_are_trained_on() -> None:
+    trainer = Trainer(pictures(9), replace(SMOKE, train_images=5), 0)
+    np.testing.assert_array_equal(trainer.images, pictures(9)[:5])
+
+
+def test_a_step_has_the_learning_rate_of_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(pictures(8), replace(SMOKE, lr_decay=1.0, train_steps=2), 0)
+    whole, seen = trainer.update, list[float]()
+
+    def noting(*words: Any) -> dict[str, float]:
+        seen.append(trainer.optimisers["lebm"].param_groups[0]["lr"])
+        return whole(*words)
+
+    monkeypatch.setattr(trainer, "update", noting)
+    trainer.train_step()
+    trainer.train_step()
+    assert seen == pytest.approx([SMOKE.lr_lebm, SMOKE.lr_lebm * (0.1 + 0.9 * 0.5)])

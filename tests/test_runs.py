@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from benchmarks.data import Library
 from benchmarks.jobs import Job, settings_of
 from benchmarks.launch import group_cells, group_command
 from benchmarks.pictures import load_panels
+from benchmarks.registry import METHODS
 from benchmarks.runs import Outcome, Runner
 from benchmarks.uncertainty import bootstrap
 from drc.checkpoint import CheckpointError
@@ -127,6 +129,53 @@ def test_the_training_images_are_the_training_split(
     Runner(tmp_path / "runs", library, device="cpu").run(cell())
     dataset = library.dataset("tm-dsprites")
     np.testing.assert_array_equal(seen["images"], dataset.images[dataset.rows("train")])
+
+
+def test_a_training_is_of_the_seed_and_the_training_set_of_its_cell(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    real, configured_for = random_walk.fit, set[str]()
+
+    def fit(self: RandomWalk, images: np.ndarray, **options: Any) -> None:
+        seen.update(options, images=images)
+        real(self, images, **options)
+
+    def configure(*, dataset: str, **_: object) -> WalkConfig:
+        configured_for.add(dataset)
+        return WalkConfig()
+
+    monkeypatch.setattr(random_walk, "fit", fit)
+    monkeypatch.setattr(random_walk, "configure", configure)
+    monkeypatch.setattr(random_walk, "restarts", 2, raising=False)
+    library = Library(smoke_data, "smoke")
+    crossed = make_cell("DRC", "full", "tm-dsprites-squares", "tm-dsprites", "test", "smoke", 3)
+    Runner(tmp_path / "runs", library, device="cpu").run(crossed)
+    squares = library.dataset("tm-dsprites-squares")
+    np.testing.assert_array_equal(seen["images"], squares.images[squares.rows("train")])
+    assert seen["seed"] == 3
+    assert configured_for == {"tm-dsprites-squares"}
+    (row,) = (tmp_path / "runs" / "cells").glob("*/row.json")
+    assert read_row(row).restarts == 2
+
+
+@pytest.mark.parametrize(("protocol", "iou"), [("unmatched", 0.0), ("image-permutation", 1.0)])
+def test_masks_are_scored_by_the_protocol_of_their_method(
+    protocol: str,
+    iou: float,
+    random_walk: type[RandomWalk],
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Here the first region is the background, and all of it."""
+    truth = Library(smoke_data, "smoke").evaluation("tm-dsprites", "test").truth > 0
+    swapped = np.stack([~truth, truth], axis=1).astype(np.float32)
+    monkeypatch.setattr(random_walk, "segment", lambda self, images, progress=None: swapped[: len(images)])
+    monkeypatch.setitem(METHODS, "DRC", replace(METHODS["DRC"], protocol=protocol))
+    runner(smoke_data, tmp_path / "runs").run(cell())
+    (row,) = (tmp_path / "runs" / "cells").glob("*/row.json")
+    assert read_row(row).iou == iou
 
 
 def test_a_method_may_train_on_the_first_images_only(
