@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
-from drc.config import DRCConfig, configure
+from drc.config import configure
 from drc.method import DRC
 from drc.trainer import DivergedError, Trainer, to_signed, train
 
@@ -355,17 +355,6 @@ def test_posterior_steps_fall_over_a_training_when_asked() -> None:
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="full, amortised-inference"):
         configure(variant="fulll", preset="paper", dataset="birds", image_size=128)
-
-
-def test_the_authors_settings_per_data_set() -> None:
-    def sizes(dataset: str) -> tuple[int, int, int, int]:
-        config = configure(variant="full", preset="paper", dataset=dataset, image_size=128)
-        return config.z_fg, config.z_bg, config.z_reassign, config.inference_steps
-
-    assert sizes("dogs-split") == (256, 192, 512, 300)
-    assert sizes("clevr6") == (256, 2, 256, 20_000)
-    assert sizes("tm-dsprites-grey") == (256, 4, 1024, 5_000)
-    assert DRCConfig().batch_size == 48
 
 
 def test_budgets_of_few_images_have_a_background_of_few_numbers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,49 @@ def test_latent_vectors_of_length_one_and_a_single_image(variant: str) -> None:
         assert np.isfinite(list(trainer.train_step().values())).all()
     (regions,) = infer_regions(trainer.model, pictures(1), config, 0, "cpu")
     assert regions.pi.shape == (1, 2, 16, 16)
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_any_sizes_train_and_segment(case: int) -> None:
+    """Drawn at random: variant, size, batch, latent vectors, and images that may not fill a batch."""
+    draw = random.Random(case)
+    size, count = draw.choice((8, 16, 32, 64)), draw.randint(1, 6)
+    config = configure(variant=draw.choice(VARIANTS), preset="smoke", dataset="any", image_size=size)
+    lengths = {name: draw.randint(1, 7) for name in ("z_fg", "z_bg", "z_reassign")}
+    batches = {"batch_size": draw.randint(1, 7), "inference_batch_size": draw.randint(1, 7)}
+    config = replace(config, start=draw.randint(1, 9), width=draw.randint(1, 5), **lengths, **batches)
+    trainer = build_trainer(pictures(count, size), config, seed=case)
+    for _ in range(2):
+        assert np.isfinite(list(trainer.train_step().values())).all()
+    found = torch.cat([r.pi for r in infer_regions(trainer.model, pictures(count, size), config, 0, "cpu")])
+    assert found.shape == (count, 2, size, size)
+    torch.testing.assert_close(found.sum(1), torch.ones(count, size, size))
+
+
+@pytest.mark.parametrize(
+    ("run", "sizes"),  # z_fg, z_bg, z_reassign, steps of inference
+    [
+        ("birds", (256, 256, 512, 300)),
+        ("birds-split", (256, 256, 512, 300)),
+        ("dogs", (256, 256, 512, 300)),
+        ("dogs-split", (256, 192, 512, 300)),
+        ("cars", (256, 192, 512, 300)),
+        ("cars-split", (256, 256, 512, 300)),
+        ("clevr6", (256, 2, 256, 20_000)),
+        ("tm-dsprites", (256, 4, 1024, 5_000)),
+        ("tm-dsprites-grey", (256, 4, 1024, 5_000)),
+    ],
+)
+def test_the_authors_settings_of_each_run(run: str, sizes: tuple[int, int, int, int]) -> None:
+    c = configure(variant="full", preset="paper", dataset=run, image_size=128)
+    assert (c.z_fg, c.z_bg, c.z_reassign, c.inference_steps) == sizes
+    assert (c.posterior_step_size, c.posterior_steps, c.prior_step_size, c.prior_steps) == (0.1, 40, 0.4, 60)
+    assert (c.batch_size, c.lr_generators, c.lr_lebm, c.lr_decay) == (48, 1e-4, 2e-5, 0)
+    assert (c.tv_weight, c.pseudo_label_weight, c.ortho_weight) == (0.01, 0.1, 0.1)
+    assert (c.width, c.start, c.classes, c.sigma, c.likelihood) == (64, 128, 200, 0.25, "l1")
+    assert (c.gamma_per, c.tv_in_e_step, c.sigma_in_m_step) == ("channel", True, False)
+    assert (c.momentum, c.temperature, c.restart, c.mask_bias, c.inference_chains) == (0, 1, 0, 0, 1)
+    assert (c.inference_step_size, c.inference_last_step_size) == (0.1, 0.1)
 
 
 def test_images_that_fill_no_batch_sit_an_epoch_out_and_are_segmented_all_the_same() -> None:
