@@ -107,6 +107,7 @@ def test_images_that_are_all_trained_on_are_not_called_held_out(tmp_path: Path) 
                 writer.add(image, mask, id=str(number), split=splits[-number], source="-")
         spec = DATASETS[resolve_dataset(str(folder), tmp_path)]
         assert spec.splits["test"].label == label
+        assert spec.train == ("train" if label == "held out" else None)
 
 
 @pytest.mark.usefixtures("own_data_sets")

@@ -64,6 +64,7 @@ def test_whole_preparation(cub: Path) -> None:
     dataset = prepare(cub)
     assert dataset.name == "birds"
     assert dataset.manifest["counts"] == {"train": 4, "val": 1, "test": 1}
+    assert dataset.index["split"].tolist() == [*["train"] * 4, "val", "test"]
     assert dataset.index["source"].iloc[5] == "002.Bird/bird_6.jpg"
     share = (dataset.masks[0] > 0).mean()
     assert share == pytest.approx(np.pi * 20**2 / 60**2, abs=0.03)

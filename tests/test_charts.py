@@ -6,13 +6,21 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
 from benchmarks.cells import parse_row
-from benchmarks.charts import Chart, Places, cross_category, training_curves
+from benchmarks.charts import (
+    Chart,
+    Places,
+    accuracy_against_time,
+    cross_category,
+    distributions,
+    training_curves,
+)
 from benchmarks.collect import Printed
 from benchmarks.files import write_json
 from benchmarks.registry import METHODS
@@ -101,3 +109,66 @@ def test_trainings_are_drawn_once_and_those_elsewhere_are_named(
     (chart,) = training_curves(printed, places, "stem", "budget quick")
     assert drawn == ["DRC", "DRC no-pixel-reassignment"]  # that of the responsibilities is the first
     assert chart.about.endswith("There are no curves here of ReDO (tm-dsprites, seed 0).")
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
+    """What the axes of all charts are given: name of the call -> its positional and named arguments."""
+    calls: dict[str, list[Any]] = {"plot": [], "step": [], "errorbar": []}
+    for name, seen in calls.items():
+        whole = getattr(Axes, name)
+
+        def noting(self: Axes, *words: Any, _seen: Any = seen, _whole: Any = whole, **named: Any) -> Any:
+            _seen.append((*words, named))
+            return _whole(self, *words, **named)
+
+        monkeypatch.setattr(Axes, name, noting)
+    return calls
+
+
+def measured_on_grey(*rows: Any) -> Printed:
+    """DRC, held out, of these rows."""
+    entry = next(e for e in load_table("grey").entries if (e.method, e.split) == ("DRC", "test"))
+    return Printed(entry, "quick", "measured", rows=rows)
+
+
+def test_a_method_stands_at_its_training_seconds_and_its_iou_with_the_spread_of_that(
+    shown: dict[str, list[Any]],
+) -> None:
+    rows = [
+        replace(
+            ROW, seed=seed, iou=iou, dice=0.9 * iou, train_seconds=100.0 + 200 * seed, segment_seconds=7.0
+        )
+        for seed, iou in enumerate((0.3, 0.5))
+    ]
+    accuracy_against_time([measured_on_grey(*rows)], "stem", "budget quick")
+    ((x, y, named),) = shown["errorbar"]
+    assert (x, y, named["yerr"]) == pytest.approx((200, 40, 14.142), abs=1e-3)
+
+
+def test_a_curve_tells_what_share_of_the_images_reaches_an_iou(
+    shown: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "cells" / ROW.key).mkdir(parents=True)
+    (tmp_path / "cells" / ROW.key / "scores.csv").write_text("id,iou,dice\na,0.6,0.9\nb,0.2,0.8\n")
+    places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
+    distributions([measured_on_grey(ROW)], places, "stem", "budget quick")
+    ((iou, share, _),) = shown["step"]
+    assert list(iou) == pytest.approx([0, 20, 60, 100])
+    assert list(share) == pytest.approx([100, 100, 50, 0])
+
+
+def test_a_training_is_drawn_against_its_seconds(shown: dict[str, list[Any]], tmp_path: Path) -> None:
+    (tmp_path / "cells" / ROW.key).mkdir(parents=True)
+    (tmp_path / "fits" / "f").mkdir(parents=True)
+    write_json(tmp_path / "cells" / ROW.key / "config.json", {"fit_key": "f"})
+    lines = [
+        {"step": n, "total": 2, "seconds": 30.0 * n, "lebm": 9.0, "reconstruction": 0.5 / n} for n in (1, 2)
+    ]
+    (tmp_path / "fits" / "f" / "progress.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines)
+    )
+    places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
+    training_curves([measured_on_grey(ROW)], places, "stem", "budget quick")
+    ((seconds, values, _),) = shown["plot"]
+    assert (seconds, values) == ([30.0, 60.0], [0.5, 0.25])

@@ -42,6 +42,8 @@ def test_at_most_six_objects_with_instance_masks(records: Path, tmp_path: Path) 
         assert inside == pytest.approx(100 + k, abs=8)
     rows = np.flatnonzero(dataset.masks[1].any(axis=1))
     assert rows[0] == pytest.approx((100 - 29) / 4, abs=1)  # 192 rows become 48
+    first = np.flatnonzero((dataset.masks[1] == 1).any(axis=0))
+    assert first.tolist() == [(80 - 64) // 4, (84 - 64) // 4]  # and so do 192 columns
 
 
 def test_the_authors_count_is_one_lower(records: Path, tmp_path: Path) -> None:

@@ -97,6 +97,17 @@ def test_masks_are_the_same_after_loading(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.segment(pictures(3)), method.segment(pictures(3)))
 
 
+def test_masks_are_generated_from_the_mean_that_the_encoders_give_each_image(tmp_path: Path) -> None:
+    method, images = DRC(), pictures(3)
+    method.fit(pictures(), config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    assert isinstance(method.model, AmortisedModel)
+    with torch.no_grad():
+        mean, _ = method.model.encode(to_signed(images, "cpu"))
+        expected = method.model(mean).pi.numpy()
+    np.testing.assert_allclose(method.segment(images), expected, atol=1e-4)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+
+
 def test_a_checkpoint_holds_no_chains_but_the_last_samples() -> None:
     trainer = AmortisedTrainer(pictures(), SMOKE, seed=0)
     kept = [trainer.state()[f"{name}_chains"] for name in ("posterior", "prior")]

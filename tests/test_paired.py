@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ import pytest
 from test_tables import ROW, layout, measured
 
 from benchmarks.collect import Printed
+from benchmarks.grid import lay_out
 from benchmarks.paired import Difference, differences
+from benchmarks.render import paired_csv, strategies_csv
+from benchmarks.uncertainty import Interval
 
 
 def bold(number: str, scores: dict[str, float]) -> set[str]:
@@ -27,6 +31,28 @@ def test_figures_that_are_printed_alike_are_bold_alike() -> None:
 def test_what_stands_in_the_appendix_does_not_compete() -> None:
     assert bold("1", {"DRC": 0.4, "GrabCut": 0.5}) == {"GrabCut"}
     assert bold("1", {"DRC": 0.5, "GrabCut": 0.4}) == {"DRC"}
+
+
+def test_iou_and_dice_have_a_best_each() -> None:
+    dice = {"DRC": 0.7, "GrabCut": 0.6}
+    table, printed = measured("3", {"DRC": 0.4, "GrabCut": 0.5})
+    printed = [
+        replace(p, rows=tuple(replace(row, dice=dice[p.entry.method]) for row in p.rows)) for p in printed
+    ]
+    lines = lay_out(table, "quick", printed).grids[0].lines
+    best = {line.words[0]: [text.best for text in line.texts] for line in lines}
+    assert best == {"GrabCut": [True, False] * 2, "DRC": [False, True] * 2}
+
+
+def test_the_declared_strategy_shows_iou_and_dice_of_its_own() -> None:
+    others = {"dataset-permutation": {"iou": 0.2, "dice": 0.3}}
+    table, printed = measured("3", {"ReDO": 0.4}, protocol="image-permutation", alternatives=others)
+    printed = [replace(p, rows=tuple(replace(row, dice=0.6) for row in p.rows)) for p in printed]
+    lines = lay_out(table, "quick", printed).grids[-1].lines
+    assert [[str(text) for text in line.texts] for line in lines] == [
+        ["40.0", "60.0"] * 2, ["20.0", "30.0"] * 2
+    ]  # fmt: skip
+    assert strategies_csv(printed).count("image-permutation,40.0,60.0") == 2
 
 
 def scored(runs: Path, method: str, *seeds: str, **changes: Any) -> Printed:
@@ -62,6 +88,16 @@ def test_only_the_same_images_in_the_same_order_are_compared(
 ) -> None:
     drc, redo = scored(tmp_path, "DRC", *ours), scored(tmp_path, "ReDO", *theirs, **changes)
     assert len(compared(tmp_path, drc, redo)) == pairs
+
+
+def test_the_file_of_differences_has_each_end_of_an_interval_in_its_column() -> None:
+    _, printed = measured("3", {"DRC": 0.5, "ReDO": 0.4})
+    one, other = (next(p for p in printed if p.rows and p.entry.method == name) for name in ("DRC", "ReDO"))
+    intervals = {"iou": Interval(2.0, 1.0, 4.0), "dice": Interval(-3.0, -7.0, 5.0)}
+    (line,) = csv.DictReader(paired_csv([(one, other, intervals)]).splitlines())
+    assert (line["method"], line["other"]) == ("DRC", "ReDO")
+    for metric, values in (("iou", ("2.0", "1.0", "4.0")), ("dice", ("-3.0", "-7.0", "5.0"))):
+        assert tuple(line[f"{metric}_{part}"] for part in ("difference", "low", "high")) == values
 
 
 @pytest.mark.parametrize(("more", "pairs"), [(0, 1), (1, 0)])

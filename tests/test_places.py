@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from benchmarks.collect import Printed, read_published
-from benchmarks.grid import best_figures
-from benchmarks.provenance import ROOT
+from benchmarks.collect import read_published
 from benchmarks.registry import DATASETS
-from benchmarks.rows import read_kept
 from benchmarks.tables import load_table
 
 
@@ -68,16 +63,3 @@ def test_what_is_called_held_out_is_not_trained_on(name: str) -> None:
         assert subset.limit == (1000 if split == "eval" else None), "the authors score the first 1,000"
     if "test" in spec.splits:
         assert spec.train is not None
-
-
-def test_of_each_metric_its_own_best_is_marked() -> None:
-    table = load_table("3")
-    entries = [e for e in table.entries if e.column == "TM-dSprites test" and e.line in ("GrabCut", "DRC")]
-    (row, *_), _ = read_kept(ROOT / "results" / "rows")
-    scores = {"GrabCut": (0.6, 0.7), "DRC": (0.5, 0.8)}  # IoU, Dice
-    printed = [
-        Printed(e, "quick", "measured", rows=(replace(row, iou=scores[e.line][0], dice=scores[e.line][1]),))
-        for e in entries
-    ]
-    best = {(line, metric) for line, _, metric in best_figures(table, printed)}
-    assert best == {("GrabCut", "iou"), ("DRC", "dice")}

@@ -41,7 +41,7 @@ from benchmarks.pictures import (
 from benchmarks.registry import TABLES
 from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.report import write_report
-from benchmarks.tables import Entry, load_table
+from benchmarks.tables import Entry, headline, load_table
 
 GOLDEN = Path(__file__).parent / "golden" / "table1"
 TABLE = load_table("1")
@@ -323,6 +323,19 @@ def test_every_published_figure_has_its_place(number: str) -> None:
     published = {key for key, value in read_published(table).items() if value[0] is not None}
     places = {entry.published for entry in table.entries}
     assert published <= places
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4"])
+def test_a_published_figure_stands_beside_what_was_measured_of_the_same(number: str) -> None:
+    """The same method and variant, trained on the same, and scored on the same split of the same."""
+    for entry in load_table(number).entries:
+        if entry.published is None:
+            continue
+        trained_on = entry.train_dataset.removesuffix("-split")
+        second = {"2": entry.variant.replace("amortised", "amortized"), "4": trained_on}.get(number, "")
+        dataset = entry.dataset.removesuffix("-split")
+        assert entry.published == (entry.method, second, dataset, entry.split), entry
+        assert number == "2" or entry.variant == headline(entry.method), entry
 
 
 def test_a_missing_published_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_the_training_images_are_the_training_split(
     np.testing.assert_array_equal(seen["images"], dataset.images[dataset.rows("train")])
 
 
-def test_a_training_is_of_the_seed_and_the_training_set_of_its_cell(
+def test_a_training_has_the_seed_the_images_the_settings_and_the_device_of_its_cell(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
@@ -148,12 +148,13 @@ def test_a_training_is_of_the_seed_and_the_training_set_of_its_cell(
     monkeypatch.setattr(random_walk, "fit", fit)
     monkeypatch.setattr(random_walk, "configure", configure)
     monkeypatch.setattr(random_walk, "restarts", 2, raising=False)
+    monkeypatch.setattr("benchmarks.provenance.resolve_device", lambda name: f"where {name} leads")
     library = Library(smoke_data, "smoke")
     crossed = make_cell("DRC", "full", "tm-dsprites-squares", "tm-dsprites", "test", "smoke", 3)
-    Runner(tmp_path / "runs", library, device="cpu").run(crossed)
+    Runner(tmp_path / "runs", library, device="auto").run(crossed)
     squares = library.dataset("tm-dsprites-squares")
     np.testing.assert_array_equal(seen["images"], squares.images[squares.rows("train")])
-    assert seen["seed"] == 3
+    assert (seen["seed"], seen["device"]) == (3, "where auto leads")
     assert configured_for == {"tm-dsprites-squares"}
     (row,) = (tmp_path / "runs" / "cells").glob("*/row.json")
     assert read_row(row).restarts == 2

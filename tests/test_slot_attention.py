@@ -118,6 +118,12 @@ def test_slots_compete_for_each_place() -> None:
     torch.testing.assert_close(won, torch.eye(3)[None], atol=1e-6, rtol=0)
 
 
+def test_products_of_slots_and_places_are_scaled_by_the_root_of_their_length() -> None:
+    queries = torch.tensor([[1.0], [0.0]]).expand(1, 2, 16)
+    won = attention(queries, torch.ones(1, 1, 16))  # 16 / √16 against 0
+    torch.testing.assert_close(won[0, :, 0], torch.tensor([4.0, 0.0]).softmax(dim=0))
+
+
 def test_the_order_of_places_is_nothing_and_that_of_slots_is_kept() -> None:
     module = SlotAttentionModule(8, 16, 3)
     inputs, noise = torch.randn(2, 12, 8), torch.randn(2, 4, 8)
@@ -183,6 +189,13 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
     assert together.shape == (len(images), 2, 16, 16)
     for i in (0, SlotAttention.segment_batch - 1, SlotAttention.segment_batch + 2):
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-5)
+
+
+def test_another_seed_segments_with_other_noise(tmp_path: Path) -> None:
+    method = fit(TINY, tmp_path)
+    masks = method.segment(pictures(2))
+    method.learner.seed = 1
+    assert np.abs(method.segment(pictures(2)) - masks).max() > 1e-4
 
 
 def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -> None:

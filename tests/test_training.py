@@ -12,6 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.iodine import IODINE
+from baselines.redo import ReDO
+from baselines.slot_attention import SlotAttention
 from baselines.training import CheckpointError, checkpoints, load_batch, train
 
 IMAGES = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
@@ -66,6 +69,31 @@ def test_an_epoch_shows_no_image_twice_and_orders_differ() -> None:
     assert shown(0) != shown(2)
     assert shown(0) != shown(0, seed=1)
     assert {i for step in range(20) for i in shown(step)} == set(range(10))
+
+
+@pytest.mark.parametrize("method", [ReDO, IODINE, SlotAttention])
+def test_another_seed_draws_other_weights_and_other_noise_at_each_step(method: Any) -> None:
+    """Else trainings of several seeds repeat one another in part, and their spread is told too small."""
+    config = method.configure(variant="full", preset="smoke", dataset="any", image_size=16)
+
+    def learner(seed: int) -> Any:
+        return method.learner_class(config, seed, "cpu")
+
+    one, same, other = (dict(learner(seed).networks.named_parameters()) for seed in (3, 3, 4))
+    for name, weight in one.items():
+        assert torch.equal(weight, same[name]), name
+        assert weight.ndim < 2 or not torch.equal(weight, other[name]), name
+
+    def terms(seed: int, step: int) -> dict[str, float]:
+        """Of a step with the weights of one seed and the noise of another."""
+        noisy = learner(seed)
+        noisy.networks.load_state_dict(learner(3).networks.state_dict())
+        batch = torch.rand((4, 3, 16, 16), generator=torch.Generator().manual_seed(0))
+        return noisy.step(batch, step)
+
+    assert terms(3, 0) == terms(3, 0)
+    assert terms(3, 0) != terms(4, 0)
+    assert terms(3, 0) != terms(3, 1)
 
 
 def test_fewer_images_than_a_batch_are_shown_all() -> None:

@@ -254,6 +254,16 @@ def test_no_image_is_scored_that_was_trained_on(tmp_path: Path, monkeypatch: pyt
     assert not seen["fit"] & seen["segment"]
 
 
+def test_a_trial_is_trained_with_the_seed_of_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, fit = [], DRC.fit
+    monkeypatch.setattr(
+        DRC, "fit", lambda *words, **named: (seeds.append(named["seed"]), fit(*words, **named))
+    )
+    assert call(tmp_path, "--only", "as it is", "--seeds", "2").exit_code == 0
+    (row,) = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
+    assert seeds == [row["seed"]] == [2]
+
+
 def test_a_trial_that_changes_nothing_under_a_budget_says_so(tmp_path: Path) -> None:
     refused = call(tmp_path, "--only", "no momentum")
     assert refused.exit_code == 2, refused.output

@@ -167,6 +167,20 @@ def test_no_image_is_scored_that_was_trained_on(
 
 
 @pytest.mark.usefixtures("tiny")
+def test_a_baseline_is_trained_with_the_seed_of_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls, seeds = METHODS["IODINE"].load(), []
+    fit = cls.fit
+    monkeypatch.setattr(
+        cls, "fit", lambda *words, **named: (seeds.append(named["seed"]), fit(*words, **named))
+    )
+    assert call(tmp_path, "--methods", "IODINE", "--seed", "3").exit_code == 0
+    (row,) = json.loads((tmp_path / "results" / "validate.json").read_text())
+    assert seeds == [row["seed"]] == [3]
+
+
+@pytest.mark.usefixtures("tiny")
 def test_a_training_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self: Any, *images: Any, **rest: Any) -> None:
         raise RuntimeError("it diverged")
