@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +19,6 @@ from benchmarks.pictures import PANELS, beside, draw_panels, panels_of
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.rows import Stored, file_name
 from benchmarks.tables import Entry, Table, headline
-
-log = logging.getLogger(__name__)
 
 FIGURE3_METHOD = "DRC"
 PICTURES = {"table1": "figure3"}
