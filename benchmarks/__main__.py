@@ -317,6 +317,8 @@ def import_rows(files: tuple[Path, ...], source: str, results: Path) -> None:
 
     if not source.strip():
         raise BenchmarkError("--source is empty: say whose rows they are")
+    if not source.isprintable():
+        raise BenchmarkError(f"--source {source!a} has characters that no row can hold: write it otherwise")
     new, known, faults = rows.import_rows(files, results / "rows", source.strip())
     for fault in faults:
         click.echo(f"Left out: {fault}", err=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from benchmarks.cells import LARGEST
 from benchmarks.errors import BenchmarkError, choose
 from benchmarks.files import reason
 from benchmarks.registry import PRESETS
@@ -32,6 +33,10 @@ class Refusal(click.ClickException):
     exit_code = 2
 
 
+SEEDS = 10_000
+"""In one range; more is a slip."""
+
+
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """Bad input becomes one sentence and exit code 2, a stop by the user exit code 130."""
 
@@ -42,6 +47,10 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*arguments, **options)
         except (BenchmarkError, DataPrepError) as error:
             raise Refusal(str(error)) from error
+        except BrokenPipeError:  # which click ends quietly
+            raise
+        except OSError as error:
+            raise Refusal(f"{error.filename or 'output'} cannot be used: {reason(error)}") from error
         except KeyboardInterrupt:
             how = "the same command, without --force," if options.get("force") else "the same command"
             click.echo(
@@ -194,14 +203,15 @@ def parse_seeds(text: str) -> list[int]:
         for part in split(text):
             first, dash, last = part.partition("-")
             seeds = range(int(first), int(last if dash else first) + 1)
-            if not seeds:
+            if not 0 < len(seeds) <= SEEDS or seeds[-1] > LARGEST:
                 raise ValueError(part)
             found |= dict.fromkeys(seeds)
     except ValueError:
         found = {}
     if not found:
         raise BenchmarkError(
-            f"--seeds {text!r} is not a list of seeds: give numbers like 0,1,2 or a range like 0-4"
+            f"--seeds {text!r} is not a list of seeds: give numbers like 0,1,2 or a range like 0-4, of at most "
+            f"{SEEDS:,} seeds and none above {LARGEST:.0e}"
         )
     return list(found)
 

@@ -83,7 +83,10 @@ def _remove_abandoned(lock: Path) -> None:
     try:
         judged = _text(lock)
         if not _abandoned(lock, judged):
-            raise Busy(f"{_words(judged)} is at work in {lock.parent}")
+            raise Busy(
+                f"{_words(judged)} is at work in {lock.parent}; if it is gone, its lock is taken over after "
+                f"{SILENT_SECONDS / 60:.0f} minutes of silence"
+            )
         aside = lock.with_name(f".{LOCK}.{uuid.uuid4().hex[:8]}")
         lock.rename(aside)
     except FileNotFoundError:

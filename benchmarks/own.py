@@ -57,8 +57,10 @@ def _register(path: Path) -> str:
         known = word_of(name)
         other = "the registered data set" if known == name else known
         raise BenchmarkError(f"{path} is called like {other}: rename the folder")
-    if "," in name or ":" in name:
-        raise BenchmarkError(f"{path} has a comma or a colon in its name, which parts names here: rename it")
+    if "," in folder or ":" in name:
+        raise BenchmarkError(
+            f"{path} has a comma or a colon in its name, or a comma above it, which parts names here: rename or move it"
+        )
     if not folder.isprintable():  # so is what stands for bytes that are no UTF-8
         raise BenchmarkError(f"{folder!a} has characters that no row can hold: rename the folder, or move it")
     manifest = open_dataset(path).manifest

@@ -87,6 +87,8 @@ class Runner:
         if (folder / "error.txt").exists() and not self.retry:
             why = last_line(folder / "error.txt")
             return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
+        if (folder / "done").exists() and not holder(folder):  # its row is damaged, or a newer version's
+            self._replace(folder)
         try:
             with claim(folder):
                 if finished(folder):  # by another process meanwhile
@@ -272,10 +274,14 @@ class Runner:
         if folder.exists():
             if who := holder(folder):
                 raise BenchmarkError(f"{who} is at work in {folder}: wait for it, or leave --force out")
-            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-            target = self.runs / "replaced" / f"{folder.parent.name}-{folder.name}-{stamp}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(target)
+            self._replace(folder)
+
+    def _replace(self, folder: Path) -> None:
+        """Move a folder to RUNS/replaced."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        target = self.runs / "replaced" / f"{folder.parent.name}-{folder.name}-{stamp}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(target)
 
 
 def finished(folder: Path) -> bool:

@@ -38,6 +38,7 @@ def fit_method(
     given up if a step is taken. Raises KeyboardInterrupt when stopped, after the method has saved: the same call goes
     on.
     """
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with GentleStop() as stop:
         progress = FitProgress(folder, title, stop, partial(live, stop.check), afresh=afresh)
         try:

@@ -40,6 +40,12 @@ class Group(click.Group):
         except DataPrepError as error:
             text = str(error)
             raise UserError(text if text.endswith(".") else f"{text}.") from error
+        except BrokenPipeError:  # which click ends quietly
+            raise
+        except OSError as error:
+            raise UserError(
+                f"{error.filename or 'output'} cannot be used: {error.strerror or error}."
+            ) from error
 
 
 def build_options(command: Command) -> Command:

@@ -78,7 +78,7 @@ def write_sheet(file: Path, images: np.ndarray, masks: np.ndarray, shares: np.nd
     top, bottom = figure.subplots(2, 1, height_ratios=[height, 2.0])
     top.imshow(sheet, interpolation="nearest")
     top.set_axis_off()
-    top.set_title(title)
+    top.set_title(title, parse_math=False)
     bottom.hist(100 * shares, bins=50, range=(0, 100), color="0.4")
     bottom.axvline(100 * shares.mean(), color="tab:red", label=f"mean {100 * shares.mean():.1f} %")
     bottom.set(xlabel="foreground share of an image (%)", ylabel="images", xlim=(0, 100))

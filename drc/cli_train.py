@@ -78,6 +78,8 @@ def train(
         plain = configure(variant=variant, preset=preset, dataset=dataset, image_size=image_size)
         return change_settings(plain, changes)
 
+    if out is not None and out.resolve() == data.resolve():
+        raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
     try:
         found = open_images(data, split, size, preset, out, settings)
         split = found.split

@@ -224,6 +224,8 @@ def test_a_stop_leaves_with_130_and_the_same_command_goes_on(
         (("--seeds", "0,x"), ("'0,x'", "0-4")),
         (("--seeds", ","), ("0-4",)),
         (("--seeds", "0,4-2"), ("'0,4-2'", "0-4")),
+        (("--seeds", "0-9999999999"), ("'0-9999999999'", "at most 10,000 seeds")),
+        (("--seeds", "20261129150300123"), ("none above 1e+15",)),
     ],
 )
 def test_an_unknown_name_lists_the_valid_ones_and_the_nearest(
@@ -384,3 +386,7 @@ def test_an_empty_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert done.exit_code == 2
     assert "the path is empty" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_the_system_refuses_is_one_sentence(tmp_path: Path) -> None:
+    refused(table(tmp_path, "--data", str(tmp_path / ("x" * 300))), "cannot be used: File name too long")

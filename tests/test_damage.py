@@ -47,6 +47,20 @@ def test_a_cell_whose_row_is_damaged_is_computed_again(
     assert random_walk.steps_taken == 12  # its training is whole
 
 
+def test_what_a_newer_version_measured_is_moved_and_not_written_over(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    run = runner(smoke_data, tmp_path)
+    run.run(cell())
+    row = folder_of(smoke_data, tmp_path, cell()) / "row.json"
+    newer = row.read_text().replace('"format": ', '"format": 9')
+    row.write_text(newer)
+    assert run.run(cell()).status == "computed"
+    (kept,) = (tmp_path / "replaced").glob("cells-*/row.json")
+    assert kept.read_text() == newer
+    assert read_row(row).iou is not None
+
+
 def test_a_training_whose_checkpoints_are_gone_is_another_one(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
 ) -> None:

@@ -227,3 +227,16 @@ def test_the_commands_of_status_can_be_pasted(tmp_path: Path) -> None:
     lines = call("status", "--data", tmp_path / "my data").output.splitlines()
     (birds,) = (line.partition("   (")[0] for line in lines if "data_prep birds" in line)
     assert shlex.split(birds)[-2:] == ["--out", str(tmp_path / "my data" / "birds")]
+
+
+def test_a_path_that_the_system_refuses_is_one_sentence() -> None:
+    result = call("info", "x" * 300)
+    assert result.exit_code == 2
+    assert "cannot be used: File name too long." in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_name_that_looks_like_mathematics_is_a_title(prepared: Path, tmp_path: Path) -> None:
+    made = open_dataset(prepared)
+    preview.write_sheet(tmp_path / "a.png", made.images[:2], made.masks[:2], np.full(2, 0.5), "cash $\\foo$")
+    assert (tmp_path / "a.png").is_file()

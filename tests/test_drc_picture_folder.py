@@ -148,3 +148,11 @@ def test_a_folder_that_is_not_there_is_named(photos: Path, tmp_path: Path) -> No
         refused = call("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke")
         assert refused.exit_code == 2, refused.output
         assert f"{data.name} {why}: name a folder of pictures" in refused.output
+
+
+def test_the_pictures_own_folder_is_no_place_for_a_run(photos: Path) -> None:
+    before = sorted(photos.rglob("*"))
+    done = call("train", "--data", photos, "--out", photos / "more" / "..", "--preset", "smoke")
+    assert done.exit_code == 2
+    assert "is the folder of the images themselves" in done.output
+    assert sorted(photos.rglob("*")) == before

@@ -46,6 +46,7 @@ def images(count: int = 8) -> np.ndarray:
     """Bright squares on dark noise, (N, S, S, 3) uint8."""
     found = np.random.default_rng(0).integers(0, 90, (count, SIZE, SIZE, 3)).astype(np.uint8)
     found[:, 5:11, 5:11] = (250, 200, 30)
+    found.flags.writeable = False  # as a data set's are
     return found
 
 

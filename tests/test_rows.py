@@ -234,6 +234,19 @@ def test_the_command_imports_and_the_table_says_whose_they_are(tmp_path: Path) -
     assert "Measured by the lab: GrabCut" in shown.output
 
 
+def test_what_no_table_can_hold_is_not_imported(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(ROW.to_json()))
+    words = ["import", str(tmp_path / "a.json"), "--results", str(tmp_path / "results"), "--source"]
+    refused = CliRunner().invoke(main, [*words, "caf\udce9"])
+    assert refused.exit_code == 2
+    assert "characters that no row can hold" in refused.output
+    (tmp_path / "a.json").write_text(json.dumps({**ROW.to_json(), "device": "cpu \ud800"}))
+    left_out = CliRunner().invoke(main, [*words, "the lab"])
+    assert left_out.exit_code == 2
+    assert "device is" in left_out.output
+    assert not list((tmp_path / "results").rglob("*.json"))
+
+
 def test_an_import_of_nothing_usable_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("[]")
     done = CliRunner().invoke(
