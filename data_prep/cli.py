@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -16,7 +17,20 @@ from data_prep.errors import DataPrepError
 from data_prep.store import PreparedDataset
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
+
+
+class NamedPath(click.Path):
+    """A path that is not empty, as that of an unset variable is, which would mean the current folder; ~ is the home."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click.Path; a usage error for an empty one."""
+        if not str(value):
+            self.fail("the path is empty", param, ctx)
+        home = os.path.expanduser(value)  # noqa: PTH111, Path's refuses ~ with a name that is no user's
+        return super().convert(home, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
 
 out_option = click.option("--out", type=PATH, required=True, help="Folder to make; it must not exist yet.")
 force_option = click.option("--force", is_flag=True, help="Replace a prepared data set that stands at --out.")

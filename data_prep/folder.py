@@ -234,7 +234,8 @@ def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | No
 def make_pair(pair: Pair, config: FolderConfig, size: int) -> Sample:
     """Read, crop and resize one pair. Raises ItemError naming the file at fault."""
     image, labels = read_picture(pair.image, "RGB"), read_labels(pair.mask, config)
-    check_upright(image, pair.image)
+    check_upright(pair.image)
+    check_upright(pair.mask)
     check_same_size(image.size, labels.shape[::-1], pair.image, pair.mask)
     crop = find_crop(pair, labels, config)
     return Sample(

@@ -49,14 +49,19 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
     return picture.convert(mode)
 
 
-def check_upright(picture: Image.Image, file: Path) -> None:
+def check_upright(file: Path) -> None:
     """Raise ItemError if a picture's EXIF wants it turned or mirrored: a mask may be drawn for either way."""
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+        with Image.open(
+            file
+        ) as opened:  # and not loaded, for Pillow turns a TIFF then and forgets that it did
+            orientation = opened.getexif().get(ExifTags.Base.Orientation)
     except _UNREADABLE as error:
         raise ItemError(f"{file} has damaged EXIF ({one_line(error)}); save it without") from error
     if orientation in _TURNED:
-        raise ItemError(f"{file} is stored turned (EXIF orientation); save it upright, as its mask is")
+        raise ItemError(
+            f"{file} is stored turned (EXIF orientation); save it upright, and its mask or image with it"
+        )
 
 
 def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:

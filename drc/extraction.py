@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,11 +185,26 @@ def segment_into(
     """Segment `sources` into a folder, a batch at a time; returns how many were refused.
 
     `seen(source, why)` is called for each one as it is done, `why` being the reason of a refusal. An interruption
-    keeps what is done. OutputError if the folder holds other results, or another process writes there.
+    keeps what is done, and of the batch in hand the chains that had ended, in the folder .chains, until all is done.
+    OutputError if the folder holds other results, or another process writes there.
     """
     busy = f"{folder} is being written by another process; wait for that, stop it, or name another folder"
-    with alone_in(folder, OutputError(busy)):
+    with alone_in(folder, OutputError(busy)), chains_kept_in(method, folder / ".chains"):
         return _segment_alone(method, sources, folder, seen, progress)
+
+
+@contextmanager
+def chains_kept_in(method: DRC, folder: Path) -> Iterator[None]:
+    """Within it the method keeps its chains there; afterwards none are left, unless it was interrupted."""
+    before, method.chains_dir = method.chains_dir, folder
+    try:
+        yield
+        with suppress(OSError):  # where nothing was kept there is no folder
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+    finally:
+        method.chains_dir = before
 
 
 def _segment_alone(

@@ -12,6 +12,7 @@ import numpy as np
 from drc.files import DAMAGED
 
 ALL = "all"
+VERSION = 1  # of prepared data sets
 
 
 class DataError(Exception):
@@ -57,6 +58,11 @@ def open_training_images(folder: Path, split: str) -> TrainingImages:
 def _read_manifest(file: Path) -> dict:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
+        if manifest.get("format_version", VERSION) != VERSION:
+            raise DataError(
+                f"{file} has format version {manifest['format_version']!r} and this program reads version {VERSION}: "
+                "prepare the data set again, or use the version that wrote it"
+            )
         if isinstance(manifest["name"], str) and isinstance(manifest["files"]["images.npy"]["sha256"], str):
             return manifest
     except OSError as error:

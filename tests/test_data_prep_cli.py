@@ -240,3 +240,11 @@ def test_a_name_that_looks_like_mathematics_is_a_title(prepared: Path, tmp_path:
     made = open_dataset(prepared)
     preview.write_sheet(tmp_path / "a.png", made.images[:2], made.masks[:2], np.full(2, 0.5), "cash $\\foo$")
     assert (tmp_path / "a.png").is_file()
+
+
+def test_a_path_is_not_empty_and_may_begin_at_the_home(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(prepared.parent))
+    assert call("verify", f"~/{prepared.name}").exit_code == 0
+    assert "the path is empty" in call("verify", "").output

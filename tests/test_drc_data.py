@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,14 @@ def test_splits_are_told_apart_and_an_unknown_one_is_named(data: Path) -> None:
     assert np.array_equal(np.concatenate([train, test]), everything)
     with pytest.raises(DataError, match="test, train, all"):
         open_training_images(data, "val")
+
+
+def test_a_data_set_of_a_newer_format_is_refused(data: Path, tmp_path: Path) -> None:
+    newer = Path(shutil.copytree(data, tmp_path / "newer"))
+    manifest = json.loads((newer / "manifest.json").read_text())
+    (newer / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
+    with pytest.raises(DataError, match="has format version 99 and this program reads version 1"):
+        open_training_images(newer, "train")
 
 
 def test_rows_of_a_split_that_lie_apart_are_found(data: Path, tmp_path: Path) -> None:

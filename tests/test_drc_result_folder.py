@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from drc_helpers import call, make_data, make_run
 from filelock import FileLock
 from PIL import Image
 
-from drc import DRC
-from drc.extraction import ResultFolder
+from drc import DRC, segment
+from drc.extraction import ResultFolder, segment_into
 from drc.files import write_atomic
 from drc.pictures import find_sources, known_as
 
@@ -268,6 +269,32 @@ def test_the_class_does_what_the_command_does(run: Path, tmp_path: Path) -> None
     }
     assert made["ours"] == made["cut"]
     assert Path("masks/deep/a.png") in made["ours"]
+
+
+def test_a_batch_that_was_stopped_goes_on_with_the_chains_that_had_ended(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = find_sources([paint(tmp_path / "photos" / f"{i}.png") for i in range(3)], tmp_path / "out", {})
+    method = DRC.load(run)
+    method.config = replace(method.config, inference_chains=3)
+
+    def stop(step: int, total: int) -> None:
+        if 3 * step > 2 * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        segment_into(method, sources, tmp_path / "out", progress=stop)
+    sampled: list[int] = []
+    whole = segment.infer
+    monkeypatch.setattr(segment, "infer", lambda *words: sampled.append(1) or whole(*words))
+    assert segment_into(method, sources, tmp_path / "out") == 0
+    assert len(sampled) == 1
+    assert segment_into(method, sources, tmp_path / "new") == 0
+    for i in range(3):
+        mask = f"masks/{i}.png"
+        assert (tmp_path / "out" / mask).read_bytes() == (tmp_path / "new" / mask).read_bytes()
+    assert not (tmp_path / "out" / ".chains").exists()
+    assert method.chains_dir is None
 
 
 def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path) -> None:

@@ -281,8 +281,21 @@ def test_pictures_that_would_be_misread_are_refused(pairs: Path) -> None:
         with pytest.raises(SourceError, match=r"a00\.jpg is stored turned"):
             prepare(pairs)
     (pairs / "images" / "a00.jpg").unlink()
+    turned[0x0112] = 6
+    Image.new("RGB", (100, 60)).save(pairs / "images" / "a00.tiff", exif=turned)
+    with pytest.raises(SourceError, match=r"a00\.tiff is stored turned"):
+        prepare(pairs)
     Image.fromarray(np.ones((60, 100), np.float32)).save(pairs / "images" / "a00.tiff")
     with pytest.raises(SourceError, match=r"a00\.tiff .* 32 bits a pixel"):
+        prepare(pairs)
+
+
+def test_a_mask_that_is_stored_turned_is_refused(pairs: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 3
+    with Image.open(pairs / "masks" / "a00.png") as mask:
+        mask.save(pairs / "masks" / "a00.png", exif=turned)
+    with pytest.raises(SourceError, match=r"a00\.png is stored turned"):
         prepare(pairs)
 
 
