@@ -185,8 +185,8 @@ def segment_into(
     """Segment `sources` into a folder, a batch at a time; returns how many were refused.
 
     `seen(source, why)` is called for each one as it is done, `why` being the reason of a refusal. An interruption
-    keeps what is done, and of the batch in hand the chains that had ended, in the folder .chains, until all is done.
-    OutputError if the folder holds other results, or another process writes there.
+    keeps what is done and, in the folder .chains, those of the batch in hand that had ended. OutputError if the folder
+    holds other results, or another process writes there.
     """
     busy = f"{folder} is being written by another process; wait for that, stop it, or name another folder"
     with alone_in(folder, OutputError(busy)), chains_kept_in(method, folder / ".chains"):
@@ -195,16 +195,20 @@ def segment_into(
 
 @contextmanager
 def chains_kept_in(method: DRC, folder: Path) -> Iterator[None]:
-    """Within it the method keeps its chains there; afterwards none are left, unless it was interrupted."""
+    """Within it the method keeps its chains there."""
     before, method.chains_dir = method.chains_dir, folder
     try:
         yield
-        with suppress(OSError):  # where nothing was kept there is no folder
-            for file in folder.iterdir():
-                file.unlink()
-            folder.rmdir()
     finally:
         method.chains_dir = before
+
+
+def drop_chains(folder: Path) -> None:
+    """Delete what chains were kept there."""
+    with suppress(OSError):  # where none were there is no folder
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
 
 
 def _segment_alone(
@@ -223,6 +227,7 @@ def _segment_alone(
             results.add(source, extraction)
             seen(source, None)
         results.write_table()
+        drop_chains(folder / ".chains")  # the batch is written
         waiting.clear()
 
     try:
