@@ -193,7 +193,7 @@ def parse_row(text: str, place: str) -> Row:
 
 def _check_values(content: dict[str, Any], place: str) -> None:
     for name, value in content.items():
-        if isinstance(value, str) and not value.isprintable():
+        if isinstance(value, str) and value.encode(errors="ignore").decode() != value:
             raise BenchmarkError(f"{place}: {name} is {value!a}, which has characters that no table can hold")
         if isinstance(value, bool) or not isinstance(value, KINDS[FIELDS[name]]):
             raise BenchmarkError(f"{place}: {name} is {value!r} where {FIELDS[name]} is expected")

@@ -33,10 +33,6 @@ class Refusal(click.ClickException):
     exit_code = 2
 
 
-SEEDS = 10_000
-"""In one range; more is a slip."""
-
-
 def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     """Bad input becomes one sentence and exit code 2, a stop by the user exit code 130."""
 
@@ -68,6 +64,8 @@ def _device(context: click.Context, option: click.Parameter, name: str) -> str:
         raise Refusal(str(error)) from error
 
 
+SEEDS = 10_000
+"""In one range; more is a slip."""
 DEVICE = click.option(
     "--device", default="auto", show_default=True, callback=_device, help="cpu, cuda or auto."
 )
@@ -206,7 +204,7 @@ def parse_seeds(text: str) -> list[int]:
             if not 0 < len(seeds) <= SEEDS or seeds[-1] > LARGEST:
                 raise ValueError(part)
             found |= dict.fromkeys(seeds)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter of a range that has no length
         found = {}
     if not found:
         raise BenchmarkError(

@@ -32,8 +32,8 @@ ABOUT = (
     "What this suite measured, beside what the paper printed; IoU and Dice in percent. The published figures are at "
     "128×128 pixels and the authors' budget, and TM-dSprites is a re-making: they are a landmark there, and not the "
     "same test. A budget's name, such as quick, stands with each measured one. A difference is measured minus "
-    "published. Below a figure stands its bootstrap 95 % interval over images; ± is the "
-    "deviation over seeds. The heads sort; the last column opens the command, commit and device of each figure."
+    "published. Below a figure stands its bootstrap 95 % interval over images; ± is the deviation over seeds. The "
+    "heads sort; the last column opens the command, commit and device of each figure."
 )
 ROWS = 10
 """So many rows of a figure are shown with all that is known of them; of more, the number is said."""

@@ -185,8 +185,8 @@ def segment_into(
     """Segment `sources` into a folder, a batch at a time; returns how many were refused.
 
     `seen(source, why)` is called for each one as it is done, `why` being the reason of a refusal. An interruption
-    keeps what is done and, in the folder .chains, those of the batch in hand that had ended. OutputError if the folder
-    holds other results, or another process writes there.
+    keeps what is done and, in the folder .chains, the chains of the batch in hand that had ended. OutputError if the
+    folder holds other results, or another process writes there.
     """
     busy = f"{folder} is being written by another process; wait for that, stop it, or name another folder"
     with alone_in(folder, OutputError(busy)), chains_kept_in(method, folder / ".chains"):

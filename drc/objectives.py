@@ -9,13 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drc.config import DRCConfig
-from drc.model import (
-    DRCModel,
-    Regions,
-    expected_log_likelihood,
-    log_likelihoods,
-    responsibilities,
-)
+from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods, responsibilities
 from drc.networks import Energies
 
 

@@ -1,8 +1,8 @@
 """Random numbers that depend on what they are for, and on nothing that ran before.
 
 A chain's noise is keyed by (seed, stream, image, visit): its path does not depend on the batch it sits in, on the
-number of processes, or on whether training was interrupted. Of a key PyTorch's generator takes 32 bits: among the
-millions of visits of a long training some hundred pairs share their noise by chance.
+number of processes, or on whether training was interrupted. PyTorch's generator takes 32 bits of a key: among the five
+million visits of the preset `paper` a few thousand pairs share their noise by chance.
 """
 
 from __future__ import annotations

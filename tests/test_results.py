@@ -107,6 +107,12 @@ def test_a_row_is_of_todays_settings_wherever_its_images_are(row: Row) -> None:
     assert Job(row.cell, AsMeasured(row)).key == row.key  # type: ignore[arg-type]
 
 
+def test_what_is_committed_names_no_folder_of_the_machine_that_rendered_it() -> None:
+    files = [RESULTS / "report.html", *RESULTS.glob("*.md"), *RESULTS.glob("*.csv")]
+    for file in files:
+        assert not re.search(r"--\w+ '?/", file.read_text(encoding="utf-8")), file.name
+
+
 @pytest.mark.parametrize("row", QUICK, ids=label)
 def test_what_needs_no_training_gives_the_same_figure(
     row: Row, libraries: dict[str, Library], tmp_path: Path
