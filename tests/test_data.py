@@ -11,9 +11,10 @@ from cell_helpers import cell, runner
 from fake_methods import RandomWalk
 from store_helpers import fill, new_writer
 
+from benchmarks.cells import make_cell
 from benchmarks.data import Library, object_boxes, resize_images, resize_objects
 from benchmarks.errors import BenchmarkError
-from benchmarks.registry import METHODS, PRESETS
+from benchmarks.registry import DATASETS, METHODS, PRESETS
 from data_prep.store import StoreError
 
 
@@ -118,3 +119,55 @@ def test_boxes_around_all_objects() -> None:
     objects = np.zeros((2, 9, 9), np.uint8)
     objects[0, 2:4, 3:8], objects[0, 6, 1] = 1, 2
     np.testing.assert_array_equal(object_boxes(objects), [[1, 2, 7, 5], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_rows_that_are_scored_and_trained_on_are_those_that_the_label_promises(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the registry says: no training is shown an image that is called held out."""
+    monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], train_images=8, heldout_images=2))
+    library = Library(tmp_path, "smoke")
+    with new_writer(library.path(name)) as writer:
+        fill(writer, 10)  # eight to train on and two to test
+    trained_on = set(library.training_rows(name))
+    scored = {
+        s.label: set(library.evaluation_rows(name, split)) for split, s in DATASETS[name].splits.items()
+    }
+    expected = {"held out": {8, 9}, "training images": set(range(8)), "all": set(range(10))}
+    assert scored == {label: expected[label] for label in scored}
+    assert trained_on == (set(range(10)) if "all" in scored else set(range(8)))
+
+
+@pytest.mark.parametrize("name", [name for name, spec in DATASETS.items() if "eval" in spec.splits])
+def test_of_more_than_a_thousand_training_images_the_first_thousand_are_scored(
+    name: str, tmp_path: Path
+) -> None:
+    library = Library(tmp_path, "paper")
+    library.budget = replace(library.budget, train_images=1002, heldout_images=1)
+    image, mask = np.zeros((8, 8, 3), np.uint8), np.eye(8, dtype=np.uint8)
+    with new_writer(library.path(name)) as writer:
+        for number in range(1003):
+            split = "train" if number < 1002 else "test"
+            writer.add(image, mask, id=str(number), split=split, source="-")
+    assert list(library.evaluation_rows(name, "eval")) == list(range(1000))
+
+
+def test_damage_of_what_is_only_trained_on_is_found_before_it_is(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+) -> None:
+    Library(smoke_data, "smoke").dataset("tm-dsprites-grey")
+    images = smoke_data / "tm-dsprites-grey-16" / "images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"\x07")
+    which = make_cell("DRC", "full", "tm-dsprites-grey", "tm-dsprites", "test", "smoke", 0)
+    with pytest.raises(StoreError, match=r"images\.npy"):
+        runner(smoke_data, tmp_path / "runs").run(which)
+    assert random_walk.steps_taken == 0
+
+
+def test_images_are_trained_on_at_the_budgets_size(tmp_path: Path) -> None:
+    library = Library(tmp_path, "smoke")
+    with new_writer(library.path("birds")) as writer:
+        fill(writer, 4)  # of 8 pixels a side
+    images = library.training_images("birds", np.array([1, 3]))
+    np.testing.assert_array_equal(images, np.full((2, 16, 16, 3), [[[[10]]], [[[30]]]]))

@@ -17,7 +17,7 @@ from torch import Tensor
 from drc import DRC, fast, rng
 from drc.build import build_trainer
 from drc.config import configure
-from drc.model import DRCModel
+from drc.model import DRCModel, expected_log_likelihood, log_likelihoods
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.segment import infer, infer_regions
@@ -185,3 +185,40 @@ def test_a_step_has_the_learning_rate_of_its_own_number(monkeypatch: pytest.Monk
     trainer.train_step()
     trainer.train_step()
     assert seen == pytest.approx([SMOKE.lr_lebm, SMOKE.lr_lebm * (0.1 + 0.9 * 0.5)])
+
+
+@pytest.mark.parametrize("per", ["channel", "pixel"])
+def test_the_e_step_has_the_responsibilities_that_the_settings_name(per: str) -> None:
+    config = replace(UNUSUAL, gamma_per=per, tv_in_e_step=False, pixel_weight=1.0)
+    model, images = DRCModel(config, seed=0), to_signed(pictures(4), "cpu")
+    z = torch.randn(4, model.z_dim, generator=torch.Generator().manual_seed(0))
+    regions = model(z)
+    log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
+    expected = prior_potential(model, z) - expected_log_likelihood(regions.pi, log_p, per).sum(dim=(1, 2, 3))
+    torch.testing.assert_close(posterior_potential(model, model, z, images, config), expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_sampler_descends_the_weights_as_they_now_are(precision: str) -> None:
+    config = replace(SMOKE, sampler_precision=precision)
+    model, images = DRCModel(config, seed=0).requires_grad_(False), to_signed(pictures(4), "cpu")
+    z, sampler = torch.ones(4, model.z_dim), Sampler(model, config)
+    before = sampler.posterior(images)(z)
+    model.load_state_dict(DRCModel(config, seed=1).state_dict())
+    after = sampler.posterior(images)(z)
+    assert not torch.equal(after, before)
+    assert torch.equal(after, Sampler(model, config).posterior(images)(z))
+
+
+def test_chance_goes_by_the_image_and_the_seed_and_not_by_the_place_in_a_batch() -> None:
+    """Which images are mirrored, and which chains start anew and where."""
+
+    def chance(rows: list[int], seed: int) -> tuple[Tensor, Tensor]:
+        trainer = Trainer(pictures(16), replace(SMOKE, flips=True, restart=0.5), seed=0)
+        trainer.seed = seed
+        return trainer.pixels(rows, 2), torch.cat(trainer.chains(rows, 2), dim=1)
+
+    rows = list(range(16))
+    for found, turned, other in zip(chance(rows, 0), chance(rows[::-1], 0), chance(rows, 1), strict=True):
+        assert torch.equal(found, turned.flip(0))
+        assert not torch.equal(found, other)

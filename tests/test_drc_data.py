@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from drc_helpers import call, make_data
 
+from drc.checkpoint import load_newest
 from drc.prepared import DataError, open_training_images
 
 
@@ -121,3 +123,19 @@ def test_rows_of_a_split_that_lie_apart_are_found(data: Path, tmp_path: Path) ->
     (folder / "index.csv").write_text("id,split\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names)))
     images = np.load(folder / "images.npy", allow_pickle=False)
     assert np.array_equal(open_training_images(folder, "test").images, images[1::2])
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 24), ("test", 8), ("all", 32)])
+def test_a_run_is_of_the_images_of_the_split_that_was_asked_for(
+    split: str, count: int, data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "--data", data, "--out", tmp_path, "--preset", "smoke", "--device", "cpu")
+    assert call(*words, "--split", split).exit_code == 0
+    state = load_newest(tmp_path / "checkpoints")
+    assert state is not None
+    assert len(state["posterior_chains"]) == count
+    images = open_training_images(data, split).images
+    assert state["images_sha256"] == hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+    identity = json.loads((tmp_path / "config.json").read_text())
+    whole = hashlib.sha256((data / "images.npy").read_bytes()).hexdigest()
+    assert (identity["split"], identity["images_sha256"]) == (split, whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from PIL import Image
 from test_drc_segment import write_pictures
 from torch import Tensor
 
-from drc import DRC
+from drc import DRC, extraction
 from drc.extraction import Extraction, extract
 from drc.model import Regions
 from drc.pictures import Picture, open_picture
 from drc.segment import pooled_responsibilities
+from drc.trainer import to_signed
 
 
 def chain(content_fg: Tensor, content_bg: Tensor, pi_fg: Tensor) -> Regions:
@@ -112,6 +114,37 @@ def test_the_setting_changes_masks_and_nothing_that_was_painted(run: Path) -> No
     torch.testing.assert_close(one_by_one, pooled.pi)
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_they_go_by_the_likelihood_of_the_training(norm: str, run: Path) -> None:
+    method = DRC.load(run)
+    images = np.random.default_rng(5).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+    method.config = replace(method.config, likelihood=norm)
+    (plain,) = method.regions(images)
+    method.config = replace(method.config, inference_masks="responsibilities")
+    (pooled,) = method.regions(images)
+    expected = pooled_responsibilities([plain], to_signed(images, "cpu"), norm)
+    torch.testing.assert_close(pooled.pi, expected)
+
+
+def test_a_sheet_has_each_picture_under_its_own_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[bytes, str]] = []
+    draw = extraction.sheet
+
+    def noting(columns: Sequence[Image.Image], names: Sequence[str]) -> Image.Image:
+        drawn.extend((column.tobytes(), name) for column, name in zip(columns, names, strict=True))
+        return draw(columns, names)
+
+    monkeypatch.setattr(extraction, "sheet", noting)
+    photos = write_pictures(tmp_path / "photos", 3)
+    assert call("segment", photos, "--checkpoint", run, "--out", tmp_path / "out").exit_code == 0
+    assert len(drawn) == 3
+    for pixels, name in drawn:
+        with Image.open(tmp_path / "out" / "panels" / f"{name}.png") as panels:
+            assert panels.tobytes() == pixels
+
+
 def test_segment_takes_them_by_name(run: Path, tmp_path: Path) -> None:
     photos = write_pictures(tmp_path / "photos", 2)
     words = ("segment", photos, "--checkpoint", run, "--out")
@@ -130,6 +163,13 @@ def test_a_mask_of_a_larger_size_has_its_edge_where_pi_crosses_one_half() -> Non
     pi = np.array([[0.1, 0.7], [0.1, 0.7]], np.float32)  # at a quarter and three quarters of the width
     found = Extraction(Picture(square, (120, 10), preview), pi, {}, 0.0)
     np.testing.assert_array_equal(found.mask(), np.broadcast_to(np.arange(120) >= 70, (10, 120)))
+
+
+def test_an_overlay_keeps_the_foreground_and_darkens_the_rest() -> None:
+    square, preview = np.zeros((2, 2, 3), np.uint8), Image.new("RGB", (100, 100), (200, 100, 40))
+    pi = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
+    shown = Extraction(Picture(square, (100, 100), preview), pi, {}, 0.0).overlay()
+    assert [shown.getpixel(place) for place in ((10, 50), (90, 50))] == [(200, 100, 40), (50, 25, 10)]
 
 
 def test_the_error_of_a_picture_is_its_mean_distance_from_what_was_generated(

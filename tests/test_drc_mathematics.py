@@ -14,7 +14,7 @@ from drc import compiled, fast
 from drc.config import DRCConfig
 from drc.langevin import falling, langevin
 from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, responsibilities
-from drc.networks import reassign
+from drc.networks import Energies, reassign
 from drc.objectives import (
     GeneratorTerms,
     generation,
@@ -59,6 +59,20 @@ def test_prior_langevin_keeps_a_standard_normal_when_the_lebm_is_zero(
     variance = stationary_variance(partial(prior_potential, model), step_size)
     assert variance == pytest.approx(expected, abs=0.02)
     assert 1 / (1 - step_size**2 / 4) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_energy_of_the_latent_ebm_tilts_the_prior_to_where_it_is_low() -> None:
+    """Eq. 2: p(z) ∝ exp(-energy) N(z; 0, I), here with an energy of 3/2 z², and so of variance 1/4."""
+
+    class Bowl(torch.nn.Module):
+        def forward(self, z: torch.Tensor) -> Energies:
+            return Energies(1.5 * z.square().sum(dim=1), z, z)
+
+    model = tiny_model()
+    model.lebm = Bowl()  # type: ignore[assignment]
+    step_size = 0.2
+    variance = stationary_variance(partial(prior_potential, model), step_size)
+    assert variance == pytest.approx(0.25 / (1 - step_size**2), abs=0.005)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from drc_helpers import call, make_data
 
 from drc import DRC
 from drc.config import DRCConfig, configure
+from drc.prepared import open_training_images
 from drc.trainer import Trainer
 
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
@@ -109,3 +111,18 @@ def test_settings_go_by_whole_names_of_data_sets(preset: str) -> None:
     assert of("tm-dsprites-of-mine") == of("tm-dsprites") != of("mine")
     for name in ("carsick", "clevr6x", "tm-dsprites2"):
         assert of(name) == of("mine") == of("birds")
+
+
+def test_a_run_is_trained_opened_and_saved_with_the_seed_that_was_asked_for(
+    data: Path, tmp_path: Path
+) -> None:
+    words = ("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--device", "cpu")
+    assert call(*words, "--seed", 3).exit_code == 0
+    images, quiet = open_training_images(data, "train").images, lambda step, total, **values: None
+    method = DRC()
+    method.fit(images, config=SMOKE, seed=3, device="cpu", checkpoint_dir=tmp_path / "fit", progress=quiet)
+    opened = DRC.load(tmp_path / "run")
+    opened.save(tmp_path / "model.pt")
+    for other in (opened, DRC.load(tmp_path / "model.pt")):
+        assert other.seed == 3
+        np.testing.assert_array_equal(other.segment(images[:2]), method.segment(images[:2]))

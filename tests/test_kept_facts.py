@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,12 @@ from cell_helpers import cell, folder_of, runner
 from fake_methods import RandomWalk
 
 from benchmarks.cells import parse_row, read_row
+from benchmarks.data import Library
 from benchmarks.files import write_json
 from benchmarks.metrics import iou
-from benchmarks.pictures import EXAMPLES, extremes, load_panels
+from benchmarks.pictures import EXAMPLES, PANELS, ROWS, extremes, load_panels
 from benchmarks.rows import import_rows, read_kept
+from benchmarks.runs import draw_live
 
 ROW = parse_row((Path(__file__).parent / "golden/table1/rows.jsonl").read_text().splitlines()[0], "golden")
 
@@ -50,6 +53,39 @@ def test_the_masks_of_the_examples_are_those_that_were_scored(smoke_data: Path, 
     examples = load_panels(folder / EXAMPLES)
     found, truth = (examples[name].any(axis=3) for name in ("inferred_mask", "true_mask"))
     np.testing.assert_allclose(iou(found, truth), scores[extremes(scores, 3)], atol=1e-6)
+
+
+def test_the_panels_are_of_the_first_images_with_their_own_masks(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def segment(self: RandomWalk, images: np.ndarray, *, progress: Any = None) -> np.ndarray:
+        bright = images.mean(axis=3) > 120
+        return np.stack([bright, ~bright], axis=1).astype(np.float32)
+
+    monkeypatch.setattr(random_walk, "segment", segment)
+    runner(smoke_data, tmp_path).run(cell())
+    data = Library(smoke_data, "smoke").evaluation("tm-dsprites", "test")
+    panels, first = load_panels(folder_of(smoke_data, tmp_path, cell()) / PANELS), data.images[:8]
+    np.testing.assert_array_equal(panels["input"], first)
+    np.testing.assert_array_equal(panels["reconstruction"], first)  # this method's is the image itself
+    np.testing.assert_array_equal(panels["true_mask"].all(axis=3), data.truth[:8])
+    np.testing.assert_array_equal(panels["inferred_mask"].all(axis=3), first.mean(axis=3) > 120)
+
+
+def test_a_live_picture_shows_the_masks_of_the_method_and_calls_each_row_what_it_is(
+    random_walk: type[RandomWalk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
+    truth, method = images[..., 0] > 99, random_walk()
+    method.weight = 120.0
+    method.config = random_walk.configure(variant="", preset="", dataset="", image_size=16)
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("benchmarks.runs.draw_panels", lambda blocks: (drawn.update(blocks), b"")[1])
+    draw_live(tmp_path / "live.png", method, images, truth, lambda: None)
+    panels = drawn["DRC"]
+    np.testing.assert_array_equal(panels["true_mask"].all(axis=3), truth)
+    np.testing.assert_array_equal(panels["inferred_mask"].all(axis=3), images.mean(axis=3) > 120)
+    assert all(said.replace(" ", "_") == name for name, said in ROWS.items())
 
 
 def test_an_imported_row_that_names_its_source_keeps_it(tmp_path: Path) -> None:

@@ -145,3 +145,29 @@ def test_it_is_said_whether_methods_as_a_table_names_them_trained_equally_long(
     ]
     (note,) = (note for note in notes_of(TABLE, "quick", printed) if note.startswith("The trained methods"))
     assert note == said
+
+
+def test_a_single_image_that_a_method_gave_up_is_said() -> None:
+    entry = next(
+        e for e in TABLE.entries if (e.line, e.dataset, e.split) == ("GrabCut", "tm-dsprites", "test")
+    )
+    row = replace(ROW, method="GrabCut", variant="border", failures=1, n_images=96)
+    (note,) = [
+        note
+        for note in notes_of(TABLE, "quick", [Printed(entry, "quick", "measured", rows=(row,))])
+        if "empty masks" in note
+    ]
+    assert note.startswith(f"GrabCut failed on 1 of 96 images of {place_of(entry)}")
+
+
+def test_a_floor_is_near_on_its_own_images_only() -> None:
+    ious = {("DRC", "eval"): 0.3, ("all-foreground", "eval"): 0.301, ("DRC", "test"): 0.6}
+    ious |= {("all-foreground", "test"): 0.302}
+    printed = [
+        Printed(e, "quick", "measured", rows=(replace(ROW, split=e.split, iou=ious[e.line, e.split]),))
+        for e in TABLE.entries
+        if e.dataset == "tm-dsprites" and (e.line, e.split) in ious
+    ]
+    assert [(p.entry.line, p.entry.split, floor.entry.split) for p, floor in near_floors(printed)] == [
+        ("DRC", "eval", "eval")
+    ]

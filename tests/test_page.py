@@ -16,13 +16,15 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
-from benchmarks.collect import read_runs
+from benchmarks.cells import parse_row
+from benchmarks.collect import Printed, read_runs
 from benchmarks.errors import BenchmarkError
-from benchmarks.page import worth_showing, write_page
+from benchmarks.page import cells_table, worth_showing, write_page
 from benchmarks.paired import differences
 from benchmarks.pictures import EXAMPLES, PANELS, extremes, make_panels, save_panels
 from benchmarks.render import paired_csv
 from benchmarks.rows import Stored
+from benchmarks.tables import load_table
 from benchmarks.uncertainty import Interval
 
 ROWS = [
@@ -135,6 +137,27 @@ def test_measured_minus_published_is_shown(written: Path) -> None:
     text = (written / "report.html").read_text()
     shown = {float(v) for v in re.findall(r'data-v="([-\d.]+)">[+-][\d.]+</td>', text)}
     assert shown == {-30.8, -26.5, 1.2, 5.6}
+
+
+@pytest.mark.parametrize("metric", ["iou", "dice"])
+def test_the_best_figure_of_each_metric_is_marked(metric: str) -> None:
+    entry = next(e for e in load_table("1").entries if (e.method, e.dataset) == ("DRC", "tm-dsprites"))
+    printed = Printed(entry, "quick", "measured", rows=(parse_row(json.dumps(ROWS[3]), "-"),))
+    table = cells_table([printed], {(entry.line, entry.column, metric)})
+    heads = [head["text"] for head in table["heads"]]
+    cells = table["lines"][0]["cells"]
+    best = [name for name in ("IoU", "Dice") if cells[heads.index(name) - 1]["best"]]
+    assert best == [{"iou": "IoU", "dice": "Dice"}[metric]]
+
+
+def test_training_seconds_are_the_mean_over_seeds() -> None:
+    rows = [
+        replace(parse_row(json.dumps(ROWS[3]), "-"), seed=s, train_seconds=100.0 + 50 * s) for s in (0, 1)
+    ]
+    entry = next(e for e in load_table("1").entries if (e.method, e.dataset) == ("DRC", "tm-dsprites"))
+    table = cells_table([Printed(entry, "quick", "measured", rows=tuple(rows))], set())
+    seconds = [head["text"] for head in table["heads"]].index("training seconds")
+    assert table["lines"][0]["cells"][seconds - 1]["text"] == "125"
 
 
 def test_figures_are_files_too_the_same_each_time(written: Path, tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_iou_and_dice_have_a_best_each() -> None:
     assert best == {"GrabCut": [True, False] * 2, "DRC": [False, True] * 2}
 
 
+def test_iou_and_dice_have_a_spread_each() -> None:
+    table, printed = measured("3", {"DRC": 0.4})
+    two = {seed: {"seed": seed, "iou": 0.4 + 0.2 * seed, "dice": 0.7} for seed in (0, 1)}
+    printed = [
+        replace(p, rows=tuple(replace(p.rows[0], **two[seed]) for seed in two)) if p.rows else p
+        for p in printed
+    ]
+    (line,) = lay_out(table, "quick", printed).grids[0].lines
+    assert [str(text) for text in line.texts] == ["50.0 ± 14.1", "70.0 ± 0.0"] * 2
+
+
 def test_the_declared_strategy_shows_iou_and_dice_of_its_own() -> None:
     others = {"dataset-permutation": {"iou": 0.2, "dice": 0.3}}
     table, printed = measured("3", {"ReDO": 0.4}, protocol="image-permutation", alternatives=others)

@@ -83,6 +83,35 @@ def test_dogs_from_folders(stanford_dogs: Path, tmp_path: Path) -> None:
         dataset.verify()
 
 
+class ShrinkingDogs:
+    """Finds a cat in a corner of every image and then the dog, a column less of it each time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def settings(self) -> dict[str, Any]:
+        return {"annotator": "shrinking dogs"}
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+        found = []
+        for image in images:
+            cat, dog = np.zeros(image.shape[:2], bool), np.zeros(image.shape[:2], bool)
+            cat[:20, :20], dog[25:55, 45 : 75 - self.count] = True, True
+            found.append([Instance("cat", 0.99, cat), Instance("dog", 0.95, dog)])
+            self.count += 1
+        return found
+
+
+def test_each_image_has_its_own_mask_of_the_instance_that_was_chosen(
+    stanford_dogs: Path, tmp_path: Path
+) -> None:
+    dataset = prepare(stanford_dogs, tmp_path / "out", ShrinkingDogs())
+    columns = (dataset.masks[:] > 0).any(axis=1).sum(axis=1)
+    expected = (30 - np.arange(9)) * 32 / 44  # the crop's 44 columns become 32
+    np.testing.assert_allclose(columns, expected, atol=1)
+    assert ((dataset.masks[:] > 0).any(axis=2).sum(axis=1) == columns[0]).all()
+
+
 def test_dogs_from_archives(stanford_dogs: Path, tmp_path: Path) -> None:
     shipped = tmp_path / "shipped"
     shipped.mkdir()

@@ -218,6 +218,25 @@ def test_what_kept_chains_took_before_counts_as_segmenting(
     assert row["segment_seconds"] >= 100
 
 
+def test_a_trial_is_scored_by_the_foreground_of_the_method_with_its_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here every second image is right, and in the others everything is background."""
+    dataset = trials.trial_data(tmp_path / "data", "smoke")
+    found = dataset.masks[dataset.rows("test")] > 0
+    found[::2] = False
+
+    def segment(self: DRC, images: np.ndarray, *, progress: Any = None) -> np.ndarray:
+        return np.stack([found, ~found], axis=1).astype(np.float32)
+
+    monkeypatch.setattr(DRC, "fit", lambda self, images, **options: None)
+    monkeypatch.setattr(DRC, "segment", segment)
+    row = trials.run_trial("as it is", "smoke", 0, tmp_path / "data", tmp_path / "runs", "cpu")
+    assert row is not None
+    assert (row["iou"], row["images"]) == (0.5, trials.SCORED)
+    assert 0.35 < row["iou_low"] < 0.45 < 0.55 < row["iou_high"] < 0.65
+
+
 def test_seconds_of_another_device_are_told_apart() -> None:
     rows = [{"trial": t, "device": d} for t, d in (("as it is", "a"), ("untuned", "b"), ("no momentum", "a"))]
     assert trials.devices_of(rows).startswith("a; b: `untuned`; another device moves IoU by itself")

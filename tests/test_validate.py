@@ -148,6 +148,13 @@ def test_the_figure_of_slots_is_1_for_the_truth_and_about_0_for_one_slot() -> No
     )
 
 
+def test_the_figure_of_slots_does_not_ask_what_becomes_of_the_background() -> None:
+    _, objects = coloured_sprites(10, 16, 0)
+    smeared = np.where(objects, objects, np.random.default_rng(0).integers(0, 4, objects.shape))
+    masks = (smeared[:, None] == np.arange(4)[None, :, None, None]).astype(np.float32)
+    assert validate.slot_score(masks, objects) == pytest.approx(1)
+
+
 def test_the_figure_of_regions_is_1_whichever_is_the_object_in_an_image() -> None:
     _, disc = two_textures(10, 16, 0)
     perfect = np.stack([disc, ~disc], axis=1).astype(np.float32)
