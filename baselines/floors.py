@@ -24,7 +24,6 @@ class _Floor:
     """The method contract for one constant mask; channel 0 is the foreground."""
 
     name: str
-    needs_training = False
     names_foreground = True
     variants = ("fixed",)
     area: float

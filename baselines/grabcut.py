@@ -54,7 +54,6 @@ class GrabCut:
     """
 
     name = "GrabCut"
-    needs_training = False
     names_foreground = True
     variants = ("border", "center60", "bbox")
 

@@ -53,7 +53,6 @@ class TrainedMethod:
     """A method whose regions come from a Learner; which of them is the foreground, it does not say."""
 
     name: ClassVar[str]
-    needs_training = True
     names_foreground = False
     variants = ("full",)
 

@@ -107,26 +107,26 @@ class Runner:
         job = self._job(cell)
         return None if isinstance(job, Outcome) else job.key
 
-    def state(self, cell: Cell) -> str:
-        """`done`, `running (...)`, `skipped: ...`, `failed: ...` or `to do`, without computing anything.
+    def state(self, cell: Cell) -> tuple[str, str]:
+        """`done`, `running`, `skipped`, `failed` or `to do`, and who or why, without computing anything.
 
         Needs the data set: raises BenchmarkError if it is not there and cannot be generated.
         """
         job = self._job(cell)
         if isinstance(job, Outcome):
-            return f"{job.status}: {job.reason}"
+            return job.status, job.reason
         folder = self.runs / "cells" / job.key
         if finished(folder):
-            return "done"
+            return "done", ""
         if who := holder(folder):
-            return f"running ({who})"
+            return "running", who
         if (folder / "error.txt").exists():
-            return f"failed: {last_line(folder / 'error.txt')}"
-        return "to do"
+            return "failed", last_line(folder / "error.txt")
+        return "to do", ""
 
     def is_open(self, cell: Cell) -> bool:
         """Whether there is anything left to do for a cell."""
-        return not self.state(cell).startswith(("done", "skipped"))
+        return self.state(cell)[0] not in ("done", "skipped")
 
     def _job(self, cell: Cell) -> Job | Outcome:
         """The cell with its settings, or what becomes of it since it is not run here."""

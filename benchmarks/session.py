@@ -183,9 +183,9 @@ class Session:
             yield f"data set {name}: {self._data_state(name)}"
         for cell in self.cells:
             if all(self.library.is_prepared(n) for n in (cell.test_dataset, cell.train_dataset) if n):
-                state = self.runner.state(cell)
+                state, why = self.runner.state(cell)
                 state = "to do again" if self.force and state == "done" else state
-                yield f"{cell}: {state}"
+                yield f"{cell}: {state}{why and ': ' + why}"
                 if self.runner.key(cell) is not None:
                     yield "  " + json.dumps(Job(cell, self.library).settings)
                 continue
@@ -206,13 +206,13 @@ class Session:
         wrong = {cell: text for (group, _), text in zip(work, said, strict=True) for cell in group}
         outcomes = []
         for cell in self.cells:
-            state, _, why = self.runner.state(cell).partition(": ")
+            state, why = self.runner.state(cell)
             if state == "skipped":
                 outcomes.append(Outcome(cell, "skipped", why))
             elif state == "done":
                 outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
-            elif state.startswith("running"):
-                outcomes.append(Outcome(cell, "busy", state))
+            elif state == "running":
+                outcomes.append(Outcome(cell, "busy", f"{why} is at work on it"))
             else:
                 outcomes.append(Outcome(cell, "failed", why or wrong.get(cell) or "its process ended early"))
         return outcomes

@@ -118,12 +118,18 @@ def check_same_size(image: tuple[int, int], mask: tuple[int, int], image_file: P
 def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8.
 
-    Hidden files and folders are passed over.
+    Links to folders are followed, unless they lead back to one that they lie in. Hidden files and folders are passed
+    over.
     """
     names = []
-    for inside, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for inside, folders, files in os.walk(folder, followlinks=True):
         place = Path(inside).relative_to(folder).as_posix()
+        around = {above.resolve() for above in (Path(inside), *Path(inside).parents)}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and (Path(inside) / name).resolve() not in around
+        ]
         names += [f"{place}/{file}".removeprefix("./") for file in files if not file.startswith(".")]
     found, faults = {}, []
     for name in sorted(names):

@@ -118,7 +118,7 @@ def open_images(
     from tqdm import tqdm
 
     from drc.picture_folder import PICTURES, read_picture_folder
-    from drc.prepared import open_training_images
+    from drc.prepared import is_prepared, open_training_images
 
     meant = IMAGE_SIZES[preset]
     if not data.is_dir():
@@ -126,7 +126,7 @@ def open_images(
         raise click.UsageError(
             f"{data} {what}: name a folder of pictures, or one that python -m data_prep has made"
         )
-    if any((data / name).exists() for name in ("manifest.json", "images.npy")):
+    if is_prepared(data):
         found = open_training_images(data, split)
         if size not in (None, found.image_size):
             raise click.UsageError(

@@ -19,7 +19,17 @@ from drc.files import alone_in, write_csv, write_json, write_png
 from drc.kept import add_weights
 from drc.method import DRC
 from drc.model import DRCModel
-from drc.pictures import KINDS, SHEET, UNREADABLE, Picture, PictureError, Source, known_as, open_picture
+from drc.pictures import (
+    KINDS,
+    RESULTS,
+    SHEET,
+    UNREADABLE,
+    Picture,
+    PictureError,
+    Source,
+    known_as,
+    open_picture,
+)
 from drc.sheets import column, figure_panels, sheet
 from drc.trainer import Progress, to_signed
 
@@ -156,7 +166,7 @@ class ResultFolder:
     def write_table(self) -> None:
         """areas.csv as far as it goes; lines of earlier calls with other files stay."""
         rows = self._before | {row[1]: row for row in self._rows.values()}
-        write_csv(self.folder / "areas.csv", HEADER, rows.values())
+        write_csv(self.folder / RESULTS, HEADER, rows.values())
 
     def write_sheets(self) -> None:
         """contact-sheet-001.png and so on: the panels of this call's pictures, in place of an earlier call's."""
@@ -290,7 +300,7 @@ def _read_settings(file: Path) -> Any:
 
 def _read_rows(folder: Path) -> list[tuple[str, ...]]:
     """The lines of an earlier areas.csv of our shape and without NUL bytes; a foreign table has none."""
-    file = folder / "areas.csv"
+    file = folder / RESULTS
     if not file.exists():
         return []
     try:

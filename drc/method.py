@@ -26,7 +26,6 @@ class DRC:
     """Deep Region Competition; channel 0 of its masks is the foreground, by construction and with no matching."""
 
     name = "DRC"
-    needs_training = True
     names_foreground = True
     variants = VARIANTS
 

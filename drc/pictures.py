@@ -24,7 +24,8 @@ UNREADABLE = (
 """What reading a file raises that is no picture, or not a whole one."""
 KINDS = ("masks", "overlays", "panels")  # folders of results
 SHEET = "contact-sheet-"  # what those of the results' sheets begin with
-MADE_HERE = ("areas.csv", "progress.jsonl")  # what folders of results and of trainings hold
+RESULTS = "areas.csv"  # what folders of results hold
+MADE_HERE = (RESULTS, "progress.jsonl")  # ... and of trainings
 LONGEST = 200  # bytes of one part of a result's name; file systems take 255 with its ending
 
 
@@ -119,10 +120,11 @@ def open_picture(file: Path, size: int) -> Picture:
 def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) -> list[Source]:
     """The files to segment: those named, and in folders, however deep, those whose ending is a picture's.
 
-    Hidden files are passed over, and so are folders of trainings and of results in them, and `out`; where it is one of
-    the folders named, only the results in it. A folder that cannot be looked into stands for the files in it, to be
-    refused. Names follow the folders; files that would share one keep their ending in it, or get a number. `earlier`
-    holds the names of files that have results in `out`, by what they are `known_as`: they keep them.
+    Links to folders are followed. Hidden files are passed over, and so are folders of trainings and of results in them,
+    and `out`; where a folder that is named holds results itself, or is `out`, only these are. A folder that cannot be
+    looked into stands for the files in it, to be refused. Names follow the folders; files that would share one keep
+    their ending in it, or get a number. `earlier` holds the names of files that have results in `out`, by what they are
+    `known_as`: they keep them.
     """
     endings, taken = readable_endings(), {name.casefold() for name in earlier.values()}
     names = dict(earlier)
@@ -156,17 +158,25 @@ def readable_endings() -> set[str]:
 
 
 def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
-    results = {out, *(out / kind for kind in KINDS)}
     closed: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=lambda error: closed.append(Path(error.filename))):
+    met, ours = set(), {out, *(out / kind for kind in KINDS)}
+    walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
+    for parent, folders, names in walk:
+        here = real_path(Path(parent))
+        if here in met:  # a link led here
+            folders.clear()
+            continue
+        met.add(here)
+        results = here == out or RESULTS in names
         folders[:] = sorted(
             name
             for name in folders
             if not name.startswith(".")
-            and real_path(Path(parent) / name) not in results
+            and real_path(Path(parent) / name) not in ours
+            and not (results and name in KINDS)
             and not any(os.path.exists(Path(parent) / name / file) for file in MADE_HERE)  # noqa: PTH110, as above
         )
-        passed_over = (".", SHEET) if real_path(Path(parent)) == out else (".",)
+        passed_over = (".", SHEET) if results else (".",)
         for name in sorted(names):
             if not name.startswith(passed_over) and Path(name).suffix.lower() in endings:
                 yield Path(parent) / name

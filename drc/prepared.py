@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,15 @@ class TrainingImages:
     def image_size(self) -> int:
         """H, pixels a side."""
         return self.images.shape[1]
+
+
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder is a prepared data set, whole or damaged; another program's manifest.json makes none."""
+    if (folder / "images.npy").exists():
+        return True
+    with suppress(DataError):
+        return bool(_read_manifest(folder / "manifest.json"))
+    return False
 
 
 def open_training_images(folder: Path, split: str) -> TrainingImages:
@@ -70,7 +80,7 @@ def _read_manifest(file: Path) -> dict:
             f"{file} cannot be read ({error.strerror}); name the folder of a prepared data set, such as "
             "python -m data_prep makes"
         ) from error
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, AttributeError):  # no JSON, or not of a manifest's shape
         pass
     raise DataError(f"{file} is not the manifest of a prepared data set; prepare the data set again")
 

@@ -29,7 +29,6 @@ class RandomWalk:
     """Its one weight walks at random with the brightness of random images; what is brighter is foreground."""
 
     name = "DRC"
-    needs_training = True
     names_foreground = True
     variants = ("full",)
     crash_at: ClassVar[int | None] = None

@@ -41,7 +41,7 @@ def test_a_cell_whose_row_is_damaged_is_computed_again(
     row = folder_of(smoke_data, tmp_path, cell()) / "row.json"
     whole = read_row(row)
     row.write_bytes(row.read_bytes()[:300])
-    assert run.state(cell()) == "to do"
+    assert run.state(cell()) == ("to do", "")
     assert run.run(cell()).status == "computed"
     assert read_row(row).iou == whole.iou
     assert random_walk.steps_taken == 12  # its training is whole

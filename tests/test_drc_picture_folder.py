@@ -52,6 +52,34 @@ def test_what_was_made_of_pictures_is_no_picture(photos: Path, tmp_path: Path) -
     assert len(read_picture_folder(photos, 8, tmp_path / "another").images) == 9
 
 
+def test_a_folder_that_is_its_own_results_keeps_its_pictures_apart(photos: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert (
+        call("train", "--data", photos, "--preset", "smoke", "--device", "cpu", "--out", run).exit_code == 0
+    )
+    call("segment", photos, "--checkpoint", run, "--out", photos)
+    assert (photos / "masks" / "0.png").exists()
+    assert len(read_picture_folder(photos, 8, None).images) == 9
+
+
+def test_links_to_folders_are_followed_and_not_in_circles(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "album").mkdir()
+    (tmp_path / "album" / "here").symlink_to(photos)
+    (photos / "more" / "back").symlink_to(tmp_path / "album")
+    (photos / "twice").symlink_to(photos / "more")
+    sources = find_sources([tmp_path / "album"], tmp_path / "out", {})
+    assert sorted(source.name for source in sources) == [
+        *(f"here/{i}" for i in range(9) if i != 4), "here/more/4", "here/text",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", ['["0.png", "1.png"]', '{"name": "my photos"}', "no JSON"])
+def test_a_manifest_of_another_program_is_no_data_set(photos: Path, tmp_path: Path, content: str) -> None:
+    (photos / "manifest.json").write_text(content)
+    done = call("train", "--data", photos, "--preset", "smoke", "--device", "cpu", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+
+
 def test_pictures_are_taken_by_name_whatever_the_order_of_the_disk(photos: Path) -> None:
     refused: list[str] = []
     found = read_picture_folder(photos, 8, None, refused=refused.append)

@@ -89,7 +89,6 @@ def get(fitted: dict[tuple[str, str], Any], name: str, variant: str, folder: Pat
 def test_the_registry_says_what_the_class_says(name: str) -> None:
     cls, spec = load(name), METHODS[name]
     assert cls.name == name
-    assert cls.needs_training == spec.trained
     assert set(spec.variants) <= set(cls.variants)
     assert spec.variants[0] == cls.variants[0]
     assert spec.protocol in STRATEGIES

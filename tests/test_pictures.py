@@ -89,6 +89,23 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
     assert list(list_pictures(tmp_path)[0]) == ["a.jpg", "deep/c.PNG"]
 
 
+def test_links_to_folders_are_followed_and_not_in_circles(tmp_path: Path) -> None:
+    for place in ("album", "disk/a", "disk/b"):
+        (tmp_path / place).mkdir(parents=True)
+    for place, to in (
+        ("album/here", "disk"),
+        ("disk/a/x", "disk/b"),
+        ("disk/b/y", "disk/a"),
+        ("disk/z", "."),
+    ):
+        (tmp_path / place).symlink_to(tmp_path / to)
+    for place in ("disk/a/1.png", "disk/b/2.png"):
+        (tmp_path / place).touch()
+    found, faults = list_pictures(tmp_path / "album")
+    assert list(found) == [f"here/{place}" for place in ("a/1.png", "a/x/2.png", "b/2.png", "b/y/1.png")]
+    assert not faults
+
+
 def test_results_come_in_order_and_few_are_under_way() -> None:
     taken: list[int] = []
 

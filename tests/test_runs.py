@@ -224,7 +224,7 @@ def test_a_variant_that_a_budget_makes_the_headline_again_is_not_run_twice(
     run = runner(smoke_data, tmp_path / "runs")
     same = run.run(cell(variant="untuned"))
     assert (same.status, "the variant full" in same.reason) == ("skipped", True)
-    assert run.state(cell(variant="no-tv")) == "to do"
+    assert run.state(cell(variant="no-tv")) == ("to do", "")
     assert not (tmp_path / "runs" / "fits").exists()
 
 
