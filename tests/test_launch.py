@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from cell_helpers import cell, folder_of
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
 from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, run_locally, submit
+from benchmarks.locks import claim
 
 
 def submitted(tmp_path: Path, *parameters: str) -> list[Any]:
@@ -58,6 +60,16 @@ def test_processes_keep_the_number_of_threads_that_was_asked_for(
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
     words = ["-c", "import os, sys; sys.exit(os.environ['OMP_NUM_THREADS'])"]
     assert run_locally([words, words], 2, tmp_path, "cpu") == ["77 (exit code 1)"] * 2
+
+
+def test_what_another_process_works_at_is_not_done_again(smoke_data: Path, tmp_path: Path) -> None:
+    at_work = cell("GrabCut", variant="border")
+    words = ["sweep", "--methods", "GrabCut", "--test", "tm-dsprites", "--preset", "smoke", "--compute-only"]
+    folders = ["--data", smoke_data, "--runs", tmp_path / "runs", "--results", tmp_path / "results"]
+    with claim(folder_of(smoke_data, tmp_path / "runs", at_work)):
+        done = CliRunner().invoke(main, [*words, *map(str, folders), "--jobs", "2"])
+    assert done.exit_code == 0, done.output
+    assert "Cells: 1 busy" in done.output
 
 
 def test_processes_on_gpus_get_one_each_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
