@@ -156,7 +156,8 @@ def print_cells(
         iou, dice = published.get(entry.published or (), (None, None))
         if rows:
             lacking = _lacking(entry, preset, seeds, rows)
-            status, why = "measured", f"seeds {' '.join(map(str, lacking))} not measured" if lacking else ""
+            which = f"{'seeds' if len(lacking) > 1 else 'seed'} {' '.join(map(str, lacking))}"
+            status, why = "measured", f"{which} not measured" if lacking else ""
         else:
             status = "published-only" if iou is not None else "missing"
             why = _kept_reason(entry, preset, seeds, stored) or why_missing(entry)

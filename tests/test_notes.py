@@ -89,8 +89,8 @@ def test_which_training_images_are_scored_is_said_where_there_are_more(
 def test_where_methods_stand_in_columns_the_one_that_lacks_a_seed_is_named() -> None:
     table = load_table("4")
     lacking = next(entry for entry in table.entries if entry.column == "DRC by responsibilities")
-    notes = notes_of(table, "quick", [Printed(lacking, "quick", "measured", "seeds 2 not measured", (ROW,))])
-    assert f"Not with every seed, DRC by responsibilities ({lacking.line}): seeds 2 not measured" in notes
+    notes = notes_of(table, "quick", [Printed(lacking, "quick", "measured", "seed 2 not measured", (ROW,))])
+    assert f"Not with every seed, DRC by responsibilities ({lacking.line}): seed 2 not measured" in notes
 
 
 def test_footnotes_and_published_figures_are_spoken_of_where_they_stand() -> None:

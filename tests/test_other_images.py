@@ -181,7 +181,7 @@ def test_a_failed_seed_is_not_filled_in_and_collecting_shows_what_there_is(
     random_walk.crash_at = 3
     assert sweep(tmp_path, *words).exit_code == 1
     (line,) = lines(tmp_path)
-    assert (line["seeds"], line["reason"]) == ("0", "seeds 1 not measured")
+    assert (line["seeds"], line["reason"]) == ("0", "seed 1 not measured")
     assert sweep(tmp_path, *words[:4], "--collect-only").exit_code == 0
     assert lines(tmp_path)[0]["seeds"] == "0 1"
 

@@ -128,7 +128,7 @@ def test_what_is_not_trained_adds_no_seed_to_those_of_what_is(runs: Path) -> Non
 
 def test_a_seed_that_lacks_is_said(runs: Path) -> None:
     found = csv_of(runs, [0, 7])
-    assert found.loc[("DRC", "full", "tm-dsprites", "eval"), "reason"] == "seeds 7 not measured"
+    assert found.loc[("DRC", "full", "tm-dsprites", "eval"), "reason"] == "seed 7 not measured"
     assert pd.isna(found.loc[("GrabCut", "border", "tm-dsprites", "eval"), "reason"])
 
 
