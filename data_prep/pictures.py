@@ -52,9 +52,8 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
 def check_upright(file: Path) -> None:
     """Raise ItemError if a picture's EXIF wants it turned or mirrored: a mask may be drawn for either way."""
     try:
-        with Image.open(
-            file
-        ) as opened:  # and not loaded, for Pillow turns a TIFF then and forgets that it did
+        # Not loaded, for Pillow turns a TIFF then and forgets that it did.
+        with Image.open(file) as opened:
             orientation = opened.getexif().get(ExifTags.Base.Orientation)
     except _UNREADABLE as error:
         raise ItemError(f"{file} has damaged EXIF ({one_line(error)}); save it without") from error
