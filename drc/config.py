@@ -79,13 +79,6 @@ IMAGE_SIZES = {
     "smoke": 16, "quick": 32, "quick-ablation": 32, "cpu-hour": 64, "cpu-hour-ablation": 64, "gpu": 128, "paper": 128,
 }  # fmt: skip
 
-# What the small budgets change beyond sizes and lengths, found by the trials of docs/quick_preset.md.
-TUNED = (
-    "posterior_step_size", "posterior_step_fall", "momentum", "temperature", "pixel_weight", "mask_bias",
-    "lr_generators", "lr_decay",
-    "inference_step_size", "inference_last_step_size", "inference_momentum", "inference_chains",
-)  # fmt: skip
-
 # A variant of Table 2 is the full model with these settings changed.
 VARIANT_CHANGES: dict[str, dict] = {
     "full": {},
@@ -100,7 +93,7 @@ VARIANT_CHANGES: dict[str, dict] = {
     "no-ortho": {"ortho_weight": 0.0},
     "short-run-chain": {"restart": 1.0},
     "responsibilities": {"inference_masks": "responsibilities"},  # not the paper's
-    "untuned": {name: getattr(DRCConfig(), name) for name in TUNED},
+    "untuned": {},  # likewise; the only one without `drc-tuned`
 }
 VARIANTS = tuple(VARIANT_CHANGES)
 
@@ -116,15 +109,16 @@ PAPER_CHANGES: dict[str, dict] = {
     "tm-dsprites": {"z_bg": 4, "z_reassign": 1024, "inference_steps": 5_000},
 }
 
-# Budgets: how far the paper's settings are cut down. `paper` cuts nothing.
+# Budgets: how far the paper's sizes and lengths are cut down. `paper` cuts nothing.
 BUDGET_CHANGES: dict[str, dict] = {
     "paper": {"compiled": True},
+    "gpu": {  # the authors' networks
+        "posterior_steps": 16, "prior_steps": 20, "train_steps": 600, "train_images": 1_000,
+        "sampler_precision": "bfloat16", "compiled": True, "inference_steps": 400, "inference_batch_size": 48,
+    },
     "quick": {
-        "start": 64, "width": 8, "z_fg": 64, "z_reassign": 512,
-        "posterior_steps": 16, "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05,
-        "prior_steps": 20, "train_steps": 400, "train_images": 512, "batch_size": 32,
-        "lr_generators": 5e-4, "lr_decay": 0.6, "inference_steps": 300, "inference_chains": 4,
-        "inference_step_size": 0.3, "inference_last_step_size": 0.02, "inference_momentum": 0.9,
+        "start": 64, "width": 8, "z_fg": 64, "z_reassign": 512, "posterior_steps": 16, "prior_steps": 20,
+        "train_steps": 400, "train_images": 512, "batch_size": 32, "inference_steps": 300,
     },
     "smoke": {
         "start": 8, "width": 4, "z_fg": 8, "z_bg": 4, "z_reassign": 8, "classes": 10,
@@ -132,41 +126,54 @@ BUDGET_CHANGES: dict[str, dict] = {
         "inference_steps": 4,
     },
 }  # fmt: skip
-# Four times the pixels, each with a quarter of the weight; chains take larger steps until the background is learned,
-# and twice as many of them at inference, for which `quick` has no time.
+# Twice as many steps at inference, for which `quick` has no time.
 BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {
-    "pixel_weight": 0.25, "posterior_step_size": 0.2, "posterior_step_fall": 0.2,
-    "inference_step_size": 0.6, "inference_last_step_size": 0.04, "inference_steps": 600,
-    "train_steps": 1_200, "train_images": 1_000,
+    "train_steps": 1_200, "train_images": 1_000, "inference_steps": 600,
 }  # fmt: skip
-# Sixteen times the pixels of `quick`, and the authors' networks with the authors' learning rate.
-BUDGET_CHANGES["gpu"] = {
-    "pixel_weight": 1 / 16, "posterior_steps": 16, "posterior_step_size": 0.2, "posterior_step_fall": 0.2,
-    "momentum": 0.8, "temperature": 0.05, "prior_steps": 20, "train_steps": 600, "train_images": 1_000,
-    "lr_decay": 0.6, "sampler_precision": "bfloat16", "compiled": True,
-    "inference_step_size": 0.6, "inference_last_step_size": 0.04, "inference_momentum": 0.9,
-    "inference_steps": 400, "inference_chains": 2, "inference_batch_size": 48,
+# For tables of many trainings, a part of the length.
+BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 180}
+BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps": 300}
+
+# The preset `drc-tuned`: how the method departs from the authors' under a budget, found by the trials of
+# docs/quick_preset.md. Every variant has it but `untuned`; `smoke` and `paper` have none.
+DRC_TUNED: dict[str, dict] = {
+    "quick": {
+        "posterior_step_size": 0.05, "momentum": 0.8, "temperature": 0.05, "lr_generators": 5e-4, "lr_decay": 0.6,
+        "inference_step_size": 0.3, "inference_last_step_size": 0.02, "inference_momentum": 0.9,
+        "inference_chains": 4,
+    },
 }  # fmt: skip
-# For tables of many trainings: a part of the length, and half of the work of inference.
-BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 180, "inference_chains": 2}
-BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps": 300, "inference_chains": 2}
+# Four times the pixels, each with a quarter of the weight; chains take larger steps until the background is learned.
+DRC_TUNED["cpu-hour"] = DRC_TUNED["quick"] | {
+    "pixel_weight": 1 / 4, "posterior_step_size": 0.2, "posterior_step_fall": 0.2,
+    "inference_step_size": 0.6, "inference_last_step_size": 0.04,
+}  # fmt: skip
+# Sixteen times the pixels; the authors' networks want the authors' learning rate.
+DRC_TUNED["gpu"] = DRC_TUNED["cpu-hour"] | {
+    "pixel_weight": 1 / 16,
+    "lr_generators": 1e-4,
+    "inference_chains": 2,
+}
+# Half of the work of inference.
+DRC_TUNED["quick-ablation"] = DRC_TUNED["quick"] | {"inference_chains": 2}
+DRC_TUNED["cpu-hour-ablation"] = DRC_TUNED["cpu-hour"] | {"inference_chains": 2}
 
-# Of a few hundred photographs, a background of many numbers learns the things by heart too; see docs/quick_preset.md.
-SMALL_BACKGROUND = 4  # the largest z_bg under a budget that limits the training images
-
-# What some budgets change for a data set, and for all whose names start with its own; see docs/quick_preset.md. Where
-# the foreground is known to be small (sprites cover 7 % of an image), its mask starts low, so that the background is
-# learned first. Where sprites are as grey as the gratings, larger steps at first and the authors' length of z_reassign
-# keep more of them. The floor of a scene needs few numbers, and a background that has more paints the things too; with
-# few, both regions can paint floor, and masks that start a little low give it to the background.
+# What `drc-tuned` changes further for a data set, and for all whose names start with its own. Where the foreground is
+# known to be small (sprites cover 7 % of an image), its mask starts low, so that the background is learned first. Where
+# sprites are as grey as the gratings, larger steps at first and the authors' length of z_reassign keep more of them.
+# The floor of a scene needs few numbers, and a background that has more paints the things too; with few, both regions
+# can paint floor, and masks that start a little low give it to the background.
 CPU_BUDGETS = ("quick", "quick-ablation", "cpu-hour", "cpu-hour-ablation")
-DATASET_BUDGET_CHANGES: dict[str, dict[str, dict]] = {
+DRC_TUNED_FOR: dict[str, dict[str, dict]] = {
     "clevr6": {budget: {"mask_bias": -1.0, "z_reassign": 32} for budget in CPU_BUDGETS},
     "tm-dsprites": {budget: {"mask_bias": -3.0} for budget in (*CPU_BUDGETS, "gpu")},
     "tm-dsprites-grey": {
         "quick": {"posterior_step_size": 0.2, "posterior_step_fall": 0.2, "z_reassign": 1024},
     },
 }
+
+# Of a few hundred photographs, a background of many numbers learns the things by heart too; see docs/quick_preset.md.
+SMALL_BACKGROUND = 4  # the largest z_bg under a budget that limits the training images
 
 
 def called_after(dataset: str, known: Iterable[str]) -> list[str]:
@@ -180,6 +187,14 @@ def run_of(dataset: str, split: str) -> str:
     return f"{base}-split" if split != "all" and f"{base}-split" in PAPER_CHANGES else dataset
 
 
+def drc_tuned(preset: str, dataset: str) -> dict[str, Any]:
+    """What `drc-tuned` changes of the authors' settings on a data set under a budget; nothing where it has none."""
+    changes = dict(DRC_TUNED.get(preset, {}))
+    for name in called_after(dataset, DRC_TUNED_FOR):
+        changes |= DRC_TUNED_FOR[name].get(preset, {})
+    return changes
+
+
 def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DRCConfig:
     """The settings of `variant` (Table 2) on `dataset` under the budget `preset`, for images of `image_size` pixels.
 
@@ -191,8 +206,7 @@ def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DR
         if name not in known:
             raise ValueError(f"DRC has no {kind} {name!r}; it has {', '.join(known)}")
     base = next(reversed(called_after(dataset, PAPER_CHANGES)), "birds")
-    changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset]
-    for name in called_after(dataset, DATASET_BUDGET_CHANGES):
-        changes |= DATASET_BUDGET_CHANGES[name].get(preset, {})
+    tuned = {} if variant == "untuned" else drc_tuned(preset, dataset)
+    changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset] | tuned
     config = replace(DRCConfig(), image_size=image_size, **changes | VARIANT_CHANGES[variant])
     return config if config.train_images is None else replace(config, z_bg=min(config.z_bg, SMALL_BACKGROUND))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from drc.build import build_trainer
-from drc.config import VARIANTS, configure
+from drc.config import BUDGET_CHANGES, VARIANTS, configure, drc_tuned
 from drc.segment import infer_regions
 from drc.trainer import to_signed
 
@@ -142,9 +143,29 @@ def test_a_data_set_takes_what_the_beginnings_of_its_name_change_of_a_budget(
         "ab-c": {"quick": {"z_fg": 3}},
         "ab": {"quick": {"z_fg": 2, "mask_bias": -1.0}},
     }  # in any order
-    monkeypatch.setattr("drc.config.DATASET_BUDGET_CHANGES", changes)
+    monkeypatch.setattr("drc.config.DRC_TUNED_FOR", changes)
     found = {
         (name, preset): configure(variant="full", preset=preset, dataset=name, image_size=16)
         for name, preset in [("ab-c-d", "quick"), ("ab-x", "quick"), ("b", "quick"), ("ab-c", "cpu-hour")]
     }
     assert [(c.z_fg, c.mask_bias) for c in found.values()] == [(3, -1.0), (2, -1.0), (64, 0.0), (64, 0.0)]
+
+
+@pytest.mark.parametrize("preset", BUDGET_CHANGES)
+@pytest.mark.parametrize("dataset", ["birds", "clevr6", "tm-dsprites", "tm-dsprites-grey"])
+def test_without_drc_tuned_a_budget_cuts_sizes_and_lengths_and_nothing_else(
+    preset: str, dataset: str
+) -> None:
+    def settings(variant: str, preset: str) -> dict[str, Any]:
+        return asdict(configure(variant=variant, preset=preset, dataset=dataset, image_size=16))
+
+    def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+        return {name: after[name] for name in before if before[name] != after[name]}
+
+    paper, untuned, full = settings("full", "paper"), settings("untuned", preset), settings("full", preset)
+    sizes = {"start", "width", "z_fg", "z_bg", "z_reassign", "classes", "batch_size", "inference_batch_size"}
+    lengths = {"posterior_steps", "prior_steps", "train_steps", "train_images", "inference_steps"}
+    assert set(changed(paper, untuned)) <= sizes | lengths | {"sampler_precision", "compiled"}
+    assert changed(untuned, full).items() <= drc_tuned(preset, dataset).items() <= full.items()
+    assert not lengths & set(changed(untuned, full))
+    assert (untuned == full) == (preset in ("paper", "smoke"))
