@@ -4,7 +4,7 @@ The paper does not say which rectangle its figures used, so three are offered:
 
 - `border`: everything but a frame of one pixel (OpenCV needs some certain background);
 - `center60`: the centred square from 1/5 to 4/5 of each side, a plain centre prior;
-- `bbox`: the annotated box. It uses annotation, and is labelled so wherever it is printed.
+- `bbox`: the box around the true masks of all objects. It uses annotation, and is labelled so wherever it is printed.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ DATASETS: dict[str, DatasetSpec] = {
         "clevr6",
         CATALOGUE["clevr6"].command,
         train="train",
-        splits={"eval": Subset("train", "training images", limit=1000)},
+        splits={"eval": Subset("train", "training images", limit=1000), "test": Subset("test", "held out")},
     ),
     "clevr6-rendered": DatasetSpec(
         "CLEVR6 rendered anew",

@@ -137,9 +137,9 @@ def _speed(found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _command(command: str, device: str) -> str:
-    """With as many threads as it had on a processor: sums are taken in another order with more."""
+    """On its device, and on a processor with as many threads: sums are taken in another order with more."""
     threads = THREADS.search(device)
-    return f"`{f'OMP_NUM_THREADS={threads[1]} ' if threads else ''}{command}`"
+    return f"`{f'OMP_NUM_THREADS={threads[1]} ' if threads else ''}{command} --device {device.split(' ')[0]}`"
 
 
 def _commit(text: str) -> str:

@@ -67,7 +67,7 @@ def gradient(potential: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[str, Callable[[], object]]:
-    """One posterior step each way, and one prior step as released and ours.
+    """One posterior step each way, and one prior step as released, of the reference and ours.
 
     Ours descend a model whose weights are frozen, which the trainer does once for all steps of a visit.
     """
@@ -89,6 +89,7 @@ def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[
         "fast": lambda: gradient(fast_full, z),
         "fast_bfloat16": lambda: gradient(fast_half, z),
         "prior_released": lambda: released(partial(prior_potential, model)),
+        "prior_reference": lambda: gradient(partial(prior_potential, ours), z),
         "prior": lambda: gradient(prior, z),
     }
 
@@ -168,16 +169,17 @@ def best_matrix_rate(device: str) -> float:
 
 
 def run() -> dict[str, Any]:
-    """All that `results/speed.json` holds."""
-    found: dict[str, Any] = {"commit": commit(), "versions": versions(), "threads": torch.get_num_threads()}
+    """All that `results/speed.json` holds, flat; `device` is the GPU, or the processor where there is none."""
+    found: dict[str, Any] = {"commit": commit(), "threads": torch.get_num_threads()}
+    found |= {f"version_{package}": version for package, version in versions().items()}
+    found["cpu"] = found["device"] = device_text("cpu").removeprefix("cpu (").removesuffix(")")
     if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+        found["gpu"] = found["device"] = torch.cuda.get_device_name()
         found |= measure("authors_width", SETTINGS["cuda"]["authors_width"], "cuda")
         found["gpu_matmul_share"] = found["gpu_authors_width_matmul_share"]
     else:
         reason = "not measured: this machine has no CUDA device that PyTorch can use"
         found |= {"gpu": reason, "gpu_authors_width_ratio": None, "gpu_matmul_share": None}
-    found["cpu"] = device_text("cpu").removeprefix("cpu (").removesuffix(")")
     for name, setting in SETTINGS["cpu"].items():
         found |= measure(name, setting, "cpu")
     found["cpu_peak_memory_mb"] = peak_memory_mb()  # of the whole process
@@ -199,7 +201,16 @@ def describe(found: dict[str, Any]) -> str:
             + ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
             + f"; fastest over released {found[f'{key}_ratio']:.2f} "
             + f"(float32 alone {found[f'{key}_ratio_float32']:.2f}); "
-            + f"prior steps {found[f'{key}_prior_images_steps_per_second']:.0f} a second, "
+            + "prior steps a second: "
+            + ", ".join(
+                f"{way} {found[f'{key}_{kind}_images_steps_per_second']:.0f}"
+                for way, kind in (
+                    ("released", "prior_released"),
+                    ("reference", "prior_reference"),
+                    ("fast", "prior"),
+                )
+            )
+            + ", "
             + f"{found[f'{key}_prior_ratio']:.2f} over released; "
             + f"{in_units(found[f'{key}_flops_per_second'], 'FLOP/s')}, "
             + f"{found[f'{key}_matmul_share']:.0%} of the matrix-product rate"

@@ -152,7 +152,8 @@ def prepare(root: Path, out: Path, options: Options) -> PreparedDataset:
     """Prepare the one set of the authors that `root` (a folder or archive) holds, under a name of its own.
 
     Raises SourceError unless it is complete: 3,286 + 1,738 dogs, 6,218 + 6,104 cars, or 11,788 birds with ReDO's
-    split file; the grey masks of birds are dithered, as in the authors' code.
+    split file. The grey masks of birds are dithered, as in the authors' code; those of dogs and cars, which it dithers
+    too, are taken where they are above one half: the same thing if they hold black and white alone, which is not known.
     """
     check_target(out, force=options.force)
     with Scratch(out, progress=options.progress) as scratch:

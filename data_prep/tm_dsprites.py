@@ -32,7 +32,7 @@ TEXTURES = tuple((f1, f2 + row) for row, f1 in enumerate((4, 10, 21, 32, 37)) fo
 SIDE = 0.2575
 """Largest sprite: square root of its area, as a share of the image's side."""
 SCALES = (0.5, 1.0)
-"""Sprites are drawn uniformly between these multiples of SIDE, as in dSprites."""
+"""Sprites are drawn uniformly between these multiples of SIDE, the range of dSprites, which has a few of them."""
 REACH = 0.76
 """No shape of unit area reaches further than this from its centre, so a sprite stays inside the image."""
 MAX_SPRITES = 3

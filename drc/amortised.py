@@ -50,7 +50,8 @@ def negative_elbo(
 ) -> Tensor:
     """The VAE's loss, an image's average over its pixels and channels -> scalar: its gradient is the negative ELBO's.
 
-    The likelihood is the E-step's, Eq. 12 with 2σ² and the pixels' weight: only so does it balance the KL.
+    The likelihood is the E-step's, Eq. 12 with 2σ²: only so does it balance the KL. Where `pixel_weight` is below 1 it
+    is tempered like the chains', and this is a β-VAE's loss, β = 1 / pixel_weight.
     """
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
     expected = expected_log_likelihood(regions.pi, log_p, config.gamma_per)

@@ -49,9 +49,10 @@ def prior_potential(model: DRCModel, z: Tensor) -> Tensor:
 def posterior_potential(model: DRCModel, render, z: Tensor, images: Tensor, config: DRCConfig) -> Tensor:
     """The E-step's potential, -J of Eq. 12 as a function of z with γ held fixed: (B, d), (B, 3, H, W) -> (B,).
 
-    Its gradient is that of -log p_θ(z | x), its value exceeds that by γ's entropy. As in the released code, and beyond
-    Eq. 12, it has the background's total variation, unless `tv_in_e_step` is off; `pixel_weight` is ours. σ enters here
-    as 2σ². `render` is the model's forward or a compiled form of it.
+    Its gradient is that of -log p_θ(z | x), but for what z_bg changes of the re-assignment, which the released code
+    stops too; its value exceeds that by γ's entropy. As in the released code, and beyond Eq. 12, it has the
+    background's total variation, unless `tv_in_e_step` is off; `pixel_weight` is ours. σ enters here as 2σ². `render`
+    is the model's forward or a compiled form of it.
     """
     regions = render(z)
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)

@@ -28,8 +28,10 @@ def test_rates_ratios_and_arithmetic_agree_with_one_another(monkeypatch: pytest.
     )
     assert found["gpu_authors_width_ratio"] is None
     assert "no CUDA device" in found["gpu"]
-    assert all(value is None or isinstance(value, int | float | str | dict) for value in found.values())
-    assert "released" in speed.describe(found)
+    assert all(value is None or isinstance(value, int | float | str) for value in found.values())
+    assert found["device"] == found["cpu"]
+    assert found["version_torch"]
+    assert "prior steps a second: released" in speed.describe(found)
 
 
 def test_the_first_round_is_thrown_away_and_the_median_of_the_others_taken(
@@ -43,7 +45,7 @@ def test_the_first_round_is_thrown_away_and_the_median_of_the_others_taken(
 
 def test_ratios_are_of_released_over_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = {"released": 12.0, "reference": 6.0, "fast": 4.0, "fast_bfloat16": 3.0}
-    taken |= {"prior_released": 10.0, "prior": 2.0}
+    taken |= {"prior_released": 10.0, "prior_reference": 5.0, "prior": 2.0}
     monkeypatch.setattr(speed, "ways", lambda *words: taken)
     monkeypatch.setattr(speed, "compare", lambda actions, *words: actions)
     monkeypatch.setattr(speed, "step_flops", lambda *words: 60)

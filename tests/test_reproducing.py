@@ -29,11 +29,11 @@ SPEED = {"cpu": "AMD EPYC, 2 threads", "threads": 2, "commit": "b" * 40, "gpu_au
 SPEED |= {"cpu_peak_memory_mb": 2048.3, "cpu_quick_ratio": 4.01, "cpu_authors_width_ratio": 5.3}
 
 
-def test_a_command_has_the_threads_of_its_row() -> None:
+def test_a_command_has_the_threads_and_the_device_of_its_row() -> None:
     text = to_markdown([replace(ROW, device="cpu (AMD EPYC, AVX2, 1 threads)")])
-    assert "| `OMP_NUM_THREADS=1 python -m benchmarks sweep --seeds 0` |" in text
+    assert "| `OMP_NUM_THREADS=1 python -m benchmarks sweep --seeds 0 --device cpu` |" in text
     text = to_markdown([replace(ROW, device="cuda (NVIDIA H100)", peak_gpu_memory_mb=5706.2)])
-    assert "| `python -m benchmarks sweep --seeds 0` |" in text
+    assert "| `python -m benchmarks sweep --seeds 0 --device cuda` |" in text
     assert "| 500, 5706 on the GPU |" in text
 
 
@@ -58,7 +58,7 @@ def test_trials_validations_and_speed_are_there_but_those_of_smoke(tmp_path: Pat
     (tmp_path / "trials-smoke.json").write_text(json.dumps([TRIAL | {"preset": "smoke", "iou": 0.01}]))
     text = to_markdown([], other_results(tmp_path))
     assert (
-        "| `OMP_NUM_THREADS=1 python -m benchmarks trials` | IoU 63.4 | 6.2 | 2.5 |  "
+        "| `OMP_NUM_THREADS=1 python -m benchmarks trials --device cpu` | IoU 63.4 | 6.2 | 2.5 |  "
         "| cpu (AMD EPYC, AVX2, 1 threads) | `aaaaaaaaaa` |" in text
     )
     assert "| fg-ARI 0.81 |" in text
@@ -73,5 +73,5 @@ def test_a_damaged_file_is_named_and_hides_no_table(
 ) -> None:
     (tmp_path / "trials.json").write_text(content)
     with caplog.at_level(logging.WARNING):
-        assert f"{ROW.command}` |" in to_markdown([ROW], other_results(tmp_path))
+        assert f"{ROW.command} --device cpu` |" in to_markdown([ROW], other_results(tmp_path))
     assert str(tmp_path) in caplog.text

@@ -63,6 +63,6 @@ TABLE = Table(
         "¶": ALL_CHAINS,
         "‖": "DRC without drc-tuned, the small budgets' preset: at this size and length with the authors' own "
         "step sizes, temperature, rates and start of the masks, and one chain an image.",
-        "‡": "Started from the annotated box around the objects.",
+        "‡": "Started from the box around the objects' true masks.",
     },
 )
