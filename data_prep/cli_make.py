@@ -154,6 +154,7 @@ def clevr6_command(
 )
 @click.option("--crop", default="none", show_default=True, help=", ".join(folder.CROPS) + ".")
 @click.option("--boxes", type=PATH, help="CSV of boxes for --crop box: stem,x,y,width,height.")
+@click.option("--only", type=PATH, help="Text file of the images to take, one a line; all without it.")
 @click.option("--train-list", type=PATH, help="Text file of the training images, one a line.")
 @click.option("--val-list", type=PATH, help="The same for validation.")
 @click.option("--test-list", type=PATH, help="The same for testing.")
@@ -172,6 +173,7 @@ def folder_command(
     foreground: str,
     crop: str,
     boxes: Path | None,
+    only: Path | None,
     train_list: Path | None,
     val_list: Path | None,
     test_list: Path | None,
@@ -194,7 +196,7 @@ def folder_command(
     given = {"train": train_list, "val": val_list, "test": test_list}
     lists = {split: file for split, file in given.items() if file is not None}
     options = make_options(**common)
-    announce(folder.prepare(images, masks, out, config, options, lists=lists, boxes_file=boxes))
+    announce(folder.prepare(images, masks, out, config, options, lists=lists, boxes_file=boxes, only=only))
 
 
 Number = TypeVar("Number", int, float)

@@ -113,17 +113,26 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     return found, faults
 
 
-def read_split_lists(lists: dict[str, Path], known: Container[str]) -> dict[str, str]:
-    """Split of each stem from text files (split -> file), one image a line, with its ending or without.
+def read_names(file: Path, known: Container[str]) -> list[str]:
+    """The stems that a text file names, one image a line, with its ending or without. Raises SourceError.
 
-    A line that is not the name of a `known` image is read up to its first blank. Raises SourceError if an image
-    stands in two lists.
+    A line that is not the name of a `known` image is read up to its first blank.
+    """
+    stems = []
+    for line in read_lines(file):
+        whole, first = (_stem(name) for name in (line, line.split()[0]))
+        stems.append(whole if whole in known else first)
+    return stems
+
+
+def read_split_lists(lists: dict[str, Path], known: Container[str]) -> dict[str, str]:
+    """Split of each stem from text files (split -> file), read as `read_names` does.
+
+    Raises SourceError if an image stands in two lists.
     """
     split: dict[str, str] = {}
     for part, file in lists.items():
-        for line in read_lines(file):
-            whole, first = (_stem(name) for name in (line, line.split()[0]))
-            stem = whole if whole in known else first
+        for stem in read_names(file, known):
             if split.setdefault(stem, part) != part:
                 raise SourceError(
                     f"{file} names {stem}, which is in split {split[stem]} already; keep one of them."
@@ -131,10 +140,27 @@ def read_split_lists(lists: dict[str, Path], known: Container[str]) -> dict[str,
     return split
 
 
+def read_only(file: Path, folder: Path, known: Container[str]) -> list[str]:
+    """The stems that a text file names, read as `read_names` does, sorted and each of them once.
+
+    Raises SourceError if it names none, or any that is not among the `known` images of the `folder`.
+    """
+    stems = sorted(set(read_names(file, known)))
+    if not stems:
+        raise SourceError(f"{file} names no image; write one name a line, or leave --only out.")
+    if missing := [stem for stem in stems if stem not in known]:
+        first = ", ".join(repr(stem[:60]) for stem in missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise SourceError(
+            f"{folder} lacks {len(missing)} of the {len(stems)} images that {file} names, one a line ({first}); "
+            "add them to the folder, or take their lines out of the file."
+        )
+    return stems
+
+
 def _stem(name: str) -> str:
     """A path without its ending, if that is a picture's."""
     path = PurePosixPath(name)
-    return (path.with_suffix("") if path.suffix.lower() in ENDINGS else path).as_posix()
+    return path.as_posix().removesuffix(path.suffix if path.suffix.lower() in ENDINGS else "")
 
 
 def random_split(stems: list[str], config: FolderConfig) -> dict[str, str]:
@@ -254,16 +280,23 @@ def find_pairs(
     config: FolderConfig,
     lists: dict[str, Path] | None,
     boxes: dict[str, tuple[float, float, float, float]] | None,
+    only: Path | None,
 ) -> tuple[list[Pair], list[Fault]]:
     """The pairs of two folders in the order of their names, and what has no partner. Raises SourceError.
 
-    With `lists`, only the images they name belong to the data set, in the lists' order.
+    With `lists`, only the images they name belong to the data set, in the lists' order. With `only`, those it names,
+    in the order of their names; what else lies there is no fault, unless two pictures share a name.
     """
     image_files, image_faults = by_stem(images)
     mask_files, mask_faults = by_stem(masks)
-    split = read_split_lists(lists, image_files) if lists else None
-    stems = sorted(image_files.keys() | mask_files.keys()) if split is None else list(split)
     pairs, sound, faults = [], [], [*image_faults, *mask_faults]
+    split = read_split_lists(lists, image_files) if lists else None
+    if split is not None:
+        stems = list(split)
+    elif only is not None:
+        stems, faults = read_only(only, images, image_files), []
+    else:
+        stems = sorted(image_files.keys() | mask_files.keys())
     for stem in stems:
         if stem not in image_files:
             faults.append(Fault(stem, f"{images} has no image called {stem}"))
@@ -301,10 +334,12 @@ def prepare(
     *,
     lists: dict[str, Path] | None = None,
     boxes_file: Path | None = None,
+    only: Path | None = None,
 ) -> PreparedDataset:
     """Prepare a data set from two folders (or archives). Raises SourceError or StoreError.
 
-    lists: split -> text file with the names of its images. boxes_file: see `read_boxes`.
+    lists: split -> text file with the names of its images. boxes_file: see `read_boxes`. only: text file with the names
+    of the images to take; the data set is that of a folder with these alone, split at random.
     """
     config, options = config or FolderConfig(), options or Options()
     check_target(out, force=options.force)
@@ -312,16 +347,21 @@ def prepare(
         raise SourceError(
             f"{boxes_file} is of no use without a crop to boxes; add --crop box or leave it out."
         )
+    if only and lists:
+        raise SourceError(
+            f"{only} is of no use beside lists of the splits, which say what is taken; leave --only or them out."
+        )
     boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
-        pairs, faults = find_pairs(_opened(images, scratch), _opened(masks, scratch), config, lists, boxes)
+        folders = _opened(images, scratch), _opened(masks, scratch)
+        pairs, faults = find_pairs(*folders, config, lists, boxes, only)
         check_faults(faults, keep_going=options.keep_going)
         writer = DatasetWriter(
             out,
             name=config.name,
             size=(options.size, options.size),
             settings={**asdict(config), "size": options.size, "split": "lists" if lists else "random"},
-            sources={"images": str(images), "masks": str(masks)},
+            sources={"images": str(images), "masks": str(masks)} | ({"only": str(only)} if only else {}),
             licence="As the owner of the images and masks states.",
             command=options.command,
             expected=len(pairs),
