@@ -138,11 +138,15 @@ def sprites(
 
 
 def photos(label: str, name: str, source: str) -> DatasetSpec:
-    """Photographs with human masks: the middle square of each, four fifths of them to train on, the others scored."""
+    """Photographs with human masks: the middle square of each, four fifths of them to train on, the others scored.
+
+    Of the whole download, the files are taken that are listed in `results/photographs`.
+    """
     return DatasetSpec(
         label,
         name,
-        f"python -m data_prep folder --name {name} {source} --crop centre --ratios 80,0,20 --out {{out}}",
+        f"python -m data_prep folder --name {name} {source} --only results/photographs/{name}.txt --crop centre "
+        "--ratios 80,0,20 --out {out}",
         train="train",
         splits={"test": Subset("test", "held out")},
     )
@@ -178,8 +182,8 @@ DATASETS: dict[str, DatasetSpec] = {
     "coco-mval": DatasetSpec(
         "COCO sample",
         "coco-mval",
-        "python -m data_prep folder --name coco-mval --masks COCO_MVal/gt --images COCO_MVal/img --crop centre "
-        "--out {out}",
+        "python -m data_prep folder --name coco-mval --masks COCO_MVal/gt --images COCO_MVal/img "
+        "--only results/photographs/coco-mval.txt --crop centre --out {out}",
         train=None,
         splits=ALL,
     ),

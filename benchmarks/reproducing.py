@@ -30,8 +30,8 @@ do not, from the one to the other. Where a device names neither AVX2 nor AVX-512
 DATA = """## The data sets
 
 TM-dSprites is made where it is needed. What is not prepared is named, and nothing is measured; these prepare it. The
-rows of photographs are of the files that `results/photographs.csv` names, alone in their folders, and those of
-`clevr6-rendered` of a file that is not distributed (`docs/data_cards.md`):
+photographs are prepared from the whole downloads, of which `--only` takes the files that were measured. The rows of
+`clevr6-rendered` are of a file that is not distributed (`docs/data_cards.md`):
 
 """
 OTHERS = """## Trials, validations, speed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from benchmarks.registry import DATASETS
 from data_prep import folder
 from data_prep.__main__ import main
 from data_prep.build import Options
 from data_prep.errors import SourceError
 from data_prep.store import PreparedDataset, open_dataset
 
+RESULTS = Path(__file__).parents[1] / "results"
 NAMED = ("b/c 1.jpg", "a1.jpg", "a10.jpg", "a2.jpg", "d.e.jpg", "z.jpg", "a3.jpg")
 OTHERS = ("a0.jpg", "a11.jpg", "b/c.jpg", "b/d.jpg", "y.jpg")
 
@@ -147,3 +151,24 @@ def test_what_is_at_fault_matters_only_where_it_is_named(root: Path) -> None:
 def test_the_boxes_of_named_images_are_enough(root: Path) -> None:
     (root / "boxes.csv").write_text("stem,x,y,width,height\na1,5,5,9,9\na2,1,1,9,9\n")
     assert prepare(root, write_list(root, "a1\na2"), crop="box").index["id"].tolist() == ["a1", "a2"]
+
+
+def test_the_lists_of_photographs_are_those_that_the_commands_take() -> None:
+    named = defaultdict(list)
+    with (RESULTS / "photographs.csv").open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            named[row["data_set"]].append(row["file"])
+    assert {file.stem for file in (RESULTS / "photographs").iterdir()} == named.keys()
+    for name, files in named.items():
+        text = (RESULTS / "photographs" / f"{name}.txt").read_text(encoding="utf-8")
+        assert text.splitlines() == files
+        assert f" --only results/photographs/{name}.txt " in DATASETS[name].prepare
+
+
+def test_the_split_of_the_listed_photographs_is_the_random_one() -> None:
+    with (RESULTS / "photographs.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for name in ("ecssd", "pets"):
+        told = {Path(row["file"]).stem: row["split"] for row in rows if row["data_set"] == name}
+        config = folder.FolderConfig(ratios=(80, 0, 20))
+        assert folder.random_split(sorted(told), config) == told
