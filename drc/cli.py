@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -29,37 +29,8 @@ class NamedPath(click.Path):
 
 FOLDER = NamedPath(path_type=Path)
 SEED = click.IntRange(0, 2**63 - 1)
-
-
-class Range(NamedTuple):
-    """The numbers that a setting may be."""
-
-    said: str
-    holds: Callable[[float], bool]
-
-
-COUNT = Range("a whole number from 1 to 1e12", lambda value: 1 <= value <= 1e12)
-ANY = Range("a number from -1e12 to 1e12", lambda value: abs(value) <= 1e12)
-POSITIVE = Range("a number above 0, up to 1e12", lambda value: 0 < value <= 1e12)
-NOT_NEGATIVE = Range("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12)
-SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
-MOMENTUM = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
-RANGES = {field.name: POSITIVE for field in dataclasses.fields(DRCConfig) if "step_" in field.name} | {
-    "sigma": POSITIVE,
-    "mask_bias": ANY,
-    "momentum": MOMENTUM,
-    "inference_momentum": MOMENTUM,
-    "restart": SHARE,
-    "lr_decay": SHARE,
-}  # of other settings: NOT_NEGATIVE, and COUNT where they are whole
-WORDS: dict[str, dict[str, Any]] = {
-    "bool": {"true": True, "false": False},
-    "int | None": {"none": None},
-    "likelihood": {"l1": "l1", "l2": "l2"},
-    "gamma_per": {"channel": "channel", "pixel": "pixel"},
-    "sampler_precision": {"float32": "float32", "bfloat16": "bfloat16"},
-    "inference_masks": {"mixing": "mixing", "responsibilities": "responsibilities"},
-}  # that a setting may be, by its type or its name
+NAMED = {("bool", "true"): True, ("bool", "false"): False, ("int | None", "none"): None}
+"""What settings are that are named, by their type and name."""
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: cuda where there is one."
@@ -108,31 +79,33 @@ def mover(bar: tqdm) -> Callable[[int, int], None]:
 
 def change_settings(config: DRCConfig, changes: Iterable[str]) -> DRCConfig:
     """`config` with settings replaced by `name=value` pairs; a usage error names what is wrong."""
-    fields = {field.name: field for field in dataclasses.fields(DRCConfig) if field.name != "image_size"}
+    kinds = {f.name: str(f.type) for f in dataclasses.fields(DRCConfig) if f.name != "image_size"}
     values: dict[str, Any] = {}
     for change in changes:
         name, equals, text = change.partition("=")
-        if name not in fields:
-            raise click.UsageError(f"there is no setting {name!r}; there are {', '.join(fields)}")
+        if name not in kinds:
+            raise click.UsageError(f"there is no setting {name!r}; there are {', '.join(kinds)}")
         if not equals:
             raise click.UsageError(f"--set {name} gives no value; write --set {name}=VALUE")
-        values[name] = parse_setting(name, str(fields[name].type), text)
-    return dataclasses.replace(config, **values)
+        values[name] = parse_setting(kinds[name], text)
+    return replaced(config, **values)
 
 
-def parse_setting(name: str, kind: str, text: str) -> bool | str | int | float | None:
-    """`text` as the type that the setting is declared with; a usage error says what the setting may be."""
-    words = WORDS.get(name, WORDS.get(kind, {}))
-    if text.lower() in words:
-        return words[text.lower()]
-    allowed = list(words)
-    if kind not in ("bool", "str"):
-        number, usual = (float, NOT_NEGATIVE) if kind == "float" else (int, COUNT)
-        range_ = RANGES.get(name, usual)
-        try:
-            if range_.holds(value := number(text)):
-                return value
-        except ValueError:
-            pass
-        allowed.insert(0, range_.said)
-    raise click.UsageError(f"the setting {name} cannot be {text!r}; it is {' or '.join(allowed)}")
+def replaced(config: DRCConfig, **values: Any) -> DRCConfig:
+    """`config` with other values; a usage error says of one that cannot be what it may be."""
+    try:
+        return dataclasses.replace(config, **values)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def parse_setting(kind: str, text: str) -> bool | str | int | float | None:
+    """`text` as the type that a setting is declared with; where it is none of that type, as it stands."""
+    if kind == "str":
+        return text.lower()
+    if (kind, text.lower()) in NAMED:
+        return NAMED[kind, text.lower()]
+    try:
+        return float(text) if kind == "float" else int(text)
+    except ValueError:
+        return text

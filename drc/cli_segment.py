@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from drc.cli import FOLDER, SEED, WORDS, device_option, mover, resolve_device
+from drc.cli import FOLDER, SEED, device_option, mover, replaced, resolve_device
+from drc.config import WORDS
 
 if TYPE_CHECKING:
     from drc.method import DRC
@@ -39,7 +39,7 @@ SOME_REFUSED = 1
 )
 @click.option(
     "--masks",
-    type=click.Choice(list(WORDS["inference_masks"])),
+    type=click.Choice(WORDS["inference_masks"]),
     default=None,
     help="By mixing weights π, as in the paper, or by the responsibilities of all chains; the run's if not given.",
 )
@@ -82,7 +82,7 @@ def segment(
             f"{checkpoint} infers with its encoders: it takes neither --steps nor --chains"
         )
     method.seed = method.seed if seed is None else seed
-    method.config = replace(
+    method.config = replaced(
         method.config,
         inference_steps=steps or method.config.inference_steps,
         inference_chains=chains or method.config.inference_chains,

@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 # Of a setting that earlier versions lacked: at its default, what they made keeps its keys.
 ADDED = {"added": True}
+
+
+class Range(NamedTuple):
+    """The numbers that a setting may be."""
+
+    said: str
+    holds: Callable[[float], bool]
+
+
+COUNT = Range("a whole number from 1 to 1e12", lambda value: 1 <= value <= 1e12)
+ANY = Range("a number from -1e12 to 1e12", lambda value: abs(value) <= 1e12)
+POSITIVE = Range("a number above 0, up to 1e12", lambda value: 0 < value <= 1e12)
+NOT_NEGATIVE = Range("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12)
+SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
+MOMENTUM = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
+RANGES = {
+    "sigma": POSITIVE,
+    "mask_bias": ANY,
+    "posterior_step_size": POSITIVE,
+    "posterior_step_fall": POSITIVE,
+    "prior_step_size": POSITIVE,
+    "momentum": MOMENTUM,
+    "restart": SHARE,
+    "lr_decay": SHARE,
+    "inference_step_size": POSITIVE,
+    "inference_last_step_size": POSITIVE,
+    "inference_momentum": MOMENTUM,
+}  # of other settings: NOT_NEGATIVE, and COUNT where they are whole
+WORDS = {
+    "likelihood": ("l1", "l2"),
+    "gamma_per": ("channel", "pixel"),
+    "sampler_precision": ("float32", "bfloat16"),
+    "inference_masks": ("mixing", "responsibilities"),
+}  # that a setting may be
 
 
 @dataclass(frozen=True)
 class DRCConfig:
     """All settings of one run; the defaults are the authors' for birds, all images.
 
-    But for `flips`, which they have, and for `train_steps`, which is a guess.
+    But for `flips`, which they have, and for `train_steps`, which is a guess. ValueError names a setting that cannot be
+    what it is, and says what it may be. Numbers are Python's own, as checkpoints have them.
     """
 
     # The model (Sections 3.2 and 3.4)
@@ -67,6 +102,26 @@ class DRCConfig:
     inference_chains: int = field(default=1, metadata=ADDED)  # independent ones an image, which are averaged
     inference_masks: str = field(default="mixing", metadata=ADDED)  # π; or the chains' "responsibilities"
     inference_batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            check_setting(f.name, str(f.type), getattr(self, f.name))
+
+
+def check_setting(name: str, kind: str, value: Any) -> None:
+    """ValueError where the setting of that name, declared as `kind`, cannot be `value`."""
+    if kind == "bool":
+        fits, said = type(value) is bool, "true or false"
+    elif kind == "str":
+        fits, said = type(value) is str and value in WORDS[name], " or ".join(WORDS[name])
+    else:
+        kinds, usual = ((int, float), NOT_NEGATIVE) if kind == "float" else ((int,), COUNT)
+        said, holds = RANGES.get(name, usual)
+        fits = type(value) in kinds and holds(value)
+        if kind == "int | None":
+            fits, said = fits or value is None, f"{said} or none"
+    if not fits:
+        raise ValueError(f"the setting {name} cannot be {value!r}; it is {said}")
 
 
 def completed(settings: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def langevin(
     in [0, 1). Chains do not see one another. Returns the last z, detached.
     """
     z, v = z.detach(), torch.zeros_like(z)
-    step_sizes = repeat(step_size) if isinstance(step_size, float) else step_size
+    step_sizes = step_size if isinstance(step_size, Iterable) else repeat(step_size)
     for epsilon, delta in zip(noise, step_sizes, strict=False):
         z.requires_grad_(True)
         (gradient,) = torch.autograd.grad(potential(z).sum(), z)

@@ -52,7 +52,7 @@ class DRCModel(nn.Module):
     def draw(self, seed: int) -> None:
         """Draw all weights from `seed`; the foreground's mask logit starts at the setting's `mask_bias`."""
         initialise(self, torch.Generator().manual_seed(seed))
-        self.fg.mask.bias = nn.Parameter(torch.full((1,), self.mask_bias))
+        self.fg.mask.bias = nn.Parameter(torch.full((1,), float(self.mask_bias)))
 
     @property
     def z_dim(self) -> int:

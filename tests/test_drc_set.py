@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("width", "write --set width=VALUE"),
         ("width=none", "the setting width cannot be 'none'; it is a whole number from 1 to 1e12"),
-        ("batch_size=0", "the setting batch_size cannot be '0'; it is a whole number from 1"),
+        ("batch_size=0", "the setting batch_size cannot be 0; it is a whole number from 1"),
         ("batch_size=2000000000000", "it is a whole number from 1 to 1e12"),
         ("train_images=0", "it is a whole number from 1 to 1e12 or none"),
         ("lr_lebm=-1", "it is a number from 0"),

@@ -131,7 +131,7 @@ def test_a_trial_that_diverges_as_it_segments_stops_no_other(
 ) -> None:
     wild = {
         "as it is": {},
-        "wild": {"inference_step_size": 1e30},
+        "wild": {"inference_step_size": 1e12},
         "learning rate 1e-3": {"lr_generators": 1e-3},
     }
     monkeypatch.setattr(trials, "TRIALS", wild)
