@@ -7,7 +7,7 @@ import numpy as np
 from drc.amortised import AmortisedModel, AmortisedTrainer
 from drc.config import DRCConfig
 from drc.model import DRCModel
-from drc.segment import check_pixels
+from drc.segment import check_images
 from drc.trainer import Trainer
 
 
@@ -17,6 +17,6 @@ def build_model(config: DRCConfig) -> DRCModel:
 
 
 def build_trainer(images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> Trainer:
-    """A trainer of images (N, H, W, 3) uint8 at its first step; ValueError for an array of another kind."""
-    check_pixels(images)
+    """A trainer of images (N, H, H, 3) uint8 at its first step; ValueError for none or of another size."""
+    check_images(images, config.image_size)
     return (AmortisedTrainer if config.amortised else Trainer)(images, config, seed, device)

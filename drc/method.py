@@ -54,9 +54,10 @@ class DRC:
         checkpoint_dir: Path,
         progress: Progress,
     ) -> None:
-        """Algorithm 1 on images (N, H, W, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there.
+        """Algorithm 1 on images (N, H, H, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there.
 
         The chains of later inferences are kept in its folder `chains`: they, too, go on where they were stopped.
+        ValueError where there are no images, or H is not the settings' `image_size`.
         """
         self.config, self.seed, self.device = config, seed, device
         trainer = build_trainer(images, config, seed, device)

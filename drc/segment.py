@@ -119,14 +119,15 @@ def counter(progress: Callable[..., None] | None, before: int, total: int) -> Ca
 
 
 def check_images(images: np.ndarray, size: int) -> None:
-    """ValueError where there are no images (N, H, W, 3) uint8, or they are not of the model's size."""
+    """ValueError where there are no images (N, H, W, 3) uint8, or they have not `size` pixels a side."""
     check_pixels(images)
     if not len(images):
-        raise ValueError("there are no images to infer the regions of: give one or more")
+        raise ValueError("there are no images: give one or more")
     if images.shape[1:3] != (size, size):
         height, width = images.shape[1:3]
         raise ValueError(
-            f"the images have {height}×{width} pixels and the model was trained on {size}×{size}: resize them first"
+            f"the images have {height}×{width} pixels and the model's image_size is {size}: resize them to "
+            f"{size}×{size} first"
         )
 
 

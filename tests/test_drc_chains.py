@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,32 @@ def test_inference_takes_gradients_where_others_take_none(without_gradients: Cal
 def test_no_images_are_refused_in_a_sentence(ask: Callable) -> None:
     with pytest.raises(ValueError, match="there are no images"):
         ask(untrained(), pictures(5)[:0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((0, 16, 16, 3), "^there are no images: give one or more$"),
+        (
+            (8, 32, 32, 3),
+            "^the images have 32×32 pixels and the model's image_size is 16: resize them to 16×16 first$",
+        ),
+        ((8, 16, 24, 3), "^the images have 16×24 pixels and the model's image_size is 16: resize"),
+        ((8, 16, 16, 4), "^the images are uint8 of shape"),
+    ],
+)
+def test_images_of_another_size_are_refused_in_one_sentence(
+    shape: tuple[int, ...], said: str, tmp_path: Path
+) -> None:
+    """Those to train on and those to segment."""
+    images, quiet = np.zeros(shape, np.uint8), lambda step, total, **values: None
+    with pytest.raises(ValueError, match=said):
+        untrained().segment(images)
+    for variant in ("full", "amortised-inference"):
+        config = configure(variant=variant, preset="smoke", dataset="any", image_size=16)
+        with pytest.raises(ValueError, match=said):
+            DRC().fit(images, config=config, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    assert not list(tmp_path.iterdir())
 
 
 def untrained() -> DRC:
