@@ -27,7 +27,7 @@ REGIONS = 2
 class ReDOConfig:
     """All settings of one run; the defaults are the authors' for birds."""
 
-    image_size: int = 128  # pixels a side: 4 times a power of two
+    image_size: int = 128  # pixels a side: 8, 16, 32, ...
     width: int = 64  # channels of generators, discriminator and recovery at their finest block
     mask_width: int = 64  # channels of the mask network at a quarter of the resolution
     z_dim: int = 32  # length of the vector that a region is painted from

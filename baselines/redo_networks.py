@@ -1,8 +1,8 @@
 """The four networks of ReDO (Chen et al., 2019): masks, region generators, discriminator, recovery of z.
 
-Shapes are written for B images of S×S pixels, S being 4 times a power of two; the authors' is 128. With S = 128 the
-maps of the generators and of the discriminator go through 4, 8, 16, 32, 64 and 128 pixels; a smaller S leaves out
-the wide blocks at the coarse end.
+Shapes are written for B images of S×S pixels, S being 8, 16, 32, ...; the authors' is 128. With S = 128 the maps of the
+generators and of the discriminator go through 4, 8, 16, 32, 64 and 128 pixels; a smaller S leaves out the wide blocks
+at the coarse end.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ GAIN = 0.8
 
 
 def doublings(image_size: int) -> int:
-    """Doublings from 4 to `image_size` pixels; ValueError unless that is 4 times a power of two, 8 or more."""
+    """Doublings from 4 to `image_size` pixels; ValueError unless that is 8, 16, 32, ..."""
     blocks = (image_size // BASE).bit_length() - 1
     if image_size != BASE * 2**blocks or blocks < 1:
         raise ValueError(
-            f"ReDO's image_size is {image_size}; it must be 4 times a power of two, such as 32 or 128"
+            f"ReDO's image_size is {image_size}; it must be 8, 16, 32, ..., which are 4 times 2, 4, 8, ..."
         )
     return blocks
 

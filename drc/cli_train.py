@@ -38,7 +38,10 @@ log = logging.getLogger(__name__)
 )
 @click.option("--split", default="train", show_default=True, help="Of a prepared data set, or all.")
 @click.option(
-    "--size", type=click.IntRange(4), default=None, help="Pixels a side of pictures; the preset's own."
+    "--size",
+    type=click.IntRange(8),
+    default=None,
+    help="Pixels a side of pictures, 8, 16, 32, ...; the preset's own if not given.",
 )
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option(

@@ -23,7 +23,11 @@ POSITIVE = Range("a number above 0, up to 1e12", lambda value: 0 < value <= 1e12
 NOT_NEGATIVE = Range("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12)
 SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
 MOMENTUM = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
+PIXELS = Range(
+    "8, 16, 32, ..., which are 4 times 2, 4, 8, ...", lambda value: value in {2**k for k in range(3, 40)}
+)
 RANGES = {
+    "image_size": PIXELS,
     "sigma": POSITIVE,
     "mask_bias": ANY,
     "posterior_step_size": POSITIVE,
@@ -53,7 +57,7 @@ class DRCConfig:
     """
 
     # The model (Sections 3.2 and 3.4)
-    image_size: int = 128  # pixels a side: 4 times a power of two
+    image_size: int = 128  # pixels a side: 8, 16, 32, ...
     start: int = 128  # channels of the 4×4 map that a decoder starts from
     width: int = 64  # channels at full resolution; each halving of the resolution doubles them
     z_fg: int = 256  # length of the foreground's latent vector

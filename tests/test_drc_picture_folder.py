@@ -44,6 +44,19 @@ def test_pictures_train_a_model_that_segments_them(photos: Path, tmp_path: Path)
     assert Image.open(tmp_path / "cut" / "masks" / "0.png").size == (30, 20)
 
 
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(4, "4 is not in the range x>=8"), (20, "image_size cannot be 20; it is 8, 16, 32, ...,")],
+)
+def test_a_size_that_the_networks_cannot_have_is_refused_before_pictures_are_read(
+    size: int, said: str, photos: Path, tmp_path: Path
+) -> None:
+    done = call("train", "--data", photos, "--out", tmp_path / "run", "--size", size)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert "text.png" not in done.stderr
+
+
 def test_what_was_made_of_pictures_is_no_picture(photos: Path, tmp_path: Path) -> None:
     train = ("train", "--data", photos, "--preset", "smoke", "--device", "cpu", "--out")
     assert call(*train, photos / "run").exit_code == 0
