@@ -77,10 +77,14 @@ def train(
     on from the last checkpoint. Settings are those of drc/config.py.
     """
 
+    from drc import distributed
+
     def settings(dataset: str, image_size: int) -> DRCConfig:
         plain = configure(variant=variant, preset=preset, dataset=dataset, image_size=image_size)
         return change_settings(plain, changes)
 
+    if dry_run and not distributed.is_first():
+        return
     if out is not None and out.resolve() == data.resolve():
         raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
     try:

@@ -26,6 +26,11 @@ def processes() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that torchrun describes in the environment."""
+    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
 def join(device: str) -> str:
     """Join the process group that torchrun describes in the environment, if it does; the device of this process."""
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():

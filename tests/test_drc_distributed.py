@@ -116,23 +116,31 @@ def test_processes_that_do_not_share_a_folder_are_refused(tmp_path: Path) -> Non
         assert "the processes differ in their step" in (tmp_path / f"said-{rank}").read_text()
 
 
-def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
-    def command(*words: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", *words],
-            cwd=ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+def command(*words: str) -> str:
+    """What python -m says on its standard output; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
+
+def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
     data, out = str(tmp_path / "data"), tmp_path / "run"
     sizes = ["--size", "16", "--count", "12", "--heldout", "4"]
     command("data_prep", "tm-dsprites", "--out", data, *sizes)
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command(*torchrun, "drc", "train", "--data", data, "--out", str(out), "--preset", "smoke")
+    train = [*torchrun, "drc", "train", "--data", data, "--out", str(out), "--preset", "smoke"]
+    lines = command(*train, "--dry-run").splitlines()
+    for part in ("settings", "parameters", "  train_steps = 4"):
+        assert lines.count(part) == 1
+    assert not out.exists()
+    command(*train)
     assert len((out / "progress.jsonl").read_text().splitlines()) == 4
     state = load_newest(out / "checkpoints")
     assert state is not None
