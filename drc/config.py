@@ -72,6 +72,7 @@ class DRCConfig:
     mask_bias: float = 0.0  # where the foreground's mask logit starts; below 0 it must earn its pixels
 
     # The E-step (Algorithm 1, lines 3 and 4)
+    start_scale: float = field(default=1.0, metadata=ADDED)  # standard deviation of all chains' starts
     posterior_steps: int = 40
     posterior_step_size: float = 0.1  # δ₁; the s of Eq. 13 is ½δ²
     posterior_step_fall: float = field(default=1.0, metadata=ADDED)  # what is left of δ₁ at the end

@@ -31,9 +31,9 @@ def infer(
 ) -> Tensor:
     """Posterior samples for images (B, 3, H, W) in [-1, 1] -> z (B, d); `taken` is told of the steps taken so far.
 
-    Every chain starts from N(0, I) and takes `inference_steps` Langevin steps, whose size falls from the first to the
-    last that the settings name; its numbers are keyed by its row, so a mask does not depend on the batch it was
-    inferred in. A model with amortised inference answers with the mean of q(z | x) instead.
+    Every chain starts from N(0, start_scale² I) and takes `inference_steps` Langevin steps, whose size falls from the
+    first to the last that the settings name; its numbers are keyed by its row, so a mask does not depend on the batch
+    it was inferred in. A model with amortised inference answers with the mean of q(z | x) instead.
 
     Gradients are taken wherever it is called, within `torch.no_grad` and `torch.inference_mode` too.
     """
@@ -51,9 +51,10 @@ def infer(
             taken(done + steps)
 
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
+        start = c.start_scale * rng.chain_noise(seed, rng.INFERENCE_START, rows, 0, (model.z_dim,))
         return langevin(
             sampler.posterior(images),
-            rng.chain_noise(seed, rng.INFERENCE_START, rows, 0, (model.z_dim,)).to(images.device),
+            start.to(images.device),
             noise(),
             falling(c.inference_step_size, c.inference_last_step_size, c.inference_steps),
             c.inference_momentum,

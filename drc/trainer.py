@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -100,8 +100,7 @@ class Trainer:
         self.learning_rates = self.build()
         self.render = partial(fast.render, self.model)
         self.sampler = Sampler(self.model, config)
-        start = rng.chain_noise(seed, rng.INITIAL, range(self.count), 0, (2, self.model.z_dim))
-        self.posterior_chains, self.prior_chains = start.unbind(dim=1)  # both from p_0, N(0, I)
+        self.posterior_chains, self.prior_chains = self.starts(range(self.count), 0).unbind(dim=1)
 
     def build(self) -> dict[str, float]:
         """Make `model` and `optimisers`; returns the learning rate of each optimiser, by its name."""
@@ -142,13 +141,18 @@ class Trainer:
         noise = rng.chain_noise(self.seed, stream, rows, visit, (steps, self.model.z_dim))
         return to_device(noise.transpose(0, 1), self.device)
 
+    def starts(self, rows: Sequence[int], visit: int) -> Tensor:
+        """Where chains of `rows` that start on this visit do, N(0, start_scale² I): posterior and prior, (B, 2, d)."""
+        noise = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, (2, self.model.z_dim))
+        return self.config.start_scale * noise
+
     def chains(self, rows: list[int], visit: int) -> tuple[Tensor, Tensor]:
-        """Where the chains of `rows` stand, those that start anew at N(0, I): posterior and prior, (B, d) each."""
+        """Where the chains of `rows` stand, some of them at a new start: posterior and prior, (B, d) each."""
         posterior, prior = self.posterior_chains[rows], self.prior_chains[rows]
         if not self.config.restart:
             return posterior, prior
         anew = rng.chosen(self.seed, rng.RESTART, rows, visit, self.config.restart).unsqueeze(1)
-        start = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, (2, self.model.z_dim))
+        start = self.starts(rows, visit)
         return torch.where(anew, start[:, 0], posterior), torch.where(anew, start[:, 1], prior)
 
     def posterior_step_size(self) -> float:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from drc import DRC, fast, rng
 from drc.build import build_trainer
-from drc.config import configure
+from drc.config import DRCConfig, configure
 from drc.model import DRCModel, expected_log_likelihood, log_likelihoods
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
@@ -187,6 +187,28 @@ def test_a_seed_draws_the_weights_and_the_order_of_the_images(variant: str) -> N
     orders = [run.batch()[0] for run in runs]
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]
+
+
+@pytest.mark.parametrize("scale", [0, 0.1, 1.0, 3.0])
+def test_a_chain_starts_with_the_standard_deviation_that_the_settings_name(scale: float) -> None:
+    """In training, where it starts anew there, and at inference, where steps of no size leave it: N(0, scale² I)."""
+    still = {"inference_steps": 1, "inference_step_size": 1e-12, "inference_last_step_size": 1e-12}
+    config = replace(SMOKE, z_fg=1000, restart=1.0, **still)
+    images, rows = to_signed(pictures(8), "cpu"), list(range(8))
+
+    def starts(config: DRCConfig) -> list[Tensor]:
+        trainer = Trainer(pictures(8), config, seed=0)
+        held = [trainer.posterior_chains.clone(), trainer.prior_chains.clone()]
+        inferred = infer(Sampler(trainer.model, config), images, rows, seed=0)
+        return [*held, *trainer.chains(rows, 1), inferred]
+
+    plain, scaled = starts(config), starts(replace(config, start_scale=scale))
+    for unit, start in zip(plain, scaled, strict=True):
+        assert start.std().item() == pytest.approx(scale, rel=0.03, abs=1e-9)
+        assert abs(start.mean().item()) <= 0.03 * scale + 1e-9
+        torch.testing.assert_close(start, scale * unit, rtol=1e-6, atol=1e-9)
+    given = rng.chain_noise(0, rng.INITIAL, rows, 0, (2, 1000 + SMOKE.z_bg + SMOKE.z_reassign))
+    assert torch.equal(torch.stack(plain[:2], dim=1), given)
 
 
 def test_chains_that_start_anew_start_elsewhere_each_time() -> None:

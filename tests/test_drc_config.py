@@ -45,6 +45,7 @@ SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_s
         ("temperature", float("nan"), "temperature cannot be nan; it is a number from 0"),
         ("mask_bias", float("inf"), "mask_bias cannot be inf; it is a number from -1e12 to 1e12"),
         ("restart", 1.5, "it is a number from 0 to 1"),
+        ("start_scale", -1.0, "start_scale cannot be -1.0; it is a number from 0"),
         ("reassign", "no", "reassign cannot be 'no'; it is true or false"),
         ("amortised", 1, "amortised cannot be 1; it is true or false"),
     ],

@@ -277,6 +277,7 @@ def test_a_setting_that_was_added_changes_no_key_at_its_default() -> None:
     config = DRCConfig()
     assert "flips" not in settings_of(config)
     assert settings_of(replace(config, flips=True)) == settings_of(config) | {"flips": True}
+    assert "start_scale" not in settings_of(config)
 
 
 def test_a_training_of_a_table_opens_for_ones_own_pictures(smoke_data: Path, tmp_path: Path) -> None:
