@@ -31,7 +31,11 @@ log = logging.getLogger(__name__)
 )
 @click.option("--out", type=FOLDER, default=None, help="Folder of the run, made or gone on with.")
 @click.option(
-    "--preset", type=click.Choice(list(BUDGET_CHANGES)), default="quick", show_default=True, help="Budget."
+    "--preset",
+    type=click.Choice(list(BUDGET_CHANGES)),
+    default="quick",
+    show_default=True,
+    help="Budget: paper is the authors' settings, smaller ones cut sizes and lengths and are tuned.",
 )
 @click.option(
     "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Row of our Table 2."
