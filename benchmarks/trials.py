@@ -64,6 +64,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "32 posterior steps a visit": {"posterior_steps": 32},
     "learning rate 1e-4": {"lr_generators": 1e-4},
     "learning rate 1e-3": {"lr_generators": 1e-3},
+    "ten times the LEBM's learning rate": {"lr_lebm": lambda rate: 10 * rate},
     "learning rates that do not fall": {"lr_decay": 0.0},
     "a tenth of the chains start anew at each visit": {"restart": 0.1},
     "images mirrored at random": {"flips": True},
