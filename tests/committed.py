@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-READ = ("results/rows", "results/*.csv", "results/*.json")
+READ = ("results/rows", "results/*.csv", "results/*.json", "results/*.md", "results/report.html")
 
 
 def committed_results() -> Path:

@@ -183,6 +183,16 @@ def test_the_rendered_tables_are_those_of_the_rows(number: str, preset: str) -> 
     ]
 
 
+@pytest.mark.parametrize("number", TABLES)
+def test_the_footnotes_of_the_rendered_tables_are_todays(number: str) -> None:
+    table = load_table(number)
+    files = [RESULTS / f"{table.stem(preset)}.md" for preset in PRESETS]
+    for file in (file for file in files if file.exists()):
+        lines = file.read_text(encoding="utf-8").replace("\\", "").splitlines()
+        for mark, footnote in table.footnotes.items():
+            assert {line for line in lines if line.startswith(f"- {mark} ")} <= {f"- {mark} {footnote}"}
+
+
 def read_csv(name: str) -> list[dict[str, str]]:
     with (RESULTS / name).open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
