@@ -177,7 +177,7 @@ def test_every_row_has_the_command_that_measures_it_again(written: Path) -> None
     text = (written / "REPRODUCING.md").read_text()
     for row in ROWS:
         if row["preset"] == "quick":
-            assert f"{row['command']}` | {100 * row['iou']:.1f} |" in text
+            assert f"{row['command']} --device cpu` | {100 * row['iou']:.1f} |" in text
     widths = {line.count(" | ") for line in text.splitlines() if line.startswith("| ")}
     assert widths == {7}
 
