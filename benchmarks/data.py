@@ -84,8 +84,8 @@ class Library:
         return self.dataset(name).rows(spec.train, self.budget.train_images if spec.generated else None)
 
     def training_images(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """Images to train on, without labels: (N, S, S, 3) uint8 at the budget's size."""
-        return resize_images(take(self.dataset(name).images, rows), self.budget.image_size)
+        """Images to train on, without labels: (N, S, S, 3) uint8 at the budget's size, which cannot be written to."""
+        return locked(resize_images(take(self.dataset(name).images, rows), self.budget.image_size))
 
     def evaluation_rows(self, name: str, split: str) -> np.ndarray:
         """Rows that are scored: the subset's, thinned evenly to the budget's number.
@@ -103,12 +103,12 @@ class Library:
         return rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
 
     def evaluation(self, name: str, split: str) -> Evaluation:
-        """The images and masks that are scored, at the budget's size."""
+        """The images and masks that are scored, at the budget's size; neither can be written to."""
         dataset, rows = self.dataset(name), self.evaluation_rows(name, split)
         size = self.budget.image_size
         return Evaluation(
-            images=resize_images(take(dataset.images, rows), size),
-            objects=resize_objects(take(dataset.masks, rows), size),
+            images=locked(resize_images(take(dataset.images, rows), size)),
+            objects=locked(resize_objects(take(dataset.masks, rows), size)),
             ids=[str(i) for i in dataset.index["id"].iloc[rows]],
         )
 
@@ -160,6 +160,13 @@ def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
         return array[rows[0] : rows[-1] + 1]
     return array[rows]
+
+
+def locked(array: np.ndarray) -> np.ndarray:
+    """The array as others may see it: a method that writes to it fails, and changes nothing that is scored."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def resize_images(images: np.ndarray, size: int) -> np.ndarray:

@@ -98,7 +98,7 @@ class Runner:
             return Outcome(cell, "busy", str(error))
         except (BenchmarkError, DataPrepError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a wrapped program of somebody's may end the process
             return self._failed(cell, folder, error)
         return Outcome(cell, "computed")
 
@@ -254,7 +254,7 @@ class Runner:
             key=job.key,
         )
 
-    def _failed(self, cell: Cell, folder: Path, error: Exception) -> Outcome:
+    def _failed(self, cell: Cell, folder: Path, error: Exception | SystemExit) -> Outcome:
         if is_refusal(error, self.runs):
             raise BenchmarkError(
                 f"cannot go on writing below {self.runs}: {reason(error)}; make room or permit it and run "

@@ -171,3 +171,13 @@ def test_images_are_trained_on_at_the_budgets_size(tmp_path: Path) -> None:
         fill(writer, 4)  # of 8 pixels a side
     images = library.training_images("birds", np.array([1, 3]))
     np.testing.assert_array_equal(images, np.full((2, 16, 16, 3), [[[[10]]], [[[30]]]]))
+
+
+def test_no_method_can_change_what_is_trained_on_or_scored(tmp_path: Path) -> None:
+    library = Library(tmp_path, "smoke")
+    with new_writer(library.path("birds")) as writer:
+        fill(writer, 4)  # of 8 pixels a side, and so in memory once they have 16
+    data = library.evaluation("birds", "all")
+    for array in (library.training_images("birds", np.arange(4)), data.images, data.objects):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:1] = 0

@@ -28,7 +28,7 @@ def call(folder: Path, data: Path, *words: str) -> Result:
     return CliRunner().invoke(main, [*words, *places])
 
 
-def raising(error: Exception) -> Any:
+def raising(error: BaseException) -> Any:
     def fail(*arguments: Any, **options: Any) -> None:
         raise error
 
@@ -45,6 +45,13 @@ def raising(error: Exception) -> Any:
             "fit",
             raising(PermissionError(errno.EACCES, "Permission denied", "/opt/weights.pt")),
             "PermissionError: Permission denied: /opt/weights.pt",
+        ),
+        ("fit", raising(SystemExit(0)), "SystemExit: 0"),
+        ("segment", raising(SystemExit("wrong options")), "SystemExit: wrong options"),
+        (
+            "fit",
+            lambda self, images, **options: images.fill(0),
+            "ValueError: assignment destination is read-only",
         ),
         (
             "panels",
@@ -120,6 +127,27 @@ def test_a_table_with_a_mistake_is_named(
         register(replace(GREY, **own, entries=(entry, *GREY.entries[1:])), monkeypatch)
     assert "the table mine" in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"columns": GREY.columns[0]}, "is not built as a Table of tuples ('Column' object is not iterable)"),
+        ({"entries": (5,)}, "is not built as a Table of tuples"),
+        ({"preset": "fast"}, "says preset='fast', which is none of smoke, quick"),
+    ],
+)
+def test_a_table_that_is_not_built_as_one_is_named(
+    changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BenchmarkError, match="the table mine") as caught:
+        register(replace(GREY, **{"number": "mine", **changes}), monkeypatch)
+    assert said in str(caught.value)
+
+
+def test_what_is_no_table_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BenchmarkError, match="the table mine"):
+        register(5, monkeypatch)  # type: ignore[arg-type]
 
 
 def register(table: Table | None, monkeypatch: pytest.MonkeyPatch) -> None:

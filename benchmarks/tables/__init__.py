@@ -9,7 +9,7 @@ from importlib import import_module
 
 from benchmarks.cells import Cell, make_cell
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS, TABLES
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,11 @@ def load_table(number: str) -> Table:
         raise BenchmarkError(
             f"the table {number} cannot be loaded from {TABLES[number]}: {type(error).__name__}: {error}"
         ) from error
-    if wrong := next(_faults(table, number), ""):
+    try:
+        wrong = next(_faults(table, number), "")
+    except (AttributeError, TypeError) as error:  # a comma that lacks makes no tuple
+        wrong = f"is not built as a Table of tuples ({error})"
+    if wrong:
         raise BenchmarkError(f"the table {number} ({TABLES[number]}) {wrong}: correct the file")
     return table
 
@@ -154,6 +158,8 @@ def _faults(table: Table, number: str) -> Iterator[str]:
     """What keeps a table from being run or printed whole."""
     if table.number != number:
         yield f"says number={table.number!r}, so that its files would be another's"
+    if table.preset not in PRESETS:
+        yield f"says preset={table.preset!r}, which is none of {', '.join(PRESETS)}"
     lines, columns = ({part.label for part in parts} for parts in (table.lines, table.columns))
     for e in table.entries:
         for kind, name, known in (("line", e.line, lines), ("column", e.column, columns)):
