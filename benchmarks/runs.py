@@ -131,7 +131,10 @@ class Runner:
     def _job(self, cell: Cell) -> Job | Outcome:
         """The cell with its settings, or what becomes of it since it is not run here."""
         try:
-            if why := METHODS[cell.method].load().skip():
+            why = METHODS[cell.method].load().skip()
+            if not isinstance(why, str | None):
+                raise TypeError(f"skip() gave {why!r} where None or a sentence is expected")
+            if why:
                 return Outcome(cell, "skipped", why)
             plain = replace(cell, variant=headline(cell.method))
             if plain != cell and configured(plain) == configured(cell):
@@ -173,6 +176,10 @@ class Runner:
         fit |= {"restarts": getattr(method, "restarts", 0)}
         row = self._row(job, scores, device, fit, segment_seconds)
         write_json(folder / "row.json", row.to_json())
+        try:
+            read_row(folder / "row.json")
+        except BenchmarkError as error:  # of a method that says of itself what no row holds
+            raise TypeError(str(error)) from error
         (folder / "error.txt").unlink(missing_ok=True)
         write_atomic(folder / "done", "")
 

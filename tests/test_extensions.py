@@ -46,6 +46,8 @@ def raising(error: BaseException) -> Any:
             raising(PermissionError(errno.EACCES, "Permission denied", "/opt/weights.pt")),
             "PermissionError: Permission denied: /opt/weights.pt",
         ),
+        ("skip", classmethod(lambda cls: True), "skip() gave True where None or a sentence is expected"),
+        ("restarts", 1.5, "restarts"),
         ("fit", raising(SystemExit(0)), "SystemExit: 0"),
         ("segment", raising(SystemExit("wrong options")), "SystemExit: wrong options"),
         (
@@ -70,7 +72,7 @@ def test_a_method_with_a_mistake_is_named_and_the_others_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(random_walk, member, given)
+    monkeypatch.setattr(random_walk, member, given, raising=False)
     words = ("sweep", "--methods", "DRC,all-foreground", "--test", "tm-dsprites", "--preset", "smoke")
     options = ("--device", "cpu", "--compute-only", "--name", "mine")
     done = call(tmp_path, smoke_data, *words, *options)
