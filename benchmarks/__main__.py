@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,17 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, dataset_pa
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@plain_errors
 def main(verbose: bool) -> None:
     """Run the paper's tables and show them beside the published figures."""
+    from benchmarks.faults import check_registries
+
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     for noisy in ("PIL", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    check_registries()
 
 
 @main.command()
@@ -189,7 +194,8 @@ def status(
     for line in describe(survey(runs, planned), everything=everything):
         click.echo(line)
     if waiting:
-        click.echo(f"\n{len(set(waiting))} cells wait for data sets: python -m data_prep status names them.")
+        named = f"python -m data_prep status --data {shlex.quote(str(data))}"
+        click.echo(f"\n{len(set(waiting))} cells wait for data sets: {named} names them.")
 
 
 @main.command()
@@ -278,14 +284,14 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
     asked = [choose("trial", name, found.TRIALS) for name in split(only)]
     if idle := [name for name in asked if name not in every]:
         raise BenchmarkError(f"the trial {idle[0]!r} changes nothing under {preset}: leave it out")
-    chosen = asked or every
+    chosen, numbers = asked or every, parse_seeds(seeds)
     for folder, what in ((results, "results"), (runs, "checkpoints"), (data, "data sets")):
         usable_folder(folder, what)
     found.earlier_rows(results, preset, data)  # a damaged file is found now and not after hours
     run = partial(found.run_trial, preset=preset, data=data, runs=runs, device=device)
     rows, failures = try_each(
         (f"{name}, seed {seed}", partial(run, name, seed=seed, compute=name in chosen))
-        for seed in parse_seeds(seeds)
+        for seed in numbers
         for name in every
     )
     earlier = found.earlier_rows(results, preset, data)  # others may have added to them meanwhile

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -148,7 +149,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
         for line in session.unprepared():
             click.echo(line, err=True)
         click.echo(f"Submitted: {', '.join(numbers) or 'nothing: all that can be done is done'}.")
-        click.echo(f"python -m benchmarks status --runs {session.runs} shows how far they are.")
+        click.echo(f"python -m benchmarks status --runs {quote(str(session.runs))} shows how far they are.")
         return
     outcomes = [] if collect_only else session.compute()
     if not compute_only:
@@ -180,7 +181,7 @@ def try_each(work: Iterable[tuple[str, Callable[[], Result]]]) -> tuple[list[Res
             found.append(do())
         except (BenchmarkError, DataPrepError) as error:
             failures[name] = str(error)
-        except Exception as error:  # of a method, as it segments
+        except (Exception, SystemExit) as error:  # of a method, as it segments
             log.debug("%s failed", name, exc_info=True)
             failures[name] = f"{type(error).__name__}: {reason(error)}"
     return found, failures

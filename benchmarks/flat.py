@@ -24,18 +24,32 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def read_rows(results: Path, name: str) -> list[dict[str, Any]]:
+def read_rows(results: Path, name: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of NAME.json in the results folder, none where there is no such file.
 
-    BenchmarkError names a file that does not hold rows.
+    Each must have the `fields`, name -> kind. BenchmarkError names a file that does not hold such rows.
     """
-    file = results / f"{name}.json"
+    file, remedy = results / f"{name}.json", "restore it or delete it"
     if not file.exists():
         return []
-    rows = read_json(file, "restore it or delete it")
-    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        return rows
-    raise BenchmarkError(f"{file} cannot be read (it is no list of rows): restore it or delete it")
+    rows = read_json(file, remedy)
+    if not isinstance(rows, list):
+        raise BenchmarkError(f"{file} cannot be read (it is no list of rows): {remedy}")
+    return [_checked(row, fields, file, remedy) for row in rows]
+
+
+def read_row(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """A row that is kept in a file of its own; BenchmarkError names a file that does not hold one with the `fields`."""
+    remedy = "delete it to score again"
+    return _checked(read_json(file, remedy), fields, file, remedy)
+
+
+def _checked(row: Any, fields: dict[str, Any], file: Path, remedy: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise BenchmarkError(f"{file} cannot be read ({row!r} is no row): {remedy}")
+    if wrong := [name for name, kind in fields.items() if not isinstance(row.get(name), kind)]:
+        raise BenchmarkError(f"{file} has a row with no usable {', '.join(wrong)}: {remedy}")
+    return row
 
 
 def write_rows(

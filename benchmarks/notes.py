@@ -275,8 +275,11 @@ def _sources(printed: list[Printed]) -> list[str]:
     ]
 
 
-def why_missing(table: Table, preset: str, data: Path, entry: Entry) -> str:
-    """Why an entry has no row, in a sentence with the command that changes it; data sets lie below `data`."""
+def why_missing(table: Table, preset: str, data: Path, entry: Entry, options: Iterable[str] = ()) -> str:
+    """Why an entry has no row, in a sentence with the command that changes it; data sets lie below `data`.
+
+    `options` are further words of that command, where it was not run with the defaults.
+    """
     if entry.cell(preset, 0) is None:
         return "no implementation of it here"
     for name in (entry.dataset, entry.train_dataset):
@@ -285,10 +288,17 @@ def why_missing(table: Table, preset: str, data: Path, entry: Entry) -> str:
             return f"{which}not prepared: {prepare_command(data, name, preset)}"
     if table.number not in TABLES:  # a sweep, whose own command runs it again
         return "not run yet"
-    return (
-        f"not run yet: python -m benchmarks table {table.number} --preset {preset} "
-        f"--methods {shlex.quote(entry.method)} --datasets {entry.dataset}"
-    )
+    words = [
+        "table",
+        table.number,
+        "--preset",
+        preset,
+        "--methods",
+        entry.method,
+        "--datasets",
+        entry.dataset,
+    ]
+    return f"not run yet: {shlex.join(['python', '-m', 'benchmarks', *words, *options])}"
 
 
 def _reasons(table: Table, printed: list[Printed]) -> list[str]:

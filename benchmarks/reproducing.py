@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import trials, validate
 from benchmarks.cells import Row
 from benchmarks.errors import BenchmarkError
 from benchmarks.flat import read_rows
@@ -78,11 +79,12 @@ def other_results(results: Path) -> list[tuple[str, ...]]:
         for file in sorted(results.glob("trials*.json")):
             found += [
                 _other(row, f"IoU {100 * row['iou']:.1f}")
-                for row in read_rows(results, file.stem)
+                for row in read_rows(results, file.stem, trials.FIELDS)
                 if row["preset"] in REPORTED
             ]
         found += [
-            _other(row, f"{row['figure']} {row['reached']:.2f}") for row in read_rows(results, "validate")
+            _other(row, f"{row['figure']} {row['reached']:.2f}")
+            for row in read_rows(results, "validate", validate.FIELDS)
         ]
         for file in sorted(results.glob("speed*.json")):
             found.append(_speed(json.loads(file.read_text(encoding="utf-8"))))
@@ -113,8 +115,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _other(row: dict[str, Any], figure: str) -> tuple[str, ...]:
     training = f"{row['train_seconds'] / 60:.1f}"
     scoring = f"{row['segment_seconds'] / 60:.1f}" if "segment_seconds" in row else ""
+    memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else ""
     device = row["device"]
-    return (_command(row["command"], device), figure, training, scoring, "", device, _commit(row["commit"]))
+    return (_command(row["command"], device), figure, training, scoring, memory, device, _commit(row["commit"]))
 
 
 def _speed(found: dict[str, Any]) -> tuple[str, ...]:

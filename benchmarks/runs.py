@@ -72,10 +72,11 @@ class Runner:
         provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
 
     def run(self, cell: Cell) -> Outcome:
-        """Compute the cell unless it is done. A method that crashes makes a failed Outcome, its error kept.
+        """Compute the cell unless it is done. What is wrong with this cell alone, such as a method that crashes or a
+        data set that is damaged, makes a failed Outcome.
 
-        Raises BenchmarkError or DataPrepError for bad input and for a full or read-only disk, and
-        KeyboardInterrupt when stopped; what was complete stays.
+        Raises BenchmarkError for a device that is not there and for a full or read-only disk, and KeyboardInterrupt
+        when stopped; what was complete stays.
         """
         job = self._job(cell)
         if isinstance(job, Outcome):
@@ -96,7 +97,7 @@ class Runner:
                 self._compute(job, folder)
         except Busy as error:
             return Outcome(cell, "busy", str(error))
-        except (BenchmarkError, DataPrepError):
+        except BenchmarkError:
             raise
         except (Exception, SystemExit) as error:  # a wrapped program of somebody's may end the process
             return self._failed(cell, folder, error)
@@ -110,7 +111,7 @@ class Runner:
     def state(self, cell: Cell) -> tuple[str, str]:
         """`done`, `running`, `skipped`, `failed` or `to do`, and who or why, without computing anything.
 
-        Needs the data set: raises BenchmarkError if it is not there and cannot be generated.
+        A data set that can be generated and is not there is.
         """
         job = self._job(cell)
         if isinstance(job, Outcome):
@@ -143,8 +144,8 @@ class Runner:
             return Job(cell, self.library)
         except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
             return Outcome(cell, "skipped", f"{cell.method} cannot be set up: {reason(error)}")
-        except (BenchmarkError, DataPrepError):
-            raise
+        except (BenchmarkError, DataPrepError) as error:  # of the data set
+            return Outcome(cell, "failed", str(error))
         except Exception as error:  # a fault of the method's own code, which is no reason to stop the others
             log.debug("%s cannot be set up", cell, exc_info=True)
             why = f"{cell.method} cannot be set up: {type(error).__name__}: {reason(error)}"
@@ -224,7 +225,7 @@ class Runner:
                 }
                 write_json(folder / "fit.json", facts)
                 write_atomic(folder / "done", "")
-        return read_json(folder / "fit.json", "delete that folder to train again")
+        return read_facts(folder / "fit.json")
 
     def _row(self, job: Job, scores: Scores, device: str, fit: dict[str, Any], segment_seconds: float) -> Row:
         cell, settings, iou, dice = job.cell, job.settings, scores.iou, scores.dice
@@ -268,7 +269,8 @@ class Runner:
                 "the same command again, finished cells and checkpoints are kept"
             ) from error
         file = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        why = f"{type(error).__name__}: {reason(error)}{file}"
+        kind = "" if isinstance(error, DataPrepError) else f"{type(error).__name__}: "
+        why = f"{kind}{reason(error)}{file}"
         write_atomic(folder / "error.txt", f"{traceback.format_exc()}\n{why}\n")
         log.debug("%s failed", cell, exc_info=True)
         return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
@@ -301,6 +303,18 @@ def finished(folder: Path) -> bool:
         log.warning("%s; the cell is not finished so", error)
         return False
     return True
+
+
+def read_facts(file: Path) -> dict[str, Any]:
+    """What fit.json holds. Raises ValueError, of this training alone, if it is missing or damaged."""
+    remedy = "delete that folder to train again"
+    try:
+        facts: dict[str, Any] = read_json(file, remedy)
+    except BenchmarkError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(facts, dict) or not {"train_seconds", "train_steps"} <= facts.keys():
+        raise ValueError(f"{file} cannot be read (it lacks train_seconds or train_steps): {remedy}")
+    return facts
 
 
 def draw_live(

@@ -28,6 +28,7 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, TABLES
 from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
 from benchmarks.tables import Entry, Table, plan
+from data_prep.errors import DataPrepError
 
 
 @dataclass
@@ -120,9 +121,8 @@ class Session:
                 resolve_device(self.device)
 
     def compute(self) -> list[Outcome]:
-        """Run the cells; damaged data sets are found before anything is computed."""
-        for name in self.needed:
-            self.library.dataset(name)
+        """Run the cells; damaged data sets are named before anything is computed."""
+        self._open_data()
         if self.jobs == 1:
             outcomes = [self._run(cell) for cell in self.cells]
             # Who held a cell for the sake of its training may have turned to another.
@@ -131,8 +131,7 @@ class Session:
 
     def submit(self) -> list[str]:
         """Send what is not done to Slurm; the numbers of the jobs."""
-        for name in self.needed:
-            self.library.dataset(name)
+        self._open_data()
         commands = [words for _, words in self._work()]
         jobs = submit(commands, self.launch, self.device, self.runs / "slurm") if commands else []
         return [str(job.job_id) for job in jobs]
@@ -167,7 +166,7 @@ class Session:
                 cell = entry.cell(self.preset, seed)
                 if cell in reasons:
                     return reasons[cell]
-            return why_missing(self.table, self.preset, self.data, entry)
+            return why_missing(self.table, self.preset, self.data, entry, self._unlike_defaults())
 
         report = write_report(
             self.table, self.preset, seeds, stored, self.runs, self.results, why, self.style
@@ -192,6 +191,19 @@ class Session:
             yield f"{cell}: to do, after its data set was generated"
             with suppress(Exception):  # of the method, which a run will name
                 yield f"  {configured(cell)}"
+
+    def _open_data(self) -> None:
+        """Open or generate every data set. One that cannot be used is named now, and raised if there is no other."""
+        faults: list[BenchmarkError | DataPrepError] = []
+        for name in self.needed:
+            try:
+                self.library.dataset(name)
+            except (BenchmarkError, DataPrepError) as error:
+                faults.append(error)
+        if faults and len(faults) == len(self.needed):
+            raise faults[0]
+        for fault in faults:
+            tqdm.write(f"{fault}; what needs no such data set is computed", file=sys.stderr)
 
     def _run(self, cell: Cell) -> Outcome:
         outcome = self.runner.run(cell)
@@ -224,10 +236,22 @@ class Session:
             groups = [g for g in groups if any(self.runner.is_open(cell) for cell in g)]
         return [(group, group_command(group, self._options())) for group in groups]
 
+    def _unlike_defaults(self) -> list[str]:
+        """What a command must be told to go on with this session's seeds and folders, where they are others."""
+        seeds = ["--seeds", ",".join(map(str, self.seeds))] if self.seeds not in (None, [0]) else []
+        return seeds + [
+            word
+            for name, path in self._folders().items()
+            if path != Path(name)
+            for word in (f"--{name}", str(path))
+        ]
+
+    def _folders(self) -> dict[str, Path]:
+        return {"data": self.data, "runs": self.runs, "results": self.results}
+
     def _options(self) -> list[str]:
         """What a process of its own must be told beside its cells."""
-        folders = {"--data": self.data, "--runs": self.runs, "--results": self.results}
-        words = [word for name, path in folders.items() for word in (name, str(path))]
+        words = [word for name, path in self._folders().items() for word in (f"--{name}", str(path))]
         words += ["--device", self.device, "--retry" if self.retry else "--no-retry"]
         return words + (["--force"] if self.force else [])
 

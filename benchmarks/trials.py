@@ -21,9 +21,8 @@ from baselines.matching import unmatched
 from benchmarks import provenance
 from benchmarks.cells import Cell, settings_key
 from benchmarks.charts import DPI, blank
-from benchmarks.errors import BenchmarkError
-from benchmarks.files import read_json, write_json
-from benchmarks.flat import read_rows, write_rows
+from benchmarks.files import write_json
+from benchmarks.flat import read_row, read_rows, write_rows
 from benchmarks.jobs import configured, fit_config, settings_of
 from benchmarks.metrics import iou
 from benchmarks.progress import segment_progress
@@ -151,12 +150,7 @@ def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]
 
     So trials add up over sessions and machines. BenchmarkError names a file that does not hold such rows.
     """
-    rows, sha256 = read_rows(results, stem(preset)), trial_data(data, preset).sha256
-    for row in rows:
-        if wrong := [name for name, kind in FIELDS.items() if not isinstance(row.get(name), kind)]:
-            raise BenchmarkError(
-                f"{results / stem(preset)}.json has a row with no usable {', '.join(wrong)}; restore it or delete it"
-            )
+    rows, sha256 = read_rows(results, stem(preset), FIELDS), trial_data(data, preset).sha256
 
     def key_now(row: dict[str, Any]) -> str:
         config = trial_settings(row["trial"], preset)
@@ -185,10 +179,11 @@ def run_trial(
     folder = runs / "trials" / fit
     found = folder / f"row-{way}.json"
     if found.exists():
-        return read_json(found, "delete it to score again") | {"trial": name}
+        return read_row(found, FIELDS) | {"trial": name}
     if not compute:
         return None
     device = provenance.resolve_device(device)
+    provenance.forget_peak_memory(device)
     images = dataset.images[dataset.rows("train")[: config.train_images]]
     method, taken = train(f"DRC trains: {name}", "DRC", images, config, seed, device, folder, training)
     method.config = config  # the training may have been made for a trial that infers otherwise
@@ -214,6 +209,7 @@ def run_trial(
         "command": f'python -m benchmarks trials --only "{name}" --preset {preset} --seeds {seed}',
         "commit": provenance.commit(),
         "versions": provenance.versions(),
+        "peak_memory_mb": provenance.peak_memory_mb(),
         "key": f"{fit}-{way}",
     }
     write_json(found, row)

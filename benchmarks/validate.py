@@ -17,9 +17,8 @@ import numpy as np
 from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
-from benchmarks.errors import BenchmarkError
-from benchmarks.files import read_json, write_json
-from benchmarks.flat import read_rows
+from benchmarks.files import write_json
+from benchmarks.flat import read_row, read_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import foreground_ari, iou
 from benchmarks.progress import segment_progress
@@ -94,18 +93,13 @@ TASKS: dict[str, Task] = {
 }
 
 
-FIELDS = {
-    "method",
-    "seed",
-    "figure",
-    "reached",
-    "target",
-    "train_steps",
-    "train_seconds",
-    "restarts",
-    "versions",
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys(("method", "figure", "device", "command", "commit"), str),
+    **dict.fromkeys(("seed", "train_steps", "restarts"), int),
+    **dict.fromkeys(("reached", "target", "train_seconds"), int | float),
+    "versions": dict,
 }
-"""What a row has."""
+"""What a row has, and of which kind."""
 
 
 def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
@@ -129,8 +123,9 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
     folder = runs / "validate" / f"{name}-{settings_key(settings)}"
     found = folder / f"row-{settings_key(settings_of(config))}.json"
     if found.exists():
-        return read_json(found, "delete it to train and score again")
+        return read_row(found, FIELDS)
     device = provenance.resolve_device(device)
+    provenance.forget_peak_memory(device)
     images, _ = toy.draw(task.train_images, task.image_size, 2 * seed)
     unseen, truth = toy.draw(SCORED, task.image_size, 2 * seed + 1)
     method, taken = train(
@@ -152,6 +147,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
         "command": f"python -m benchmarks validate --methods {name} --seed {seed}",
         "commit": provenance.commit(),
         "versions": provenance.versions(),
+        "peak_memory_mb": provenance.peak_memory_mb(),
     }
     write_json(found, row)
     return row
@@ -159,12 +155,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
 
 def earlier_rows(results: Path) -> list[dict[str, Any]]:
     """The rows of RESULTS/validate.json of today's tasks. BenchmarkError names a file that does not hold such rows."""
-    rows = [row for row in read_rows(results, "validate") if row.get("method") in TASKS]
-    if any(not row.keys() >= FIELDS for row in rows):
-        raise BenchmarkError(
-            f"{results / 'validate.json'} has rows that lack figures; restore it or delete it"
-        )
-    return rows
+    return [row for row in read_rows(results, "validate", FIELDS) if row["method"] in TASKS]
 
 
 def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:

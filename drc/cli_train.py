@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -183,7 +184,7 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
             progress.close()
     distributed.leave()
     click.echo(f"{out}: trained for {trainer.step:,} steps; to use it:")
-    click.echo(f"  python -m drc segment PICTURES --checkpoint {out} --out DIR")
+    click.echo(f"  python -m drc segment PICTURES --checkpoint {shlex.quote(str(out))} --out DIR")
 
 
 def show_cost(images: np.ndarray, config: DRCConfig, seed: int, device: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import struct
 import warnings
@@ -15,6 +16,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from drc.files import printable
+
+log = logging.getLogger(__name__)
 
 PREVIEW = 1024  # pixels of the longer side
 MATTE = (255, 255, 255)  # what is seen through transparent pixels
@@ -157,6 +160,17 @@ def readable_endings() -> set[str]:
     return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
+def _made_here(folder: Path) -> bool:
+    """Whether a folder is one of results or of a training; it is said, as somebody's pictures might lie there too."""
+    for name in MADE_HERE:
+        if os.path.exists(folder / name):  # noqa: PTH110, as above
+            log.warning(
+                "%s is passed over, as it holds %s: name it itself if its pictures are meant", folder, name
+            )
+            return True
+    return False
+
+
 def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
     closed: list[Path] = []
     met, ours = set(), {out, *(out / kind for kind in KINDS)}
@@ -174,7 +188,7 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
             if not name.startswith(".")
             and real_path(Path(parent) / name) not in ours
             and not (results and name in KINDS)
-            and not any(os.path.exists(Path(parent) / name / file) for file in MADE_HERE)  # noqa: PTH110, as above
+            and not _made_here(Path(parent) / name)
         )
         passed_over = (".", SHEET) if results else (".",)
         for name in sorted(names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class TrainingImages:
     """What a run is trained on."""
 
     name: str  # the data set's
-    sha256: str  # of images.npy, as its manifest states it; of the pixels where pictures are read as they are
+    sha256: str  # of images.npy; of the pixels where pictures are read as they are
     split: str
     images: np.ndarray  # (N, H, H, 3) uint8, memory-mapped where the split's rows follow one another
 
@@ -47,10 +48,15 @@ def is_prepared(folder: Path) -> bool:
 def open_training_images(folder: Path, split: str) -> TrainingImages:
     """The images of one split, or of all; no mask is opened.
 
-    DataError names the file that is missing or wrong, or the splits there are.
+    DataError names the file that is missing, wrong or another than its manifest says, or the splits there are.
     """
     manifest = _read_manifest(folder / "manifest.json")
-    images = _map_images(folder / "images.npy")
+    images, sha256 = _map_images(folder / "images.npy"), manifest["files"]["images.npy"]["sha256"]
+    with (folder / "images.npy").open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+            raise DataError(
+                f"{file.name} changed since it was written (SHA-256 differs); prepare the data set again"
+            )
     splits = _read_splits(folder / "index.csv")
     if len(splits) != len(images):
         raise DataError(
@@ -62,7 +68,7 @@ def open_training_images(folder: Path, split: str) -> TrainingImages:
             known = ", ".join([*sorted(set(splits)), ALL])
             raise DataError(f"{folder} has no images in the split {split!r}; choose one of {known}")
         images = images[rows[0] : rows[-1] + 1] if rows[-1] - rows[0] + 1 == len(rows) else images[rows]
-    return TrainingImages(manifest["name"], manifest["files"]["images.npy"]["sha256"], split, images)
+    return TrainingImages(manifest["name"], sha256, split, images)
 
 
 def _read_manifest(file: Path) -> dict:

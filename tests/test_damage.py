@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -80,14 +81,17 @@ def test_a_training_whose_checkpoints_are_gone_is_another_one(
     assert not again.commit.startswith("0" * 40)
 
 
-def test_a_damaged_record_of_a_training_is_named(
-    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
+@pytest.mark.parametrize("content", ['{"train_sec', "[]", "{}"])
+def test_a_damaged_record_of_a_training_is_named_and_stops_no_other(
+    content: str, random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
 ) -> None:
     run = runner(smoke_data, tmp_path)
     run.run(cell(split="eval"))
-    (fit_of(tmp_path) / "fit.json").write_text('{"train_sec')
-    with pytest.raises(BenchmarkError, match=r"fit\.json cannot be read .*delete that folder"):
-        run.run(cell(split="test"))
+    (fit_of(tmp_path) / "fit.json").write_text(content)
+    outcome = run.run(cell(split="test"))
+    assert outcome.status == "failed"
+    assert re.search(r"fit\.json cannot be read .*delete that folder", outcome.reason)
+    assert run.run(cell("GrabCut", variant="border")).status == "computed"
 
 
 def test_a_training_of_another_device_is_named_with_it(

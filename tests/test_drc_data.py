@@ -55,6 +55,12 @@ def damage_size(folder: Path) -> None:
     (folder / "images.npy").write_bytes(content.replace(sizes, b"(32" + b"0" * 20 + b", 16, 16, 3), }"))
 
 
+def damage_pixel(folder: Path) -> None:
+    content = bytearray((folder / "images.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "images.npy").write_bytes(content)
+
+
 def damage_archive(folder: Path) -> None:
     (folder / "images.npy").write_bytes(b"PK\x03\x04" + bytes(100))
 
@@ -82,6 +88,7 @@ def damage_manifest(folder: Path) -> None:
         (damage_text, "images.npy"),
         (damage_header, "images.npy is not a whole array"),
         (damage_size, "images.npy is not a whole array"),
+        (damage_pixel, "images.npy changed since it was written"),
         (damage_archive, "images.npy is not a whole array"),
         (lambda folder: (folder / "images.npy").unlink(), "images.npy"),
         (damage_count, "index.csv"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,21 @@ def test_pictures_are_taken_by_name_whatever_the_order_of_the_disk(photos: Path)
     assert found.sha256 == read_picture_folder(photos, 8, None).sha256
     (photos / "0.png").unlink()
     assert found.sha256 != read_picture_folder(photos, 8, None).sha256
+
+
+@pytest.mark.parametrize("name", ["areas.csv", "progress.jsonl"])
+def test_a_folder_that_is_passed_over_is_named(
+    name: str, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = find_sources([photos], photos / "out", {})
+    inner = photos / "measured"
+    inner.mkdir()
+    shutil.copy(before[0].file, inner / before[0].file.name)
+    (inner / name).write_text("somebody's own table")
+    assert find_sources([photos], photos / "out", {}) == before
+    assert f"{inner} is passed over, as it holds {name}" in caplog.text
+    assert len(find_sources([photos], inner, {})) == len(before)
+    assert caplog.text.count("passed over") == 1, "where results go needs no word"
 
 
 def test_no_more_pictures_are_read_than_are_trained_on(photos: Path, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.registry import METHODS, TABLES
+from benchmarks.registry import DATASETS, METHODS, TABLES, Subset
 from benchmarks.tables import Table, load_table
 
 GREY = load_table("grey")
+FIRST = GREY.entries[0]
 
 
 def call(folder: Path, data: Path, *words: str) -> Result:
@@ -96,6 +97,47 @@ def test_a_target_that_is_misspelt_is_a_fault_and_no_absent_package(
     assert "Cells: 1 computed, 1 failed" in done.output
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"target": "drc.method.DRC"}, "has the target 'drc.method.DRC' where module:class is expected"),
+        ({"variants": "fixed"}, "has variants='fixed' where a tuple of names is expected"),
+        ({"variants": ()}, "has variants=() where a tuple of names is expected"),
+        ({"protocol": "best"}, "has the protocol 'best', which is none of unmatched"),
+        (
+            {"annotation": {"boxes": "a box"}},
+            "says something of the variant 'boxes', which is none of its own",
+        ),
+    ],
+)
+def test_a_method_that_is_entered_wrongly_is_named_before_anything_is_run(
+    changes: dict[str, Any], said: str, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, "mine", replace(METHODS["all-foreground"], **changes))
+    done = call(tmp_path, smoke_data, "sweep", "--methods", "mine", "--test", "tm-dsprites")
+    assert done.exit_code == 2, done.output
+    assert f"METHODS['mine'] in benchmarks/registry.py {said}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"folder": Path("mine")}, "where a text is expected"),
+        ({"splits": {}}, "has splits={} where a dictionary of Subset is expected"),
+        ({"splits": {"all": None}}, "has None as its split 'all' where a Subset is expected"),
+        ({"splits": {"all": Subset(None, "all", limit=0)}}, "has limit=0 in its split 'all'"),
+    ],
+)
+def test_a_data_set_that_is_entered_wrongly_is_named_before_anything_is_run(
+    changes: dict[str, Any], said: str, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DATASETS, "mine", replace(DATASETS["birds"], **changes))
+    done = call(tmp_path, smoke_data, "sweep", "--methods", "all-foreground", "--test", "tm-dsprites")
+    assert done.exit_code == 2, done.output
+    assert "DATASETS['mine'] in benchmarks/registry.py has" in done.output
+    assert said in done.output
+
+
 def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,9 +145,6 @@ def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
     monkeypatch.setattr(random_walk, "fit", raising(refused))
     with pytest.raises(BenchmarkError, match="cannot go on writing below"):
         runner(smoke_data, tmp_path).run(cell())
-
-
-FIRST = GREY.entries[0]
 
 
 @pytest.mark.parametrize(
@@ -137,6 +176,10 @@ def test_a_table_with_a_mistake_is_named(
         ({"columns": GREY.columns[0]}, "is not built as a Table of tuples ('Column' object is not iterable)"),
         ({"entries": (5,)}, "is not built as a Table of tuples"),
         ({"preset": "fast"}, "says preset='fast', which is none of smoke, quick"),
+        ({"rivals": "rows"}, "says rivals='rows', which is none of lines, columns"),
+        ({"keys": ("seed",)}, "says keys=('seed',), which is no tuple of variant, train_dataset"),
+        ({"keys": "variant"}, "says keys='variant', which is no tuple"),
+        ({"entries": (FIRST, replace(FIRST, split="eval"))}, "has 2 entries in the line"),
     ],
 )
 def test_a_table_that_is_not_built_as_one_is_named(

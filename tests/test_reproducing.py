@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import trials, validate
 from benchmarks.cells import read_row
 from benchmarks.provenance import ROOT
 from benchmarks.registry import DATASETS
@@ -19,11 +20,15 @@ ROW = replace(
     command="python -m benchmarks sweep --seeds 0",
     peak_memory_mb=500.0,
 )
-TRIAL = {"trial": "as it is", "preset": "quick", "iou": 0.634, "train_seconds": 372.0, "commit": "a" * 40}
-TRIAL |= {
+KINDS = {str: "", int: 0, int | float: 0, dict: {}}
+TRIAL = {name: KINDS[kind] for name, kind in trials.FIELDS.items()} | {
+    "preset": "quick",
+    "iou": 0.634,
+    "train_seconds": 372.0,
     "segment_seconds": 150.0,
     "command": "python -m benchmarks trials",
     "device": "cpu (AMD EPYC, AVX2, 1 threads)",
+    "commit": "a" * 40,
 }
 SPEED = {"cpu": "AMD EPYC, 2 threads", "threads": 2, "commit": "b" * 40, "gpu_authors_width_ratio": None}
 SPEED |= {"cpu_peak_memory_mb": 2048.3, "cpu_quick_ratio": 4.01, "cpu_authors_width_ratio": 5.3}
@@ -51,8 +56,8 @@ def test_data_sets_that_must_be_prepared_have_their_command_and_others_none() ->
 
 
 def test_trials_validations_and_speed_are_there_but_those_of_smoke(tmp_path: Path) -> None:
-    validation = {k: TRIAL[k] for k in ("train_seconds", "command", "device", "commit")}
-    validation |= {"figure": "fg-ARI", "reached": 0.812}
+    validation = {name: KINDS[kind] for name, kind in validate.FIELDS.items()}
+    validation |= {"figure": "fg-ARI", "reached": 0.812, "peak_memory_mb": 401.2}
     for name, content in (("trials", [TRIAL]), ("validate", [validation]), ("speed", SPEED)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     (tmp_path / "trials-smoke.json").write_text(json.dumps([TRIAL | {"preset": "smoke", "iou": 0.01}]))
@@ -61,7 +66,7 @@ def test_trials_validations_and_speed_are_there_but_those_of_smoke(tmp_path: Pat
         "| `OMP_NUM_THREADS=1 python -m benchmarks trials --device cpu` | IoU 63.4 | 6.2 | 2.5 |  "
         "| cpu (AMD EPYC, AVX2, 1 threads) | `aaaaaaaaaa` |" in text
     )
-    assert "| fg-ARI 0.81 |" in text
+    assert "| fg-ARI 0.81 | 0.0 |  | 401 |" in text
     assert "authors' width, CPU: 5.3, quick, CPU: 4.0 |  |  | 2048 |" in text
     assert "IoU 1.0" not in text
     assert not other_results(tmp_path / "nowhere")

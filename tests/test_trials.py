@@ -62,6 +62,7 @@ def test_trials_are_run_written_and_kept(tmp_path: Path) -> None:
     assert [row["train_steps"] for row in rows] == [4, 50, 4]
     assert len(list((tmp_path / "runs" / "trials").iterdir())) == 2, "inference alone trains nothing"
     assert all(0 <= row["iou_low"] <= row["iou"] <= row["iou_high"] <= 1 for row in rows)
+    assert all(20 < row["peak_memory_mb"] < 20_000 for row in rows)
     assert (tmp_path / "results" / "trials-smoke.png").read_bytes().startswith(b"\x89PNG")
     words = shlex.split(rows[0]["command"])
     assert words[:4] == ["python", "-m", "benchmarks", "trials"]
@@ -91,6 +92,20 @@ def test_a_damaged_file_of_rows_is_named(content: str, tmp_path: Path) -> None:
     assert done.exit_code != 0
     assert "trials-smoke.json" in done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"iou": 0.5}'])
+def test_a_damaged_kept_row_stops_no_other(content: str, tmp_path: Path) -> None:
+    assert call(tmp_path, "--only", "as it is,50 inference steps").exit_code == 0
+    (tmp_path / "results" / "trials-smoke.json").unlink()
+    damaged, _ = sorted((tmp_path / "runs").rglob("row-*.json"))
+    trial = json.loads(damaged.read_text())["trial"]
+    damaged.write_text(content)
+    done = call(tmp_path, "--only", "as it is,50 inference steps")
+    assert done.exit_code == 1, done.output
+    assert f"Failed: {trial}, seed 0: {damaged} " in done.output
+    assert "delete it to score again" in done.output
+    assert len(json.loads((tmp_path / "results" / "trials-smoke.json").read_text())) == 1
 
 
 def test_rows_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
@@ -251,11 +266,14 @@ def test_seconds_of_another_device_are_told_apart() -> None:
         (("--seeds", "x"), "--seeds"),
     ],
 )
-def test_a_wrong_word_is_named(tmp_path: Path, arguments: tuple[str, str], said: str) -> None:
+def test_a_wrong_word_is_named_before_anything_is_made(
+    tmp_path: Path, arguments: tuple[str, str], said: str
+) -> None:
     done = call(tmp_path, *arguments)
     assert done.exit_code != 0
     assert said in done.output
     assert "Traceback" not in done.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_words_are_taken_in_any_case(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ def test_each_is_trained_scored_and_written(tmp_path: Path) -> None:
     for row in rows:
         assert -1 <= row["reached"] <= 1
         assert row["train_steps"] == 3
+        assert 20 < row["peak_memory_mb"] < 20_000
         assert row["command"].endswith(f"--methods {row['method']} --seed 0")
     with (tmp_path / "results" / "validate.csv").open() as file:
         assert [float(row["reached"]) for row in csv.DictReader(file)] == [row["reached"] for row in rows]
@@ -89,6 +90,19 @@ def test_what_is_done_is_kept_and_another_seed_is_another_training(tmp_path: Pat
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("row-*.json")} == stamps
     call(tmp_path, "--methods", "ReDO", "--seed", "1")
     assert len(list((tmp_path / "runs").rglob("row-*.json"))) == 2
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("content", ["{", "[]", '{"method": "ReDO"}'])
+def test_a_damaged_kept_row_stops_no_other(content: str, tmp_path: Path) -> None:
+    call(tmp_path, "--methods", "ReDO")
+    (damaged,) = (tmp_path / "runs").rglob("row-*.json")
+    damaged.write_text(content)
+    done = call(tmp_path, "--methods", "ReDO,Slot-Attention")
+    assert done.exit_code == 1, done.output
+    assert f"Failed: ReDO: {damaged} " in done.output
+    assert "delete it to score again" in done.output
+    assert "Slot-Attention" in done.stdout
 
 
 @pytest.mark.usefixtures("tiny")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -12,6 +13,9 @@ from benchmarks.errors import BenchmarkError, choose
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 
 log = logging.getLogger(__name__)
+
+KEYS = ("variant", "train_dataset")
+RIVALS = ("lines", "columns")
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Table:
     footnotes: dict[str, str] = field(default_factory=dict)
     """Mark -> sentence."""
     keys: tuple[str, ...] = ("variant",)
-    """What its CSV names beside the method: variant, train_dataset or both."""
+    """What its CSV names beside the method: some of KEYS."""
     preset: str = "quick"
     """The budget it is run under unless another is asked for."""
     rivals: str = "lines"
@@ -160,7 +164,15 @@ def _faults(table: Table, number: str) -> Iterator[str]:
         yield f"says number={table.number!r}, so that its files would be another's"
     if table.preset not in PRESETS:
         yield f"says preset={table.preset!r}, which is none of {', '.join(PRESETS)}"
+    if table.rivals not in RIVALS:
+        yield f"says rivals={table.rivals!r}, which is none of {', '.join(RIVALS)}"
+    if not isinstance(table.keys, tuple) or not {*table.keys} <= {*KEYS}:
+        yield f"says keys={table.keys!r}, which is no tuple of {', '.join(KEYS)}"
     lines, columns = ({part.label for part in parts} for parts in (table.lines, table.columns))
+    places = Counter((e.block, e.line, e.column) for e in table.entries)
+    for (_, line, column), count in places.items():
+        if count > 1:
+            yield f"has {count} entries in the line {line!r} and the column {column!r}, which has room for one"
     for e in table.entries:
         for kind, name, known in (("line", e.line, lines), ("column", e.column, columns)):
             if name not in known:

@@ -1,0 +1,91 @@
+"""A data set that is damaged is named at once, costs only its own cells, and is none the less a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.__main__ import main
+from benchmarks.registry import DATASETS
+
+pytestmark = pytest.mark.usefixtures("own_data_sets")
+TESTS = "tm-dsprites-squares,tm-dsprites"
+
+
+def sweep(folder: Path, *words: str) -> Result:
+    """The floors on squares, whose data set the tests damage, and on sprites of every shape."""
+    places = [word for name in ("data", "runs", "results") for word in (f"--{name}", str(folder / name))]
+    floors = ("--methods", "all-foreground", "--preset", "smoke", "--device", "cpu")
+    return CliRunner().invoke(main, ["sweep", *floors, *places, *words])
+
+
+@pytest.fixture
+def squares(smoke_data: Path, tmp_path: Path) -> Path:
+    """The prepared squares, beside the sprites of every shape."""
+    assert sweep(tmp_path, "--test", "tm-dsprites-squares", "--runs", str(tmp_path / "other")).exit_code == 0
+    return smoke_data / "tm-dsprites-squares-16"
+
+
+def truncate(folder: Path) -> str:
+    file = folder / "images.npy"
+    file.write_bytes(file.read_bytes()[:-9])
+    return "images.npy is truncated"
+
+
+def change(folder: Path) -> str:
+    content = bytearray((folder / "masks.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "masks.npy").write_bytes(content)
+    return "masks.npy changed since it was written"
+
+
+@pytest.mark.parametrize("damage", [truncate, change])
+@pytest.mark.parametrize("options", [[], ["--jobs", "2"]])
+def test_the_others_are_computed(
+    damage: Callable[[Path], str], options: list[str], squares: Path, tmp_path: Path
+) -> None:
+    why = damage(squares)
+    done = sweep(tmp_path, "--test", TESTS, *options)
+    assert done.exit_code == 1, done.output
+    assert "Cells: 1 failed, 1 computed" in done.output
+    assert f"Failed: all-foreground fixed on tm-dsprites-squares test, smoke: {squares}" in done.output
+    assert why in done.output
+    assert "Traceback" not in done.output
+
+
+def test_it_is_named_before_anything_is_computed(squares: Path, tmp_path: Path) -> None:
+    why = truncate(squares)
+    lines = sweep(tmp_path, "--test", f"tm-dsprites,{TESTS}").output.splitlines()
+    assert why in lines[0]
+    assert lines[0].endswith("what needs no such data set is computed")
+
+
+def test_where_there_is_no_other_it_is_refused(squares: Path, tmp_path: Path) -> None:
+    why = truncate(squares)
+    done = sweep(tmp_path, "--test", "tm-dsprites-squares")
+    assert done.exit_code == 2, done.output
+    assert why in done.output
+
+
+def test_mended_it_is_computed(squares: Path, tmp_path: Path) -> None:
+    whole = (squares / "images.npy").read_bytes()
+    truncate(squares)
+    sweep(tmp_path, "--test", TESTS)
+    (squares / "images.npy").write_bytes(whole)
+    assert "Cells: 1 computed, 1 kept" in sweep(tmp_path, "--test", TESTS).output
+
+
+def test_a_data_set_without_the_split_to_train_on_costs_only_its_own(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        DATASETS, "tm-dsprites-squares", replace(DATASETS["tm-dsprites-squares"], train="foo")
+    )
+    done = sweep(tmp_path, "--test", TESTS, "--methods", "all-foreground,DRC", "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "has no split 'foo'; it has test, train" in done.output
+    assert "DRC full on tm-dsprites test seed 0, smoke: to do" in done.output
