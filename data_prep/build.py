@@ -78,6 +78,7 @@ def write_samples(
     name: Callable[[Item], str],
     options: Options,
     faults: Sequence[Fault] = (),
+    remedy: Callable[[], str] = lambda: "check that they are the masks which the command expects",
     group: int = 4,
 ) -> None:
     """Run `make` on every item with threads and write the samples in the items' order.
@@ -85,6 +86,8 @@ def write_samples(
     `faults` are items that were left out before; the manifest lists them first. An ItemError from `make` stops
     the work, or, with `options.keep_going`, leaves its item out and in that list. A bar is shown where the writer knows
     how many to expect. A thread takes `group` items at a time.
+
+    SourceError, with what `remedy` says, if no mask has foreground, or none background; a warning if some lack it.
     """
     for fault in faults:
         writer.skip(fault.item, fault.reason)
@@ -95,6 +98,8 @@ def write_samples(
         except ItemError as error:
             return item, None, error
 
+    empty: list[str] = []
+    full: list[str] = []
     expected = writer.expected
     shown = options.progress and expected is not None
     with closing(ordered_map(attempt, items, workers=options.workers, group=group)) as made:
@@ -106,6 +111,10 @@ def write_samples(
                 log.warning("left out %s: %s", name(item), error)
                 writer.skip(name(item), str(error))
             elif sample is not None:
+                if not sample.mask.any():
+                    empty.append(sample.id)
+                elif sample.mask.all():
+                    full.append(sample.id)
                 writer.add(
                     sample.image,
                     sample.mask,
@@ -114,3 +123,9 @@ def write_samples(
                     source=sample.source,
                     **sample.extra,
                 )
+    for part, lacking in (("foreground", empty), ("background", full)):
+        if lacking:
+            found = f"{writer.path}: {len(lacking)} of {len(writer)} masks hold no {part}"
+            if len(lacking) == len(writer):
+                raise SourceError(f"{found}, and no score would mean anything; {remedy()}.")
+            log.warning("%s, the first that of %s", found, lacking[0])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -46,9 +47,10 @@ class UserError(click.ClickException):
 
 
 class Group(click.Group):
-    """A group whose commands turn every DataPrepError into a UserError."""
+    """A group whose commands turn every DataPrepError into a UserError and a stop into exit code 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _stop)
         try:
             return super().invoke(ctx)
         except DataPrepError as error:
@@ -60,6 +62,14 @@ class Group(click.Group):
             raise UserError(
                 f"{error.filename or 'output'} cannot be used: {error.strerror or error}."
             ) from error
+        except KeyboardInterrupt as stop:
+            kept = str(stop) or "nothing half-made is left"
+            click.echo(f"\nStopped; {kept}: run the same command again.", err=True)
+            sys.exit(130)
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def build_options(command: Command) -> Command:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.catalogue import entry_of, status_lines
 from data_prep.cli import PATH, announce
-from data_prep.preview import foreground_shares, write_preview
+from data_prep.preview import check_sheet, foreground_shares, write_preview
 from data_prep.store import PreparedDataset, open_dataset
 
 
@@ -71,6 +71,7 @@ def preview_command(folder: Path, out: Path, count: int) -> None:
 
     Example: python -m data_prep preview data/tm-dsprites --out sheet.png
     """
+    check_sheet(out)
     write_preview(open_dataset(folder), out, count=count)
 
 

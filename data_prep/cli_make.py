@@ -19,7 +19,8 @@ from data_prep.cli import (
     make_options,
     workers_option,
 )
-from data_prep.preview import foreground_shares, write_preview, write_sheet
+from data_prep.masks import MASK_KINDS
+from data_prep.preview import check_sheet, foreground_shares, write_preview, write_sheet
 
 
 @click.command("tm-dsprites")
@@ -59,6 +60,8 @@ def tm_dsprites_command(
     """
     if out is None and preview is None:
         raise UserError("Say where to write: --out DIR for the data set, --preview FILE for a contact sheet.")
+    if preview is not None:
+        check_sheet(preview)
     chosen = tuple(shape.strip() for shape in shapes.split(",") if shape.strip())
     config = tm_dsprites.TMDspritesConfig(variant, chosen, count, heldout, size, seed)
     if out is not None:
@@ -144,13 +147,20 @@ def clevr6_command(
 @click.option("--images", type=PATH, required=True, help="Folder or archive of images.")
 @click.option("--masks", type=PATH, required=True, help="Folder or archive of masks with the same names.")
 @click.option("--name", default="folder", show_default=True, help="Name of the data set.")
-@click.option("--mask-kind", default="grey", show_default=True, help=", ".join(folder.MASK_KINDS) + ".")
+@click.option(
+    "--mask-kind",
+    default="grey",
+    show_default=True,
+    help="; ".join(f"{kind}: {rule}" for kind, rule in MASK_KINDS.items()) + ".",
+)
 @click.option(
     "--threshold", default=127, show_default=True, help="Above it a grey or alpha mask is foreground."
 )
 @click.option("--invert", is_flag=True, help="Swap foreground and background of a grey or alpha mask.")
 @click.option(
-    "--foreground", default="", help="Label values that are objects, comma-separated; all but 0 if empty."
+    "--foreground",
+    default="",
+    help="Label values that are objects, from 1, comma-separated; all but 0 if empty.",
 )
 @click.option("--crop", default="none", show_default=True, help=", ".join(folder.CROPS) + ".")
 @click.option("--boxes", type=PATH, help="CSV of boxes for --crop box: stem,x,y,width,height.")
@@ -159,7 +169,7 @@ def clevr6_command(
 @click.option("--val-list", type=PATH, help="The same for validation.")
 @click.option("--test-list", type=PATH, help="The same for testing.")
 @click.option(
-    "--ratios", default="100,0,0", show_default=True, help="Train, val and test shares without lists."
+    "--ratios", default="100,0,0", show_default=True, help="Train, val and test shares; not with lists."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random split.")
 @build_options

@@ -90,9 +90,12 @@ def run(
     check_target(out, force=options.force)
     segmenter = make_annotator(annotator, annotator_weights, device=device)
     file = annotations or out.with_name(f"{out.name}.annotations.jsonl")
-    with Scratch(out) as scratch:
-        source = read(root, scratch)
-        dataset = pseudo.prepare(source, segmenter, rules, out, options, annotations=file, batch=batch)
+    try:
+        with Scratch(out) as scratch:
+            source = read(root, scratch)
+            dataset = pseudo.prepare(source, segmenter, rules, out, options, annotations=file, batch=batch)
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(f"{file} keeps what was annotated" if file.exists() else "") from stop
     announce(dataset)
     report(dataset)
 

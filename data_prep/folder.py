@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from collections.abc import Container
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from PIL import Image
 from data_prep.archives import Scratch
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
 from data_prep.errors import DataPrepError, ItemError, SourceError, one_line
+from data_prep.masks import MASK_KINDS, read_labels, what_they_hold
 from data_prep.pictures import (
     ENDINGS,
     Crop,
@@ -30,12 +32,7 @@ from data_prep.pictures import (
 from data_prep.store import SPLITS, DatasetWriter, PreparedDataset, check_target
 from data_prep.tables import read_lines
 
-MASK_KINDS = {
-    "grey": "brighter than the threshold is foreground",
-    "alpha": "more opaque than the threshold is foreground",
-    "labels": "0 is background, every other grey value or palette number an object",
-    "colours": "black is background, every other colour an object",
-}
+log = logging.getLogger(__name__)
 CROPS = {
     "none": "the whole image, squeezed to a square",
     "centre": "the largest square in the middle",
@@ -73,12 +70,17 @@ class FolderConfig:
             raise DataPrepError(f"There is no crop {self.crop!r}; choose from {', '.join(CROPS)}.")
         if not 0 <= self.threshold <= 254:
             raise DataPrepError(f"Threshold {self.threshold} is out of range; choose 0 to 254.")
-        if self.invert and self.mask_kind not in ("grey", "alpha"):
+        if (self.invert or self.threshold != 127) and self.mask_kind not in ("grey", "alpha"):
             raise DataPrepError(
-                "Only grey and alpha masks can be inverted; name label values with --foreground."
+                "Only grey and alpha masks have a threshold and can be inverted; name label values with --foreground."
             )
         if self.foreground and self.mask_kind != "labels":
             raise DataPrepError("Foreground values need label masks; add --mask-kind labels.")
+        if strange := [value for value in self.foreground if not 0 < value < 2**31]:
+            raise DataPrepError(
+                f"Foreground value {strange[0]} is in no mask as an object's: these go from 1 to {2**31 - 1}, and 0 is "
+                "background; name values that the masks hold."
+            )
         if len(self.ratios) != 3 or not (min(self.ratios) >= 0 and 0 < sum(self.ratios) < math.inf):
             raise DataPrepError(f"Ratios {self.ratios} are not three shares; give them like 80,10,10.")
         if not self.name.strip() or "/" in self.name:
@@ -192,59 +194,6 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
     return boxes
 
 
-def read_labels(file: Path, config: FolderConfig) -> np.ndarray:
-    """A mask as labels (H,W) uint8: 0 background, objects numbered from 1. Raises ItemError."""
-    picture = read_picture(file)
-    if config.mask_kind == "grey":
-        if "A" in picture.getbands() and len(set(picture.getchannel("A").getextrema())) > 1:
-            raise ItemError(
-                f"{file} is transparent in places; use --mask-kind alpha, or save it without alpha"
-            )
-        grey = picture if picture.mode == "L" else read_picture(file, "L")
-        return _binary(file, np.asarray(grey), config)
-    if config.mask_kind == "alpha":
-        if "A" not in picture.getbands():
-            raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")
-        return _binary(file, np.asarray(picture.getchannel("A")), config)
-    if picture.format == "JPEG":
-        raise ItemError(f"{file} is a JPEG, which holds no exact {config.mask_kind}; save masks as PNG")
-    if config.mask_kind == "colours":
-        if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
-            raise ItemError(f"{file} has no colours (its mode is {picture.mode}); use --mask-kind labels")
-        rgb = np.asarray(picture.convert("RGB")).astype(np.uint32)
-        return _numbered(file, (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2])
-    values = np.asarray(picture)
-    if values.ndim != 2:
-        raise ItemError(f"{file} has colours (mode {picture.mode}) where labels are expected")
-    if config.foreground:
-        values = np.where(np.isin(values, config.foreground), values, 0)
-    return _numbered(file, values)
-
-
-def _binary(file: Path, values: np.ndarray, config: FolderConfig) -> np.ndarray:
-    if 0 < values.max() <= config.threshold:
-        raise ItemError(
-            f"{file} has no value above the threshold {config.threshold}, its largest is {values.max()}; "
-            "lower --threshold, or use --mask-kind labels if 1 stands for the foreground"
-        )
-    return ((values > config.threshold) != config.invert).astype(np.uint8)
-
-
-def _numbered(file: Path, values: np.ndarray) -> np.ndarray:
-    """Values with 0 as background, renumbered 1, 2, ... in ascending order."""
-    if values.dtype.kind not in "biu" or values.min() < 0:
-        raise ItemError(f"{file} has labels that are not whole numbers from 0")
-    flat = values.reshape(-1).astype(np.int64)
-    found = np.flatnonzero(np.bincount(flat)) if flat.max() < 2**16 else np.unique(flat)
-    found = found[found != 0]
-    if len(found) > 255:
-        raise ItemError(f"{file} has {len(found)} labels and at most 255 objects can be told apart")
-    labels = np.zeros(values.shape, dtype=np.uint8)
-    for number, value in enumerate(found, start=1):
-        labels[values == value] = number
-    return labels
-
-
 def find_crop(pair: Pair, labels: np.ndarray, config: FolderConfig) -> Crop | None:
     """Which part of an image is kept; None for the whole. Raises ItemError if there is no sound box."""
     size = labels.shape[1], labels.shape[0]
@@ -289,6 +238,12 @@ def find_pairs(
     """
     image_files, image_faults = by_stem(images)
     mask_files, mask_faults = by_stem(masks)
+    if image_files and mask_files and image_files.keys().isdisjoint(mask_files):
+        image, mask = (next(iter(files.values())) for files in (image_files, mask_files))
+        raise SourceError(
+            f"No mask is called like an image: the first image is {image}, the first mask {mask}; rename them so that "
+            "a mask's name and its image's, with the folders they lie in, differ by the ending alone."
+        )
     pairs, sound, faults = [], [], [*image_faults, *mask_faults]
     split = read_split_lists(lists, image_files) if lists else None
     if split is not None:
@@ -351,6 +306,11 @@ def prepare(
         raise SourceError(
             f"{only} is of no use beside lists of the splits, which say what is taken; leave --only or them out."
         )
+    if lists and (config.ratios, config.seed) != (FolderConfig.ratios, FolderConfig.seed):
+        raise SourceError(
+            "--ratios and --seed make a random split and are of no use beside lists of the splits; leave them or the "
+            "lists out."
+        )
     boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
         folders = _opened(images, scratch), _opened(masks, scratch)
@@ -375,5 +335,14 @@ def prepare(
                 name=lambda pair: pair.stem,
                 options=options,
                 faults=faults,
+                remedy=lambda: (
+                    f"the values in {masks} are, the most common first, "
+                    + what_they_hold((pair.mask for pair in pairs[:50]), config)
+                ),
             )
+    asked = lists or [split for split, share in zip(SPLITS, config.ratios, strict=True) if share > 0]
+    for split in asked:
+        if split not in writer.dataset.manifest["counts"]:
+            how = f"--{split}-list" if lists else "--ratios"
+            log.warning("%s: split %s is empty, though %s asks for it; give it more images", out, split, how)
     return writer.dataset

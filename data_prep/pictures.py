@@ -10,13 +10,14 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from data_prep.build import Fault
-from data_prep.errors import ItemError, one_line
+from data_prep.errors import ItemError, SourceError, one_line
 
 Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
 HALF_SIDE = 0.75
 """Half-side of a square crop as a multiple of the box's longer side, as in the authors' code."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+MATTE = (255, 255, 255)  # what is seen through transparent pixels, in `drc` as well
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice that size is refused
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, Image.DecompressionBombError)
 _TURNED = range(2, 9)  # EXIF orientations other than upright
@@ -25,13 +26,14 @@ _TURNED = range(2, 9)  # EXIF orientations other than upright
 def read_picture(file: Path, mode: str | None = None) -> Image.Image:
     """Decode a picture whole as it is stored, in PIL mode `mode` ("RGB", "L", ...) unless that is None.
 
-    16 bits a pixel become 8 from their whole range. Raises ItemError if it is missing, truncated, no picture, or where
-    `mode` wants 8 bits, has pixels of 32, whose range nothing tells, or of 16 that would all become black.
+    16 bits a pixel become 8 from their whole range; RGB is laid over white where it is transparent. Raises ItemError if
+    it is missing, truncated, no picture, or where `mode` wants 8 bits, has pixels of 32, whose range nothing tells, or
+    of 16 that would all become black.
     """
     try:
         with Image.open(file) as opened:
             opened.load()
-            return _in_mode(opened, mode) if mode and opened.mode != mode else opened
+            return _in_mode(opened, mode) if mode else opened
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
     except _UNREADABLE as error:
@@ -46,7 +48,10 @@ def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
         picture = Image.fromarray((values // 257).astype(np.uint8))
     if picture.mode in ("I", "F"):
         raise ValueError("it has 32 bits a pixel, in no known range; save it with 8 or 16")
-    return picture.convert(mode)
+    if mode == "RGB" and picture.has_transparency_data:
+        over = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", over.size, MATTE), over)
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def check_upright(file: Path) -> None:
@@ -118,7 +123,7 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8.
 
     Links to folders are followed, unless they lead back to one that they lie in. Hidden files and folders are passed
-    over.
+    over. Raises SourceError if there is no picture.
     """
     names = []
     for inside, folders, files in os.walk(folder, followlinks=True):
@@ -140,4 +145,10 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
             faults.append(Fault(ascii(name), f"{folder} has a file whose name is not UTF-8, {name!a}"))
         else:
             found[name] = folder / name
+    if not found and not faults:
+        others = sorted({Path(name).suffix.lower() or Path(name).name for name in names})
+        held = f"only files that end in {', '.join(others[:5])}" if names else "no file at all"
+        raise SourceError(
+            f"{folder} holds {held} where pictures are wanted; those read end in {', '.join(ENDINGS)}."
+        )
     return found, faults

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from skimage.segmentation import find_boundaries
 from skimage.util import montage
 
+from data_prep.errors import one_line
 from data_prep.store import PreparedDataset, StoreError
 
 PALETTE = np.array(
@@ -64,14 +65,20 @@ def foreground_shares(masks: np.ndarray, *, block: int = 1024) -> np.ndarray:
     return np.concatenate(counts) / (masks.shape[1] * masks.shape[2])
 
 
+def check_sheet(file: Path) -> None:
+    """Raise StoreError if no contact sheet can be called so."""
+    if not file.name or file.is_dir():
+        raise StoreError(f"{file} is no file; name it like sheet.png.")
+    if file.suffix and file.suffix[1:].lower() not in Figure().canvas.get_supported_filetypes():
+        raise StoreError(f"{file} has an ending no picture format uses; name it like sheet.png.")
+
+
 def write_sheet(file: Path, images: np.ndarray, masks: np.ndarray, shares: np.ndarray, title: str) -> None:
     """Write the contact sheet over a histogram of `shares` as PNG or another format matplotlib knows.
 
-    Raises StoreError if the file cannot be written.
+    Raises StoreError if the file, whose name `check_sheet` has passed, cannot be written.
     """
     sheet = contact_sheet(images, masks)
-    if not file.name:
-        raise StoreError(f"{file} is no file; name it like sheet.png.")
     width = 12.0
     height = width * sheet.shape[0] / sheet.shape[1]
     figure = Figure(figsize=(width, height + 2.6), layout="constrained")
@@ -88,12 +95,8 @@ def write_sheet(file: Path, images: np.ndarray, masks: np.ndarray, shares: np.nd
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(partial, dpi=max(100, round(sheet.shape[1] / width)))
         partial.replace(file)
-    except OSError as error:
-        raise StoreError(
-            f"{file} cannot be written ({error.strerror or error}); choose another file."
-        ) from error
-    except ValueError as error:
-        raise StoreError(f"{file} has an ending no picture format uses; name it like sheet.png.") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{file} cannot be written ({one_line(error)}); choose another file.") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -71,7 +71,9 @@ class PreparedDataset:
             table = pd.read_csv(
                 file, dtype={"id": str, "split": str, "source": str}, keep_default_na=False, na_values=[""]
             )
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        except ValueError as error:
             raise StoreError(f"{file} cannot be read as CSV ({one_line(error)}); {REMEDY}.") from error
         missing = [column for column in ("id", "split", "source") if column not in table]
         if missing:
@@ -133,6 +135,12 @@ def open_dataset(path: str | Path, *, verify: bool = False) -> PreparedDataset:
     return dataset
 
 
+def _unreadable(file: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{file} cannot be read ({one_line(error)}); mend its permissions or the disk, or {REMEDY}."
+    )
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not path.is_dir():
@@ -145,7 +153,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except ValueError as error:
         raise StoreError(f"{file} is not readable JSON ({one_line(error)}); {REMEDY}.") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise StoreError(f"{file} is not the manifest of a prepared data set; check the folder's name.")
@@ -187,7 +197,7 @@ def _check_length(file: Path, manifest: dict[str, Any]) -> None:
     except FileNotFoundError as error:
         raise StoreError(f"{file} is missing; {REMEDY}.") from error
     except OSError as error:
-        raise StoreError(f"{file} cannot be read ({one_line(error)}); mend the disk or {REMEDY}.") from error
+        raise _unreadable(file, error) from error
     expected = manifest["files"][file.name]["bytes"]
     if length != expected:
         what = "truncated" if length < expected else "too long"
@@ -197,7 +207,9 @@ def _check_length(file: Path, manifest: dict[str, Any]) -> None:
 def _map_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, *NO_ARRAY) as error:
+    except OSError as error:
+        raise _unreadable(file, error) from error
+    except NO_ARRAY as error:
         raise StoreError(f"{file} is not a plain NumPy array ({one_line(error)}); {REMEDY}.") from error
     if not isinstance(array, np.ndarray):
         raise StoreError(f"{file} is an archive and not a NumPy array; {REMEDY}.")
@@ -214,7 +226,7 @@ def sha256_of(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise StoreError(f"{file} cannot be read ({one_line(error)}); mend the disk or {REMEDY}.") from error
+        raise _unreadable(file, error) from error
 
 
 def content_digest(manifest: dict[str, Any]) -> str:

@@ -58,6 +58,7 @@ class SoleWriter:
         try:
             self._lock.acquire(blocking=False)
         except Timeout as error:
+            self._file.stat()  # an OSError where no file can be made, which filelock takes for one that is held
             raise StoreError(
                 f"{path} is being written by another process; wait until that is done, or choose another place."
             ) from error

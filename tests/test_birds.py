@@ -93,6 +93,13 @@ def test_dithered_masks_are_noisy_and_named_so(cub: Path) -> None:
     assert 0 < corner.mean() < 0.5  # grey 51 about 20 %
 
 
+def test_segmentations_without_a_bird_are_refused(cub: Path) -> None:
+    for file in (cub / "segmentations").glob("*/*.png"):
+        Image.new("L", (120, 80)).save(file)
+    with pytest.raises(SourceError, match=r"6 of 6 masks hold no foreground.* which the command expects"):
+        prepare(cub)
+
+
 def test_split_made_here_has_redos_proportions() -> None:
     ids = [str(i) for i in range(1, 11_789)]
     split = birds.make_split(ids, seed=0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,8 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(prepared: Path, tmp_path: Pat
         (("tm-dsprites", "--out", tmp_path / "file" / "x", "--size", "16"), "cannot be written"),
         (("tm-dsprites", "--out", tmp_path / "x", "--shapes", "square,star"), "There is no shape star"),
         (("tm-dsprites", "--out", tmp_path / "x", "--size", "8"), "choose 16 to 256"),
+        (("tm-dsprites", "--out", tmp_path / "x", "--preview", tmp_path / "x.foo"), "no picture format"),
+        (("tm-dsprites", "--out", tmp_path / "x", "--preview", tmp_path), "name it like sheet.png"),
         (("verify", tmp_path / "nothing"), "is not a folder"),
         (("info", tmp_path), "is not a prepared data set"),
         (("tm-dsprites", "--out", "."), "has no name of its own"),
@@ -221,6 +225,22 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
         .manifest["command"]
         .startswith("python -m data_prep tm-dsprites")
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at once")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_leaves_nothing_half_made(tmp_path: Path, number: int) -> None:
+    words = [sys.executable, "-m", "data_prep", "tm-dsprites", "--out", str(tmp_path / "set"), "--size", "16"]
+    with subprocess.Popen(
+        [*words, "--count", "1000000"], cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True
+    ) as running:
+        while running.poll() is None and not list(tmp_path.glob(".set.partial-*/index.csv")):
+            time.sleep(0.05)
+        running.send_signal(number)
+        said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert said.endswith("\nStopped; nothing half-made is left: run the same command again.\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_commands_of_status_can_be_pasted(tmp_path: Path) -> None:

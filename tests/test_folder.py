@@ -69,6 +69,13 @@ def coloured() -> Image.Image:
     return Image.fromarray(np.array([(0, 0, 0), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
 
 
+def coloured_where_opaque() -> Image.Image:
+    """Two colours, and under what is transparent a third."""
+    picture = Image.fromarray(np.array([(9, 9, 200), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
+    picture.putalpha(Image.fromarray(np.array([0, 255, 255], np.uint8)[LABELS]))
+    return picture
+
+
 @pytest.mark.parametrize(
     ("mask", "config", "objects"),
     [
@@ -82,6 +89,7 @@ def coloured() -> Image.Image:
         (palette_picture(), {"mask_kind": "labels"}, 2),
         (Image.fromarray(LABELS.astype(np.uint16) * 20_000), {"mask_kind": "labels"}, 2),
         (coloured(), {"mask_kind": "colours"}, 2),
+        (coloured_where_opaque(), {"mask_kind": "colours"}, 2),
     ],
 )
 def test_kinds_of_mask(pairs: Path, mask: Image.Image, config: dict[str, object], objects: int) -> None:
@@ -129,6 +137,20 @@ def test_split_lists(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "test.txt").write_text("a01\n")
     with pytest.raises(SourceError, match="a01, which is in split train already"):
         folder.read_split_lists(lists, ())
+
+
+def test_a_split_that_gets_no_image_is_told(pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert prepare(pairs, ratios=(98, 2, 0)).manifest["counts"] == {"train": 10}
+    assert "split val is empty, though --ratios asks for it" in caplog.text
+    assert "split test" not in caplog.text
+
+
+@pytest.mark.parametrize("config", [{"ratios": (80, 0, 20)}, {"seed": 1}])
+def test_what_makes_a_random_split_is_refused_beside_lists(pairs: Path, config: dict[str, object]) -> None:
+    (pairs / "train.txt").write_text("a01")
+    settings, lists = folder.FolderConfig(**config), {"train": pairs / "train.txt"}  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=r"--ratios and --seed .* are of no use beside lists"):
+        folder.prepare(pairs / "images", pairs / "masks", pairs / "out", settings, QUIET, lists=lists)
 
 
 def test_split_lists_name_any_picture(tmp_path: Path) -> None:
@@ -251,7 +273,11 @@ def test_two_images_of_one_name(pairs: Path) -> None:
         ({"crop": "oval"}, "no crop 'oval'"),
         ({"threshold": 300}, "choose 0 to 254"),
         ({"mask_kind": "labels", "invert": True}, "Only grey and alpha"),
+        ({"mask_kind": "colours", "threshold": 5}, "Only grey and alpha masks have a threshold"),
         ({"foreground": (1,)}, "need label masks"),
+        ({"mask_kind": "labels", "foreground": (-1,)}, "value -1 is in no mask"),
+        ({"mask_kind": "labels", "foreground": (1, 0)}, "value 0 is in no mask"),
+        ({"mask_kind": "labels", "foreground": (2**31,)}, "value 2147483648 is in no mask"),
         ({"ratios": (0, 0, 0)}, "not three shares"),
         ({"ratios": (float("nan"), 1, 1)}, "not three shares"),
         ({"ratios": (1, float("inf"), 1)}, "not three shares"),
@@ -333,3 +359,36 @@ def test_masks_of_0_and_1_are_not_taken_for_empty(pairs: Path) -> None:
             SourceError, match=r"a00\.png has no value above the threshold 127, its largest is 1"
         ):
             prepare(pairs, invert=invert)
+
+
+@pytest.mark.parametrize(
+    ("mask", "config", "message"),
+    [
+        (LABELS, {"mask_kind": "labels", "foreground": (7,)}, "foreground.* 0, 1, 2: say .* --foreground"),
+        (LABELS + 1, {"mask_kind": "labels"}, "background.* 1, 2, 3: say .* --foreground"),
+        (LABELS * 0, {}, "foreground.* 0: say .* --threshold or --invert"),
+        (np.stack(3 * [LABELS * 0 + 255], axis=2), {"mask_kind": "colours"}, "background.* #ffffff: say"),
+    ],
+)
+def test_masks_that_tell_nothing_apart_are_refused_with_their_values(
+    pairs: Path, mask: np.ndarray, config: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SourceError, match=f"1 of 1 masks hold no {message}"):
+        prepare(only(pairs, Image.fromarray(mask)), **config)
+    assert not (pairs / "out").exists()
+
+
+def test_masks_without_foreground_are_counted(pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for stem in ("a03", "a07"):
+        save_mask(pairs, Image.fromarray(LABELS * 0), stem)
+    assert len(prepare(pairs)) == 10
+    assert caplog.messages == [f"{pairs / 'out'}: 2 of 10 masks hold no foreground, the first that of a03"]
+
+
+def test_masks_of_other_names_than_the_images(pairs: Path) -> None:
+    for file in (pairs / "masks").iterdir():
+        file.rename(file.with_stem(f"{file.stem}_mask"))
+    with pytest.raises(
+        SourceError, match=r"the first image is .*a00\.jpg, the first mask .*a00_mask\.png; rename"
+    ):
+        prepare(pairs, CAREFREE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep.errors import ItemError
+from data_prep.errors import ItemError, SourceError
 from data_prep.parallel import ordered_map
 from data_prep.pictures import (
     Crop,
@@ -19,6 +19,7 @@ from data_prep.pictures import (
     resize_labels,
     square_around,
 )
+from drc.pictures import read_picture as seen_by_drc
 
 CROP: Crop = (50, 40, 350, 330)
 
@@ -58,6 +59,20 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert resize_image(read_picture(file, "RGB"), None, 16).min() > 250
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB"])
+def test_what_is_transparent_is_seen_over_white_as_drc_does(tmp_path: Path, mode: str) -> None:
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8))
+    picture = colours.convert(mode)
+    if picture.mode.endswith("A"):
+        picture.putalpha(Image.linear_gradient("L").resize((20, 20)))
+        picture.save(tmp_path / "a.png")
+    else:
+        picture.save(tmp_path / "a.png", transparency=picture.getpixel((0, 0)))
+    found = np.asarray(read_picture(tmp_path / "a.png", "RGB"))
+    np.testing.assert_array_equal(found, np.asarray(seen_by_drc(tmp_path / "a.png")))
+    assert (found != np.asarray(picture.convert("RGB"))).any()
+
+
 def test_labels_are_never_mixed() -> None:
     labels = np.random.default_rng(0).choice(np.array([0, 7, 200], np.uint8), (90, 70))
     assert set(np.unique(resize_labels(Image.fromarray(labels), (3, 5, 60, 80), 32))) <= {0, 7, 200}
@@ -87,6 +102,16 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert list(list_pictures(tmp_path)[0]) == ["a.jpg", "deep/c.PNG"]
+
+
+def test_a_folder_without_a_picture_that_is_read_says_what_it_holds(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="holds no file at all"):
+        list_pictures(tmp_path)
+    for name in ("a.HEIC", "deep/b.heic", "c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(SourceError, match=r"only files that end in \.heic, \.txt .* read end in \.jpg, "):
+        list_pictures(tmp_path)
 
 
 def test_links_to_folders_are_followed_and_not_in_circles(tmp_path: Path) -> None:

@@ -338,6 +338,19 @@ def test_command(stanford_dogs: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "choose from detectron2, torchvision" in result.output
 
 
+def test_a_stopped_command_says_what_it_goes_on_with(
+    stanford_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(annotators.ANNOTATORS, "bright", lambda weights, device: BrightThings(stop_after=2))
+    args = ["dogs", "--root", str(stanford_dogs), "--out", str(tmp_path / "out"), "--annotator", "bright"]
+    result = CliRunner().invoke(main, [*args, "--batch", "2"])
+    assert result.exit_code == 130
+    kept = tmp_path / "out.annotations.jsonl"
+    assert f"Stopped; {kept} keeps what was annotated: run the same command again." in result.output
+    assert len(kept.read_text().splitlines()) == 1 + 2
+    assert {file.name for file in tmp_path.iterdir()} == {"stanford_dogs", kept.name}
+
+
 @pytest.mark.parametrize("name", ["detectron2", "torchvision"])
 def test_missing_packages_say_how_to_get_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [key for key in sys.modules if key.split(".")[0] in ("detectron2", "torchvision")]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -188,6 +189,18 @@ def test_bytes_of_an_archive_for_an_array(dataset: PreparedDataset) -> None:
     file.write_bytes(b"PK\x03\x04".ljust(file.stat().st_size, b"\0"))
     with pytest.raises(StoreError, match=r"masks\.npy is not a plain NumPy array"):
         open_dataset(dataset.path)
+
+
+@pytest.mark.parametrize("read", ["numpy.load", "pathlib.Path.read_text", "pandas.read_csv"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(read, refuse)
+    with pytest.raises(StoreError, match=r"cannot be read \(Permission denied\); mend its permissions"):
+        open_dataset(dataset.path).index  # noqa: B018
 
 
 def test_a_path_that_is_not_utf8_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -189,6 +189,12 @@ def test_unwritable_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         pytest.fail("the block must not be entered")
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder that takes no file")
+def test_a_place_that_takes_no_file_is_not_called_taken() -> None:
+    with pytest.raises(StoreError, match=r"^/proc/set cannot be written"), new_writer(Path("/proc/set")):
+        pytest.fail("the block must not be entered")
+
+
 def test_two_processes_cannot_write_one_data_set(tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from data_prep import tm_dsprites as tm
 from data_prep.errors import DataPrepError
-from data_prep.store import open_dataset
+from data_prep.store import StoreError, open_dataset
 
 TINY = {"count": 12, "heldout": 4, "size": 32}
 
@@ -179,3 +181,16 @@ def test_any_size(size: int) -> None:
 def test_settings_out_of_range(bad: dict[str, object], message: str) -> None:
     with pytest.raises(DataPrepError, match=message):
         tm.TMDspritesConfig(**bad)  # type: ignore[arg-type]
+
+
+def test_a_set_that_does_not_fit_the_disk_is_refused_before_anything_is_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+    tracemalloc.start()
+    with pytest.raises(StoreError, match=r"needs 1\.23 GB and only 1\.00 GB are free"):
+        tm.generate(tmp_path / "set", tm.TMDspritesConfig(count=300_000, heldout=0, size=32), progress=False)
+    held = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 2**20
