@@ -54,7 +54,7 @@ def kl_from_prior(parameters: Tensor) -> Tensor:
 
 
 def coordinates(size: int, kind: str) -> Tensor:
-    """Where a pixel is: "linear", x and y in [-1, 1], (2, S, S); "cosine", products of 3 waves each, (8, S, S)."""
+    """Where a pixel is: "linear", x and y in [-1, 1], (2, S, S); "cosine", 3 waves of x times 3 of y, (8, S, S)."""
     if kind == "linear":
         line = torch.linspace(-1, 1, size)
         return torch.stack([line.expand(size, size), line[:, None].expand(size, size)])

@@ -87,7 +87,7 @@ class ReDONetworks(nn.Module):
         self.recovery = Trunk(c.image_size, c.width, REGIONS * c.z_dim)
 
     def paint(self, masks: Tensor, z: Tensor) -> Tensor:
-        """Each region from its z: (B, 2, S, S) and (B, 2, z_dim) -> (B, 2, 3, S, S), zero where its mask is."""
+        """Each region from its z: (B, 2, S, S) and (B, 2, z_dim) -> (B, 2, 3, S, S), zero where its mask is zero."""
         painted = [generator(masks[:, k : k + 1], z[:, k]) for k, generator in enumerate(self.generators)]
         return torch.stack(painted, dim=1)
 
@@ -97,7 +97,10 @@ class ReDONetworks(nn.Module):
 
 
 def redrawn(images: Tensor, masks: Tensor, painted: Tensor) -> Tensor:
-    """Each image once for each region, that one painted anew: -> (2B, 3, S, S)."""
+    """Images (B, 3, S, S) once for each region, that one painted anew -> (2B, 3, S, S).
+
+    `masks` are (B, 2, S, S), `painted` (B, 2, 3, S, S).
+    """
     return (painted + (1 - masks.unsqueeze(2)) * images.unsqueeze(1)).flatten(0, 1)
 
 

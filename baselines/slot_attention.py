@@ -28,8 +28,8 @@ class SlotAttentionConfig:
 
     image_size: int = 128  # pixels a side
     slots: int = 2  # K
-    slot_size: int = 64  # length of a slot
-    width: int = 64  # channels of all convolutions, and of the features
+    slot_size: int = 64  # length of a slot, and of the features at a place
+    width: int = 64  # channels of all convolutions but the last
     iterations: int = 3  # rounds of attention
     hidden: int = 128  # width of the MLP that ends a round
     encoder_strides: tuple[int, ...] = (1, 1, 1, 1)  # one a convolution

@@ -77,7 +77,7 @@ class TrainedMethod:
 
     @classmethod
     def configure(cls, *, variant: str, preset: str, dataset: str, image_size: int) -> Any:
-        """The settings under the budget `preset`; ValueError with a sentence for an unknown name or size."""
+        """The settings under the budget `preset`; ValueError with a sentence for an unknown variant or preset."""
         for kind, name, known in (("variant", variant, cls.variants), ("preset", preset, cls.budget_changes)):
             if name not in known:
                 raise ValueError(f"{cls.name} has no {kind} {name!r}; it has {', '.join(known)}")

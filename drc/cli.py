@@ -30,7 +30,7 @@ class NamedPath(click.Path):
 FOLDER = NamedPath(path_type=Path)
 SEED = click.IntRange(0, 2**63 - 1)
 NAMED = {("bool", "true"): True, ("bool", "false"): False, ("int | None", "none"): None}
-"""What settings are that are named, by their type and name."""
+"""Values that are written as words, by the type of the setting and the word."""
 
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, or auto: cuda where there is one."

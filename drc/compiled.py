@@ -23,7 +23,7 @@ from drc.networks import Decoder
 from drc.objectives import posterior_potential
 
 log = logging.getLogger(__name__)
-# From so many numbers a value may be computed again instead of being stored; a norm's gradient has six.
+# A value that is made of up to so many reads may be computed again instead of being stored; a norm's gradient has six.
 INLINED = 8
 
 
@@ -94,14 +94,12 @@ def grow(decoder: Decoder, start: Tensor, weights: list[Tensor]) -> Tensor:
 
 def kernels(model: DRCModel, precision: torch.dtype) -> fast.Kernels:
     """The decoders' convolution kernels, (D, C, 3, 3) in channels-last memory."""
+    return fast.kernels(model, precision, channels_last)
 
-    def of(decoder: Decoder | None) -> list[Tensor]:
-        blocks = decoder.up_blocks if decoder is not None else []
-        return [
-            block.conv.weight.to(precision).contiguous(memory_format=torch.channels_last) for block in blocks
-        ]
 
-    return fast.Kernels(of(model.fg), of(model.bg), of(model.reassign))
+def channels_last(weight: Tensor, side: int, precision: torch.dtype) -> Tensor:
+    """A kernel in `precision` and in channels-last memory, whatever the maps' side."""
+    return weight.to(precision).contiguous(memory_format=torch.channels_last)
 
 
 def render(model: DRCModel, z: Tensor, arranged: fast.Kernels | None = None) -> Regions:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-# Of a setting that earlier versions lacked: at its default, what they made keeps its keys.
+# Marks a setting that earlier versions lacked: at its default it is in no key, so that what they made is found.
 ADDED = {"added": True}
 
 
@@ -69,7 +69,7 @@ class DRCConfig:
     likelihood: str = "l1"  # "l1": Laplace, as released; "l2": the paper's Gaussian (Eq. 5)
     sigma: float = 0.25  # σ of Eq. 5
     gamma_per: str = field(default="channel", metadata=ADDED)  # γ: one a "channel", as released, or "pixel"
-    mask_bias: float = 0.0  # where the foreground's mask logit starts; below 0 it must earn its pixels
+    mask_bias: float = 0.0  # first bias of the foreground's mask logit; below 0 it must earn its pixels
 
     # The E-step (Algorithm 1, lines 3 and 4)
     start_scale: float = field(default=1.0, metadata=ADDED)  # standard deviation of all chains' starts
@@ -242,7 +242,7 @@ def called_after(dataset: str, known: Iterable[str]) -> list[str]:
 
 
 def run_of(dataset: str, split: str) -> str:
-    """Which of the authors' runs is a training on a split of a data set: `dogs-split` but for all of the dogs."""
+    """The authors' run that a training follows: `dogs-split` but for all of the dogs; without one, `dataset` itself."""
     base = next(reversed(called_after(dataset, PAPER_CHANGES)), "")
     return f"{base}-split" if split != "all" and f"{base}-split" in PAPER_CHANGES else dataset
 

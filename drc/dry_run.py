@@ -21,8 +21,11 @@ from drc.model import DRCModel, Regions
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
 from drc.sampler import compiles
 
-STEPS = 10  # of training are measured, of a whole batch where their arithmetic stays below this:
-MEASURED_FLOPS = {"cpu": 3e12, "cuda": 1e15}
+STEPS = 10  # of training are measured, of a whole batch
+MEASURED_FLOPS = {
+    "cpu": 3e12,
+    "cuda": 1e15,
+}  # of all of them; where they have more, the batch shrinks, then the steps
 LONG_ENOUGH = 60.0  # seconds, after which no further step is measured
 
 

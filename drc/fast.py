@@ -112,8 +112,12 @@ class Kernels(NamedTuple):
     reassign: list[Tensor]
 
 
-def kernels(model: DRCModel, precision: torch.dtype) -> Kernels:
-    """The kernels of `model` in `precision`."""
+def kernels(
+    model: DRCModel,
+    precision: torch.dtype,
+    arrange: Callable[[Tensor, int, torch.dtype], Tensor] = arrange,
+) -> Kernels:
+    """The kernels of `model` in `precision`, each as `arrange` makes it for the side of its block's maps."""
 
     def of(decoder: Decoder | None) -> list[Tensor]:
         blocks = decoder.up_blocks if decoder is not None else []

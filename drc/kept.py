@@ -1,4 +1,4 @@
-"""Chains kept on disk, so that an inference that was stopped goes on and one that only reads them otherwise is free."""
+"""Chains kept on disk: an inference that was stopped goes on, and other masks of the same chains take no steps."""
 
 from __future__ import annotations
 

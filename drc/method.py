@@ -57,7 +57,8 @@ class DRC:
         """Algorithm 1 on images (N, H, H, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there.
 
         The chains of later inferences are kept in its folder `chains`: they, too, go on where they were stopped.
-        ValueError where there are no images, or H is not the settings' `image_size`.
+        ValueError where there are no images, or H is not the settings' `image_size`; CheckpointError where a checkpoint
+        is another run's, or cannot be written; DivergedError where the training diverges.
         """
         self.config, self.seed, self.device = config, seed, device
         trainer = build_trainer(images, config, seed, device)
@@ -97,7 +98,10 @@ class DRC:
         return method
 
     def save(self, path: Path | str) -> None:
-        """Write the model and its settings, without the chains and optimisers of its training, as one file."""
+        """Write the model and its settings, without the chains and optimisers of its training, as one file.
+
+        CheckpointError if it cannot be written.
+        """
         content = io.BytesIO()
         torch.save(
             {"config": asdict(self.config), "seed": self.seed, "model": self.model.state_dict()}, content
@@ -123,7 +127,8 @@ class DRC:
     def segment(self, images: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """π of images (N, H, W, 3) uint8, inferred from noise: (N, 2, H, W) float32, foreground first.
 
-        Responsibilities take its place where `inference_masks` asks for them.
+        The two sum to 1. Responsibilities take their place where `inference_masks` asks for them. Errors as of
+        `infer_regions`.
         """
         return np.concatenate([batch.pi.cpu().numpy() for batch in self.regions(images, progress=progress)])
 

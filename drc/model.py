@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from drc.config import DRCConfig
 from drc.networks import LatentEBM, PixelReassignment, RegionGenerator, initialise, reassign
 
-EPSILON = 1e-8  # inside every logarithm of a probability, as the authors have it
+EPSILON = 1e-8  # in log π and in the denominator of γ, as the authors have it
 
 
 class Regions(NamedTuple):
@@ -26,7 +26,7 @@ class Regions(NamedTuple):
 
     @property
     def image(self) -> Tensor:
-        """The generated image Σ_k π_k g_k, (B, 3, H, W)."""
+        """The generated image Σ_k π_k g_k, the mean of Eq. 6: (B, 3, H, W)."""
         return self.pi[:, :1] * self.content_fg + self.pi[:, 1:] * self.content_bg
 
 
@@ -50,7 +50,7 @@ class DRCModel(nn.Module):
             self.draw(seed)
 
     def draw(self, seed: int) -> None:
-        """Draw all weights from `seed`; the foreground's mask logit starts at the setting's `mask_bias`."""
+        """Draw all weights from `seed`; the bias of the foreground's mask logit starts at `mask_bias`."""
         initialise(self, torch.Generator().manual_seed(seed))
         self.fg.mask.bias = nn.Parameter(torch.full((1,), float(self.mask_bias)))
 
@@ -75,7 +75,10 @@ class DRCModel(nn.Module):
 def compose(
     content_fg: Tensor, logit_fg: Tensor, source_bg: Tensor, source_logit_bg: Tensor, grid: Tensor | None
 ) -> Regions:
-    """Re-assign the background's content and logit by the grid, and let the two logits compete (Eq. 4)."""
+    """Re-assign the background's content and logit by the grid, and let the two logits compete (Eq. 4).
+
+    Contents are (B, 3, H, W) in [-1, 1], logits (B, 1, H, W), the grid (B, H, W, 2) in [-1, 1] or None.
+    """
     content_bg, logit_bg = source_bg, source_logit_bg
     if grid is not None:
         moved = reassign(torch.cat([source_bg, source_logit_bg], dim=1), grid)

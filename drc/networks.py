@@ -136,7 +136,7 @@ class PixelReassignment(Decoder):
 
 
 def reassign(picture: Tensor, grid: Tensor) -> Tensor:
-    """Read `picture` (B, C, H, W) at `grid` (B, H, W, 2; x then y in [-1, 1]); outside lie zeros."""
+    """Read `picture` (B, C, H, W) at `grid` (B, H, W, 2; x, y in [-1, 1]), zeros outside -> (B, C, H, W)."""
     return F.grid_sample(picture, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -166,8 +166,8 @@ class Energies(NamedTuple):
 class LatentEBM(nn.Module):
     """The prior p_α(z) ∝ exp(-energy(z) - ½‖z‖²) (Eq. 2; f_α is minus this energy), one head per latent.
 
-    A region's energy is the log-sum-exp of its class logits, the symbolic vector y of Section 3.1; the
-    re-assignment's is a scalar head. Hidden layers are as wide as the authors'.
+    A region's energy is the log-sum-exp of its class logits, whose softmax stands for the symbolic vector y of
+    Section 3.1; the re-assignment's is a scalar head. Hidden layers are as wide as the authors'.
     """
 
     def __init__(self, z_dims: tuple[int, int, int], classes: int) -> None:

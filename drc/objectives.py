@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,10 @@ def total_variation_sum(picture: Tensor) -> Tensor:
 
 
 def pseudo_label_loss(class_logits: Tensor, prior_logits: Tensor) -> Tensor:
-    """Cross-entropy of the classifier against the LEBM's symbolic vector y, both (B, classes) -> scalar."""
+    """Cross-entropy of the classifier's logits to the softmax of the LEBM's, both (B, classes) -> scalar.
+
+    That softmax is the pseudo label y, and gets no gradient (Section 3.4).
+    """
     return F.cross_entropy(class_logits, prior_logits.detach().softmax(dim=1))
 
 
@@ -46,7 +50,9 @@ def prior_potential(model: DRCModel, z: Tensor) -> Tensor:
     return model.lebm(z).energy + 0.5 * z.square().sum(dim=1)
 
 
-def posterior_potential(model: DRCModel, render, z: Tensor, images: Tensor, config: DRCConfig) -> Tensor:
+def posterior_potential(
+    model: DRCModel, render: Callable[[Tensor], Regions], z: Tensor, images: Tensor, config: DRCConfig
+) -> Tensor:
     """The E-step's potential, -J of Eq. 12 as a function of z with γ held fixed: (B, d), (B, 3, H, W) -> (B,).
 
     Its gradient is that of -log p_θ(z | x), but for what z_bg changes of the re-assignment, which the released code

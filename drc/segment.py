@@ -25,15 +25,15 @@ FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`
 def infer(
     sampler: Sampler,
     images: Tensor,
-    rows: Sequence[int],
+    keys: Sequence[int],
     seed: int,
     taken: Callable[[int], None] = lambda steps: None,
 ) -> Tensor:
     """Posterior samples for images (B, 3, H, W) in [-1, 1] -> z (B, d); `taken` is told of the steps taken so far.
 
     Every chain starts from N(0, start_scale² I) and takes `inference_steps` Langevin steps, whose size falls from the
-    first to the last that the settings name; its numbers are keyed by its row, so a mask does not depend on the batch
-    it was inferred in. A model with amortised inference answers with the mean of q(z | x) instead.
+    first to the last that the settings name; its noise is keyed by its number in `keys`, so a mask does not depend on
+    the batch it was inferred in. A model with amortised inference answers with the mean of q(z | x) instead.
 
     Gradients are taken wherever it is called, within `torch.no_grad` and `torch.inference_mode` too.
     """
@@ -46,12 +46,12 @@ def infer(
     def noise() -> Iterator[Tensor]:
         for visit, done in enumerate(range(0, c.inference_steps, c.posterior_steps)):
             steps = min(c.posterior_steps, c.inference_steps - done)
-            drawn = rng.chain_noise(seed, rng.INFERENCE, rows, visit, (steps, model.z_dim)).transpose(0, 1)
+            drawn = rng.chain_noise(seed, rng.INFERENCE, keys, visit, (steps, model.z_dim)).transpose(0, 1)
             yield from to_device(drawn, images.device) * c.temperature**0.5
             taken(done + steps)
 
     with torch.inference_mode(False), torch.enable_grad(), frozen(model):
-        start = c.start_scale * rng.chain_noise(seed, rng.INFERENCE_START, rows, 0, (model.z_dim,))
+        start = c.start_scale * rng.chain_noise(seed, rng.INFERENCE_START, keys, 0, (model.z_dim,))
         return langevin(
             sampler.posterior(images),
             start.to(images.device),
@@ -77,8 +77,8 @@ def infer_regions(
     `progress(step, total)` counts the sampler's steps over all chains and batches; `keys` are what the images' noise
     is keyed by, their rows where there are none; a chain found in `kept` is not sampled, and any other kept there.
     Matrix products of one to three rows round otherwise than larger ones, and a chain amplifies that to masks one can
-    tell apart: copies of the last image fill a batch up, so that on a CPU a mask does not depend on its batch by a
-    single bit; and to the full, where generators are compiled for a batch of one size.
+    tell apart. So copies of the last image fill a batch up to a multiple of FILL, and on a CPU a mask has the same bits
+    in any batch; where generators are compiled, they fill it to `inference_batch_size`, the one size compiled for.
 
     Raises ValueError for no images and for those of another size than the model's, and DivergedError where a
     chain leaves the finite numbers.
@@ -120,8 +120,11 @@ def counter(progress: Callable[..., None] | None, before: int, total: int) -> Ca
 
 
 def check_images(images: np.ndarray, size: int) -> None:
-    """ValueError where there are no images (N, H, W, 3) uint8, or they have not `size` pixels a side."""
-    check_pixels(images)
+    """ValueError unless images are (N, size, size, 3) uint8, with N above 0."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(
+            f"the images are {images.dtype} of shape {images.shape}: give uint8 from 0 to 255 of shape (N, H, W, 3)"
+        )
     if not len(images):
         raise ValueError("there are no images: give one or more")
     if images.shape[1:3] != (size, size):
@@ -129,14 +132,6 @@ def check_images(images: np.ndarray, size: int) -> None:
         raise ValueError(
             f"the images have {height}×{width} pixels and the model's image_size is {size}: resize them to "
             f"{size}×{size} first"
-        )
-
-
-def check_pixels(images: np.ndarray) -> None:
-    """ValueError where an array is not of images (N, H, W, 3) uint8."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(
-            f"the images are {images.dtype} of shape {images.shape}: give uint8 from 0 to 255 of shape (N, H, W, 3)"
         )
 
 
@@ -150,10 +145,10 @@ def check_settled(z: Tensor, first: int) -> None:
 
 
 def averaged(found: Sequence[Regions]) -> Regions:
-    """What chains of the same images have in the mean: of π, and of each region's part of the picture.
+    """The mean over chains of the same images: of π, and of each region's content weighed by its π.
 
-    What only one chain saw, and the others did not, is so left out. The background before re-assignment, the logits
-    and the grid are the first chain's.
+    What only one chain saw is outvoted. The background before re-assignment, the logits and the grid are the first
+    chain's.
     """
     if len(found) == 1:
         return found[0]
@@ -168,7 +163,7 @@ def averaged(found: Sequence[Regions]) -> Regions:
 def pooled_responsibilities(found: Sequence[Regions], images: Tensor, norm: str) -> Tensor:
     """Who owns each pixel of images (B, 3, H, W), by all of their chains together: (B, 2, H, W), foreground first.
 
-    Eq. 7 with the chains' mixture in place of one z: γ_k ∝ Σ_z π_k(z) p(x | g_k(z)). A chain so counts most where it
+    Eq. 7 with the chains' mixture in place of one z: γ_k ∝ Σ_z π_k(z) p(x | g_k(z)). So a chain counts most where it
     explains the image, and the image itself draws the edges. The three channels of a pixel, which miss together,
     count as one; p falls with their miss on the scale of the mean miss that the chains leave in this image, for
     chains that have not settled miss by more than σ.

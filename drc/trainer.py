@@ -137,12 +137,12 @@ class Trainer:
         return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
     def noise(self, stream: int, rows: list[int], visit: int, steps: int) -> Tensor:
-        """What the chains of `rows` are shaken with on this visit: (steps, B, d)."""
+        """Standard normal noise for the chains of `rows` on this visit: (steps, B, d)."""
         noise = rng.chain_noise(self.seed, stream, rows, visit, (steps, self.model.z_dim))
         return to_device(noise.transpose(0, 1), self.device)
 
     def starts(self, rows: Sequence[int], visit: int) -> Tensor:
-        """Where chains of `rows` that start on this visit do, N(0, start_scale² I): posterior and prior, (B, 2, d)."""
+        """Starts on this visit for chains of `rows`, N(0, start_scale² I): posterior and prior, (B, 2, d)."""
         noise = rng.chain_noise(self.seed, rng.INITIAL, rows, visit, (2, self.model.z_dim))
         return self.config.start_scale * noise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -329,6 +330,11 @@ def test_one_process_at_a_time_trains_in_a_folder(data: Path, tmp_path: Path) ->
 def test_images_of_a_size_that_the_networks_cannot_have_are_refused(data: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(data, tmp_path / "data"))
     np.save(folder / "images.npy", np.zeros((32, 20, 20, 3), np.uint8))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["images.npy"]["sha256"] = hashlib.sha256(
+        (folder / "images.npy").read_bytes()
+    ).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     for option in ("--dry-run", "--seed=0"):
         result = call("train", "--data", folder, "--out", tmp_path / "run", "--preset", "smoke", option)
         assert result.exit_code == 2
