@@ -31,17 +31,13 @@ from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, dataset_pa
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-@plain_errors
 def main(verbose: bool) -> None:
     """Run the paper's tables and show them beside the published figures."""
-    from benchmarks.faults import check_registries
-
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
     for noisy in ("PIL", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    check_registries()
 
 
 @main.command()

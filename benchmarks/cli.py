@@ -16,6 +16,7 @@ import click
 
 from benchmarks.cells import LARGEST
 from benchmarks.errors import BenchmarkError, choose
+from benchmarks.faults import check_registries
 from benchmarks.files import reason
 from benchmarks.registry import PRESETS
 from data_prep.errors import DataPrepError
@@ -41,6 +42,7 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*arguments: Any, **options: Any) -> Any:
         signal.signal(signal.SIGTERM, _stop)
         try:
+            check_registries()
             return command(*arguments, **options)
         except (BenchmarkError, DataPrepError) as error:
             raise Refusal(str(error)) from error
@@ -146,10 +148,13 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     session.check(compute=not collect_only)
     if session.launch.launcher == "slurm" and not collect_only:
         numbers = session.submit()
-        for line in session.unprepared():
+        for line in [*session.unprepared(), *session.faulty.values()]:
             click.echo(line, err=True)
         click.echo(f"Submitted: {', '.join(numbers) or 'nothing: all that can be done is done'}.")
-        click.echo(f"python -m benchmarks status --runs {quote(str(session.runs))} shows how far they are.")
+        folders = f"--data {quote(str(session.data))} --runs {quote(str(session.runs))}"
+        click.echo(f"python -m benchmarks status {folders} shows how far they are.")
+        if session.faulty:
+            sys.exit(1)
         return
     outcomes = [] if collect_only else session.compute()
     if not compute_only:
@@ -161,7 +166,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     click.echo(f"Cells: {done}; {time.monotonic() - began:.1f} s.")
     failed = [o for o in outcomes if o.status == "failed"]
     for outcome in failed:
-        click.echo(f"Failed: {outcome.cell}: {outcome.reason}; --retry tries it again.", err=True)
+        click.echo(f"Failed: {outcome.cell}: {outcome.reason}", err=True)
     lacking = [] if collect_only or (session.cells and not session.is_sweep) else list(session.unprepared())
     if lacking:
         what = "Not all" if session.cells else "Nothing"

@@ -14,6 +14,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.registry import DATASETS, PRESETS, Budget, dataset_path, prepare_command
 from data_prep.errors import DataPrepError
 from data_prep.pictures import box_around
+from data_prep.reader import content_digest, read_manifest
 from data_prep.store import PreparedDataset, open_dataset
 
 
@@ -140,16 +141,15 @@ class Library:
 
 
 def hashes_below(folder: Path) -> Callable[[str, str], str]:
-    """Gives the hash of a data set as a budget finds it below a folder; empty if it is not there, or is damaged."""
+    """Gives the hash of a data set as a budget finds it below a folder, by its manifest; empty if it has none there."""
 
     @functools.cache
     def sha256(name: str, preset: str) -> str:
         if name not in DATASETS or preset not in PRESETS:
             return ""
-        library = Library(folder, preset)
         try:
-            return library.dataset(name).sha256 if library.is_prepared(name) else ""
-        except (BenchmarkError, DataPrepError):
+            return content_digest(read_manifest(dataset_path(folder, name, preset)))
+        except DataPrepError:
             return ""
 
     return sha256

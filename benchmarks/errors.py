@@ -10,6 +10,10 @@ class BenchmarkError(Exception):
     """Bad input or an unusable folder: one sentence that says what is wrong and what to do."""
 
 
+class CellError(BenchmarkError):
+    """What is wrong with one cell's own files, which stops no other cell."""
+
+
 class Busy(BenchmarkError):
     """Another process is at work on the same cell or training."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 
 from baselines.matching import STRATEGIES
 from benchmarks.errors import BenchmarkError
@@ -26,14 +27,19 @@ def _faults_of_method(spec: MethodSpec) -> Iterator[str]:
     path, _, name = str(spec.target).partition(":")
     if not (path and name.isidentifier()):
         yield f"has the target {spec.target!r} where module:class is expected"
-    if not isinstance(spec.variants, tuple) or not spec.variants or not all(map(_is_name, spec.variants)):
+    names = (
+        spec.variants if isinstance(spec.variants, Sequence) and not isinstance(spec.variants, str) else ()
+    )
+    if not names or not all(isinstance(name, str) and name for name in names):
         yield f"has variants={spec.variants!r} where a tuple of names is expected, such as ('fixed',)"
-        return
-    if spec.protocol not in STRATEGIES:
+    if not isinstance(spec.protocol, str) or spec.protocol not in STRATEGIES:
         yield f"has the protocol {spec.protocol!r}, which is none of {', '.join(STRATEGIES)}"
-    for variant in [*spec.annotation, *spec.taken_over, *spec.taken_over.values()]:
-        if variant not in spec.variants:
-            yield f"says something of the variant {variant!r}, which is none of its own"
+    for part in ("annotation", "taken_over"):
+        said = getattr(spec, part)
+        if not isinstance(said, Mapping):
+            yield f"has {part}={said!r} where a dictionary by variants is expected"
+        elif strange := [variant for variant in said if variant not in names]:
+            yield f"says in {part} something of the variant {strange[0]!r}, which is none of its own"
 
 
 def _faults_of_dataset(spec: DatasetSpec) -> Iterator[str]:
@@ -41,17 +47,17 @@ def _faults_of_dataset(spec: DatasetSpec) -> Iterator[str]:
         yield f"is {spec!r}, which is no DatasetSpec"
         return
     for part in ("label", "folder", "prepare"):
-        if not _is_name(getattr(spec, part)):
+        if not isinstance(getattr(spec, part), str):
             yield f"has {part}={getattr(spec, part)!r} where a text is expected"
-    if not isinstance(spec.splits, dict) or not spec.splits:
+    try:
+        spec.folder.format(size=16)
+    except (LookupError, ValueError):
+        yield f"has folder={spec.folder!r}, whose braces may hold size alone; others are written twice"
+    if not isinstance(spec.splits, Mapping) or not spec.splits:
         yield f"has splits={spec.splits!r} where a dictionary of Subset is expected"
         return
     for split, subset in spec.splits.items():
         if not isinstance(subset, Subset):
             yield f"has {subset!r} as its split {split!r} where a Subset is expected"
-        elif subset.limit is not None and not (isinstance(subset.limit, int) and subset.limit > 0):
+        elif subset.limit is not None and not (isinstance(subset.limit, Integral) and subset.limit > 0):
             yield f"has limit={subset.limit!r} in its split {split!r} where a number above 0 is expected"
-
-
-def _is_name(text: object) -> bool:
-    return isinstance(text, str) and bool(text)

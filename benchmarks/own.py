@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError, choose
 from benchmarks.registry import DATASETS, DatasetSpec, Subset
-from data_prep.reader import MANIFEST, SPLITS, open_dataset
+from data_prep.reader import MANIFEST, SPLITS, read_manifest
 
 LABELS = {"train": "training images", "val": "validation images", "test": "held out"}
 
@@ -63,7 +63,7 @@ def _register(path: Path) -> str:
         )
     if not folder.isprintable():  # so is what stands for bytes that are no UTF-8
         raise BenchmarkError(f"{folder!a} has characters that no row can hold: rename the folder, or move it")
-    manifest = open_dataset(path).manifest
+    manifest = read_manifest(path)
     made_by = manifest["command"] or f"python -m data_prep folder --images DIR --masks DIR --out {path}"
     present = [split for split in SPLITS if manifest["counts"].get(split)]
     apart = "train" in present  # otherwise all of it is trained on

@@ -24,7 +24,7 @@ from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import Cell, Row, read_row
 from benchmarks.data import Evaluation, Library
-from benchmarks.errors import BenchmarkError, Busy
+from benchmarks.errors import BenchmarkError, Busy, CellError
 from benchmarks.files import is_refusal, last_line, read_json, reason, write_atomic, write_json
 from benchmarks.jobs import Job, configured, row_command
 from benchmarks.locks import claim, holder
@@ -87,7 +87,7 @@ class Runner:
             return Outcome(cell, "kept")
         if (folder / "error.txt").exists() and not self.retry:
             why = last_line(folder / "error.txt")
-            return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
+            return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'}; --retry tries it again)")
         if (folder / "done").exists() and not holder(folder):  # its row is damaged, or a newer version's
             self._replace(folder)
         try:
@@ -97,6 +97,8 @@ class Runner:
                 self._compute(job, folder)
         except Busy as error:
             return Outcome(cell, "busy", str(error))
+        except (CellError, DataPrepError) as error:
+            return Outcome(cell, "failed", str(error))  # without a kept error: what is mended is computed
         except BenchmarkError:
             raise
         except (Exception, SystemExit) as error:  # a wrapped program of somebody's may end the process
@@ -153,9 +155,9 @@ class Runner:
 
     def _compute(self, job: Job, folder: Path) -> None:
         cell = job.cell
+        write_json(folder / "config.json", {**job.settings, "fit_key": job.fit_key})
         for name in {cell.test_dataset, cell.train_dataset} - {""}:
             self.library.verify(name)
-        write_json(folder / "config.json", {**job.settings, "fit_key": job.fit_key})
         data = self.library.evaluation(cell.test_dataset, cell.split)
         method, trained = METHODS[cell.method].load()(), METHODS[cell.method].trained
         device = provenance.resolve_device(self.device) if trained else "cpu"
@@ -269,8 +271,7 @@ class Runner:
                 "the same command again, finished cells and checkpoints are kept"
             ) from error
         file = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        kind = "" if isinstance(error, DataPrepError) else f"{type(error).__name__}: "
-        why = f"{kind}{reason(error)}{file}"
+        why = f"{type(error).__name__}: {reason(error)}{file}"
         write_atomic(folder / "error.txt", f"{traceback.format_exc()}\n{why}\n")
         log.debug("%s failed", cell, exc_info=True)
         return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")
@@ -306,14 +307,14 @@ def finished(folder: Path) -> bool:
 
 
 def read_facts(file: Path) -> dict[str, Any]:
-    """What fit.json holds. Raises ValueError, of this training alone, if it is missing or damaged."""
+    """What fit.json holds. Raises CellError if it is missing or damaged."""
     remedy = "delete that folder to train again"
     try:
         facts: dict[str, Any] = read_json(file, remedy)
     except BenchmarkError as error:
-        raise ValueError(str(error)) from error
+        raise CellError(str(error)) from error
     if not isinstance(facts, dict) or not {"train_seconds", "train_steps"} <= facts.keys():
-        raise ValueError(f"{file} cannot be read (it lacks train_seconds or train_steps): {remedy}")
+        raise CellError(f"{file} cannot be read (it lacks train_seconds or train_steps): {remedy}")
     return facts
 
 

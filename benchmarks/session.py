@@ -120,9 +120,26 @@ class Session:
             if self.device == "cuda" and here and any(METHODS[cell.method].trained for cell in self.cells):
                 resolve_device(self.device)
 
+    @cached_property
+    def faulty(self) -> dict[str, str]:
+        """The data sets of the cells that cannot be opened or generated, and why: what they are needed for fails.
+
+        Raises BenchmarkError or DataPrepError where every cell needs one.
+        """
+        faults: dict[str, BenchmarkError | DataPrepError] = {}
+        for name in self.needed:
+            try:
+                self.library.dataset(name)
+            except (BenchmarkError, DataPrepError) as error:
+                faults[name] = error
+        if faults and all({cell.test_dataset, cell.train_dataset} & faults.keys() for cell in self.cells):
+            raise next(iter(faults.values()))
+        return {name: str(error) for name, error in faults.items()}
+
     def compute(self) -> list[Outcome]:
-        """Run the cells; damaged data sets are named before anything is computed."""
-        self._open_data()
+        """Run the cells; data sets that cannot be used are named before anything is computed."""
+        for why in self.faulty.values():
+            tqdm.write(f"{why.rstrip('.')}; what needs no such data set is computed", file=sys.stderr)
         if self.jobs == 1:
             outcomes = [self._run(cell) for cell in self.cells]
             # Who held a cell for the sake of its training may have turned to another.
@@ -130,8 +147,7 @@ class Session:
         return self._run_apart()
 
     def submit(self) -> list[str]:
-        """Send what is not done to Slurm; the numbers of the jobs."""
-        self._open_data()
+        """Send what is not done, and can be, to Slurm; the numbers of the jobs."""
         commands = [words for _, words in self._work()]
         jobs = submit(commands, self.launch, self.device, self.runs / "slurm") if commands else []
         return [str(job.job_id) for job in jobs]
@@ -153,7 +169,7 @@ class Session:
 
     def report(self, outcomes: list[Outcome] | None) -> Report:
         """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""
-        current = {} if outcomes is None else self._keys()
+        current = {} if outcomes is None else self._keys() | {c: "" for c in self.cells if self._fault_of(c)}
         stored = read_runs(self.runs, self.results / "rows", current, hashes_below(self.data))
         seeds = self.seeds or [0]
         if outcomes is None and self.seeds is None:
@@ -192,21 +208,13 @@ class Session:
             with suppress(Exception):  # of the method, which a run will name
                 yield f"  {configured(cell)}"
 
-    def _open_data(self) -> None:
-        """Open or generate every data set. One that cannot be used is named now, and raised if there is no other."""
-        faults: list[BenchmarkError | DataPrepError] = []
-        for name in self.needed:
-            try:
-                self.library.dataset(name)
-            except (BenchmarkError, DataPrepError) as error:
-                faults.append(error)
-        if faults and len(faults) == len(self.needed):
-            raise faults[0]
-        for fault in faults:
-            tqdm.write(f"{fault}; what needs no such data set is computed", file=sys.stderr)
+    def _fault_of(self, cell: Cell) -> str:
+        """Why a data set of a cell cannot be used; empty if it can."""
+        return next((self.faulty[n] for n in (cell.test_dataset, cell.train_dataset) if n in self.faulty), "")
 
     def _run(self, cell: Cell) -> Outcome:
-        outcome = self.runner.run(cell)
+        why = self._fault_of(cell)
+        outcome = Outcome(cell, "failed", why) if why else self.runner.run(cell)
         if outcome.status != "kept":
             tqdm.write(f"{cell}: {outcome.status}{outcome.reason and ', ' + outcome.reason}", file=sys.stderr)
         return outcome
@@ -219,19 +227,22 @@ class Session:
         outcomes = []
         for cell in self.cells:
             state, why = self.runner.state(cell)
-            if state == "skipped":
+            if fault := self._fault_of(cell):
+                outcomes.append(Outcome(cell, "failed", fault))
+            elif state == "skipped":
                 outcomes.append(Outcome(cell, "skipped", why))
             elif state == "done":
                 outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
             elif state == "running":
                 outcomes.append(Outcome(cell, "busy", f"{why} is at work on it"))
             else:
-                outcomes.append(Outcome(cell, "failed", why or wrong.get(cell) or "its process ended early"))
+                said_last = wrong.get(cell, "").removeprefix(f"Failed: {cell}: ")
+                outcomes.append(Outcome(cell, "failed", why or said_last or "its process ended early"))
         return outcomes
 
     def _work(self) -> list[tuple[list[Cell], list[str]]]:
-        """The groups that are not done, each with its command."""
-        groups = group_cells(self.cells)
+        """The groups that are not done and can be, each with its command."""
+        groups = group_cells(cell for cell in self.cells if not self._fault_of(cell))
         if not self.force:
             groups = [g for g in groups if any(self.runner.is_open(cell) for cell in g)]
         return [(group, group_command(group, self._options())) for group in groups]

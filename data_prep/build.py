@@ -87,7 +87,7 @@ def write_samples(
     the work, or, with `options.keep_going`, leaves its item out and in that list. A bar is shown where the writer knows
     how many to expect. A thread takes `group` items at a time.
 
-    SourceError, with what `remedy` says, if no mask has foreground, or none background; a warning if some lack it.
+    SourceError, with what `remedy` says, if no mask has foreground; a warning if some have none, or no background.
     """
     for fault in faults:
         writer.skip(fault.item, fault.reason)
@@ -126,6 +126,6 @@ def write_samples(
     for part, lacking in (("foreground", empty), ("background", full)):
         if lacking:
             found = f"{writer.path}: {len(lacking)} of {len(writer)} masks hold no {part}"
-            if len(lacking) == len(writer):
+            if lacking is empty and len(empty) == len(writer):
                 raise SourceError(f"{found}, and no score would mean anything; {remedy()}.")
             log.warning("%s, the first that of %s", found, lacking[0])

@@ -103,10 +103,17 @@ class Pair:
 def by_stem(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     """The pictures below a folder by path without ending, and faulty names.
 
-    Raises SourceError if two pictures share a path.
+    Raises SourceError if there is none, or two share a path.
     """
     found: dict[str, Path] = {}
     pictures, faults = list_pictures(folder)
+    if not pictures and not faults:
+        names = (file.suffix.lower() or file.name for file in folder.rglob("[!.]*") if file.is_file())
+        endings = sorted(set(names))[:5]
+        held = f"only files that end in {', '.join(endings)}" if endings else "no file at all"
+        raise SourceError(
+            f"{folder} holds {held} where pictures are wanted; those read end in {', '.join(ENDINGS)}."
+        )
     for name, file in pictures.items():
         stem = PurePosixPath(name).with_suffix("").as_posix()
         if stem in found:
@@ -241,8 +248,8 @@ def find_pairs(
     if image_files and mask_files and image_files.keys().isdisjoint(mask_files):
         image, mask = (next(iter(files.values())) for files in (image_files, mask_files))
         raise SourceError(
-            f"No mask is called like an image: the first image is {image}, the first mask {mask}; rename them so that "
-            "a mask's name and its image's, with the folders they lie in, differ by the ending alone."
+            f"No mask is called like an image: the first image is {image.name}, the first mask {mask.name}; rename "
+            "them so that a mask's name and its image's, with the folders they lie in, differ by the ending alone."
         )
     pairs, sound, faults = [], [], [*image_faults, *mask_faults]
     split = read_split_lists(lists, image_files) if lists else None

@@ -97,5 +97,8 @@ def what_they_hold(masks: Iterable[Path], config: FolderConfig) -> str:
             found.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     shown = "#{:06x}" if config.mask_kind == "colours" else "{:.0f}"
     common = ", ".join(shown.format(value) for value, _ in found.most_common(5))
-    how = "--foreground" if config.mask_kind == "labels" else "--mask-kind, --threshold or --invert"
-    return f"{common}: say which are foreground with {how}"
+    options = {"labels": "--foreground", "colours": "--mask-kind"}
+    how = options.get(config.mask_kind, "--mask-kind, --threshold or --invert")
+    return (
+        f"{common}: say which are foreground with {how}, or keep more of small objects with --size and --crop"
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from data_prep.build import Fault
-from data_prep.errors import ItemError, SourceError, one_line
+from data_prep.errors import ItemError, one_line
 
 Crop = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels; right and bottom are exclusive."""
@@ -123,7 +123,7 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8.
 
     Links to folders are followed, unless they lead back to one that they lie in. Hidden files and folders are passed
-    over. Raises SourceError if there is no picture.
+    over.
     """
     names = []
     for inside, folders, files in os.walk(folder, followlinks=True):
@@ -145,10 +145,4 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
             faults.append(Fault(ascii(name), f"{folder} has a file whose name is not UTF-8, {name!a}"))
         else:
             found[name] = folder / name
-    if not found and not faults:
-        others = sorted({Path(name).suffix.lower() or Path(name).name for name in names})
-        held = f"only files that end in {', '.join(others[:5])}" if names else "no file at all"
-        raise SourceError(
-            f"{folder} holds {held} where pictures are wanted; those read end in {', '.join(ENDINGS)}."
-        )
     return found, faults

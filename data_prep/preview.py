@@ -95,7 +95,7 @@ def write_sheet(file: Path, images: np.ndarray, masks: np.ndarray, shares: np.nd
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(partial, dpi=max(100, round(sheet.shape[1] / width)))
         partial.replace(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last of LaTeX, which it wants for .pgf
         raise StoreError(f"{file} cannot be written ({one_line(error)}); choose another file.") from error
     finally:
         with suppress(OSError):

@@ -123,7 +123,7 @@ def open_dataset(path: str | Path, *, verify: bool = False) -> PreparedDataset:
     of another shape or type than the manifest says, or holds Python objects.
     """
     path = Path(path)
-    manifest = _read_manifest(path)
+    manifest = read_manifest(path)
     for member in MEMBERS:
         _check_length(path / member, manifest)
     count, height, width = (manifest["shape"][key] for key in ("count", "height", "width"))
@@ -141,16 +141,23 @@ def _unreadable(file: Path, error: OSError) -> StoreError:
     )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What the manifest of the prepared data set in folder `path` says; no other file is opened.
+
+    Raises StoreError if it is missing, damaged or of another format.
+    """
     file = path / MANIFEST
-    if not path.is_dir():
-        raise StoreError(
-            f"{path} is not a folder; prepare the data set there first (python -m data_prep --help)."
-        )
-    if not file.is_file():
-        raise StoreError(
-            f"{path} has no {MANIFEST}, so it is not a prepared data set; check the folder's name."
-        )
+    try:
+        if not path.is_dir():
+            raise StoreError(
+                f"{path} is not a folder; prepare the data set there first (python -m data_prep --help)."
+            )
+        if not file.is_file():
+            raise StoreError(
+                f"{path} has no {MANIFEST}, so it is not a prepared data set; check the folder's name."
+            )
+    except PermissionError as error:
+        raise _unreadable(file, error) from error
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,7 +7,7 @@ import logging
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -137,7 +137,8 @@ def find_sources(paths: Iterable[Path], out: Path, earlier: Mapping[Path, str]) 
         found = [(path, PurePath(path.name))]
         if os.path.isdir(path):  # noqa: PTH112, which is False and no error for a path that cannot be one
             base = PurePath(real_path(path).name if len(paths) > 1 else "")
-            found = [(file, base / file.relative_to(path)) for file in _below(path, endings, real_path(out))]
+            below = _below(path, endings, real_path(out), {real_path(path) for path in paths})
+            found = [(file, base / file.relative_to(path)) for file in below]
         for file, place in found:
             real = real_path(file)
             if real not in sources:
@@ -160,18 +161,17 @@ def readable_endings() -> set[str]:
     return {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
 
 
-def _made_here(folder: Path) -> bool:
-    """Whether a folder is one of results or of a training; it is said, as somebody's pictures might lie there too."""
+def _made_here(folder: Path, named: Container[Path]) -> bool:
+    """Whether a folder is one of results or of a training; it is said, for somebody's pictures may lie there too."""
     for name in MADE_HERE:
         if os.path.exists(folder / name):  # noqa: PTH110, as above
-            log.warning(
-                "%s is passed over, as it holds %s: name it itself if its pictures are meant", folder, name
-            )
+            if real_path(folder) not in named:
+                log.warning("%s is passed over: it holds %s, as results and trainings do", folder, name)
             return True
     return False
 
 
-def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
+def _below(folder: Path, endings: set[str], out: Path, named: Container[Path]) -> Iterator[Path]:
     closed: list[Path] = []
     met, ours = set(), {out, *(out / kind for kind in KINDS)}
     walk = os.walk(folder, onerror=lambda error: closed.append(Path(error.filename)), followlinks=True)
@@ -188,7 +188,7 @@ def _below(folder: Path, endings: set[str], out: Path) -> Iterator[Path]:
             if not name.startswith(".")
             and real_path(Path(parent) / name) not in ours
             and not (results and name in KINDS)
-            and not _made_here(Path(parent) / name)
+            and not _made_here(Path(parent) / name, named)
         )
         passed_over = (".", SHEET) if results else (".",)
         for name in sorted(names):

@@ -92,6 +92,8 @@ def test_a_damaged_record_of_a_training_is_named_and_stops_no_other(
     assert outcome.status == "failed"
     assert re.search(r"fit\.json cannot be read .*delete that folder", outcome.reason)
     assert run.run(cell("GrabCut", variant="border")).status == "computed"
+    shutil.rmtree(fit_of(tmp_path))
+    assert run.run(cell(split="test")).status == "computed", "no kept error stands in the way"
 
 
 def test_a_training_of_another_device_is_named_with_it(

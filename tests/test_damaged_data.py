@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.__main__ import main
+from benchmarks.launch import ClusterJob
 from benchmarks.registry import DATASETS
+from benchmarks.status import survey
+from data_prep.tm_dsprites import TMDspritesConfig, generate
 
 pytestmark = pytest.mark.usefixtures("own_data_sets")
 TESTS = "tm-dsprites-squares,tm-dsprites"
@@ -71,12 +76,80 @@ def test_where_there_is_no_other_it_is_refused(squares: Path, tmp_path: Path) ->
     assert why in done.output
 
 
-def test_mended_it_is_computed(squares: Path, tmp_path: Path) -> None:
-    whole = (squares / "images.npy").read_bytes()
+def test_where_all_need_it_it_is_refused_though_others_are_there(squares: Path, tmp_path: Path) -> None:
+    why = truncate(squares)
+    words = ("--methods", "DRC", "--train", "tm-dsprites-squares", "--test", "tm-dsprites")
+    done = sweep(tmp_path, *words)
+    assert done.exit_code == 2, done.output
+    assert why in done.output
+
+
+@pytest.mark.parametrize("damage", [truncate, change])
+@pytest.mark.parametrize("options", [[], ["--jobs", "2"]])
+def test_mended_it_is_computed(
+    damage: Callable[[Path], str], options: list[str], squares: Path, tmp_path: Path
+) -> None:
+    whole = {name: (squares / name).read_bytes() for name in ("images.npy", "masks.npy")}
+    damage(squares)
+    sweep(tmp_path, "--test", TESTS, *options)
+    for name, content in whole.items():
+        (squares / name).write_bytes(content)
+    done = sweep(tmp_path, "--test", TESTS, *options)
+    assert done.exit_code == 0, done.output
+    assert "failed" not in done.output
+
+
+def test_its_kept_figure_is_not_shown_once_it_is_replaced(squares: Path, tmp_path: Path) -> None:
+    """The figure is of the images that were there; those that were put in their place cannot be read."""
+    assert sweep(tmp_path, "--test", "tm-dsprites-squares").exit_code == 0
+    shutil.rmtree(squares)
+    other = TMDspritesConfig(shapes=("square",), count=64, heldout=32, size=16, seed=5)
+    generate(squares, other, command="")
     truncate(squares)
+    for words in (("--test", TESTS), ("--test", TESTS, "--collect-only")):
+        sweep(tmp_path, *words)
+        with (tmp_path / "results" / "sweep-smoke.csv").open() as file:
+            shown = {line["dataset"]: line["status"] for line in csv.DictReader(file)}
+        assert shown == {"tm-dsprites-squares": "missing", "tm-dsprites": "measured"}
+
+
+def test_no_job_is_submitted_that_needs_it(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = truncate(squares)
+    sent: list[str] = []
+
+    def noted(commands: list[list[str]], *options: object) -> list[ClusterJob]:
+        sent.extend(words[words.index("--train") + 1] for words in commands if "--train" in words)
+        return []
+
+    monkeypatch.setattr("benchmarks.session.submit", noted)
+    done = sweep(tmp_path, "--test", TESTS, "--methods", "DRC", "--launcher", "slurm")
+    assert done.exit_code == 1, done.output
+    assert why in done.output
+    assert sent == ["tm-dsprites"]
+    assert f"status --data {tmp_path / 'data'} --runs {tmp_path / 'runs'} shows" in done.output
+
+
+def test_a_cell_that_it_stopped_is_seen_by_status(squares: Path, tmp_path: Path) -> None:
+    change(squares)
     sweep(tmp_path, "--test", TESTS)
-    (squares / "images.npy").write_bytes(whole)
-    assert "Cells: 1 computed, 1 kept" in sweep(tmp_path, "--test", TESTS).output
+    assert {state.cell.test_dataset: state.state for state in survey(tmp_path / "runs", [])} == {
+        "tm-dsprites-squares": "stopped",
+        "tm-dsprites": "done",
+    }
+
+
+@pytest.mark.parametrize("damage", [truncate, change])
+def test_anybodys_own_costs_only_its_own_cells(
+    damage: Callable[[Path], str], squares: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(squares, tmp_path / "own"))
+    why = damage(own)
+    done = sweep(tmp_path, "--test", f"{own}:test,tm-dsprites-squares")
+    assert done.exit_code == 1, done.output
+    assert "Cells: 1 failed, 1 computed" in done.output
+    assert why in done.output
 
 
 def test_a_data_set_without_the_split_to_train_on_costs_only_its_own(

@@ -117,9 +117,10 @@ def test_a_folder_that_is_passed_over_is_named(
     shutil.copy(before[0].file, inner / before[0].file.name)
     (inner / name).write_text("somebody's own table")
     assert find_sources([photos], photos / "out", {}) == before
-    assert f"{inner} is passed over, as it holds {name}" in caplog.text
+    assert f"{inner} is passed over: it holds {name}" in caplog.text
     assert len(find_sources([photos], inner, {})) == len(before)
-    assert caplog.text.count("passed over") == 1, "where results go needs no word"
+    assert len(find_sources([photos, inner], photos / "out", {})) == len(before) + 1
+    assert caplog.text.count("passed over") == 1, "where results go, and what is named, needs no word"
 
 
 def test_no_more_pictures_are_read_than_are_trained_on(photos: Path, tmp_path: Path) -> None:

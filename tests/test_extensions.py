@@ -103,11 +103,11 @@ def test_a_target_that_is_misspelt_is_a_fault_and_no_absent_package(
         ({"target": "drc.method.DRC"}, "has the target 'drc.method.DRC' where module:class is expected"),
         ({"variants": "fixed"}, "has variants='fixed' where a tuple of names is expected"),
         ({"variants": ()}, "has variants=() where a tuple of names is expected"),
+        ({"variants": (1,)}, "has variants=(1,) where a tuple of names is expected"),
         ({"protocol": "best"}, "has the protocol 'best', which is none of unmatched"),
-        (
-            {"annotation": {"boxes": "a box"}},
-            "says something of the variant 'boxes', which is none of its own",
-        ),
+        ({"protocol": ["unmatched"]}, "has the protocol ['unmatched'], which is none of unmatched"),
+        ({"annotation": {"boxes": "a box"}}, "says in annotation something of the variant 'boxes'"),
+        ({"taken_over": None}, "has taken_over=None where a dictionary by variants is expected"),
     ],
 )
 def test_a_method_that_is_entered_wrongly_is_named_before_anything_is_run(
@@ -122,7 +122,8 @@ def test_a_method_that_is_entered_wrongly_is_named_before_anything_is_run(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"folder": Path("mine")}, "where a text is expected"),
+        ({"folder": "a{b}"}, "has folder='a{b}', whose braces may hold size alone"),
+        ({"label": 5}, "has label=5 where a text is expected"),
         ({"splits": {}}, "has splits={} where a dictionary of Subset is expected"),
         ({"splits": {"all": None}}, "has None as its split 'all' where a Subset is expected"),
         ({"splits": {"all": Subset(None, "all", limit=0)}}, "has limit=0 in its split 'all'"),

@@ -365,12 +365,15 @@ def test_masks_of_0_and_1_are_not_taken_for_empty(pairs: Path) -> None:
     ("mask", "config", "message"),
     [
         (LABELS, {"mask_kind": "labels", "foreground": (7,)}, "foreground.* 0, 1, 2: say .* --foreground"),
-        (LABELS + 1, {"mask_kind": "labels"}, "background.* 1, 2, 3: say .* --foreground"),
         (LABELS * 0, {}, "foreground.* 0: say .* --threshold or --invert"),
-        (np.stack(3 * [LABELS * 0 + 255], axis=2), {"mask_kind": "colours"}, "background.* #ffffff: say"),
+        (
+            np.stack(3 * [LABELS * 0], axis=2),
+            {"mask_kind": "colours"},
+            "foreground.* #000000: say .* --mask-kind,",
+        ),
     ],
 )
-def test_masks_that_tell_nothing_apart_are_refused_with_their_values(
+def test_masks_without_any_foreground_are_refused_with_their_values(
     pairs: Path, mask: np.ndarray, config: dict[str, object], message: str
 ) -> None:
     with pytest.raises(SourceError, match=f"1 of 1 masks hold no {message}"):
@@ -378,11 +381,17 @@ def test_masks_that_tell_nothing_apart_are_refused_with_their_values(
     assert not (pairs / "out").exists()
 
 
-def test_masks_without_foreground_are_counted(pairs: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for stem in ("a03", "a07"):
-        save_mask(pairs, Image.fromarray(LABELS * 0), stem)
+def test_masks_without_foreground_or_background_are_counted(
+    pairs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for stem, shade in (("a03", 0), ("a07", 0), ("a08", 255)):
+        save_mask(pairs, Image.fromarray(LABELS * 0 + shade), stem)
     assert len(prepare(pairs)) == 10
-    assert caplog.messages == [f"{pairs / 'out'}: 2 of 10 masks hold no foreground, the first that of a03"]
+    out = pairs / "out"
+    assert caplog.messages == [
+        f"{out}: 2 of 10 masks hold no foreground, the first that of a03",
+        f"{out}: 1 of 10 masks hold no background, the first that of a08",
+    ]
 
 
 def test_masks_of_other_names_than_the_images(pairs: Path) -> None:

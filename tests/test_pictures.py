@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from data_prep.errors import ItemError, SourceError
+from data_prep.folder import by_stem
 from data_prep.parallel import ordered_map
 from data_prep.pictures import (
     Crop,
@@ -106,12 +107,12 @@ def test_hidden_and_other_files_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_picture_that_is_read_says_what_it_holds(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="holds no file at all"):
-        list_pictures(tmp_path)
+        by_stem(tmp_path)
     for name in ("a.HEIC", "deep/b.heic", "c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with pytest.raises(SourceError, match=r"only files that end in \.heic, \.txt .* read end in \.jpg, "):
-        list_pictures(tmp_path)
+        by_stem(tmp_path)
 
 
 def test_links_to_folders_are_followed_and_not_in_circles(tmp_path: Path) -> None:
