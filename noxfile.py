@@ -46,49 +46,49 @@ def run(session: nox.Session, *arguments: str) -> None:
     session.run(python(session), "-m", *arguments, *session.posargs, external=True)
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def table1(session: nox.Session) -> None:
     """Table 1: foreground extraction, every method; --preset quick unless said otherwise."""
     run(session, "benchmarks", "table", "1")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def table2(session: nox.Session) -> None:
     """Table 2: the parts of DRC, left out one at a time; --preset quick-ablation unless said otherwise."""
     run(session, "benchmarks", "table", "2")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def table3(session: nox.Session) -> None:
     """Table 3: images trained on beside held-out ones; --preset quick unless said otherwise."""
     run(session, "benchmarks", "table", "3")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def table4(session: nox.Session) -> None:
     """Table 4: categories never trained on; --preset quick-ablation unless said otherwise."""
     run(session, "benchmarks", "table", "4")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def sweep(session: nox.Session) -> None:
     """Any methods on any data sets, your own too: -- --methods A,B --train X --test X,Y --seeds 0-4."""
     run(session, "benchmarks", "sweep")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def speed(session: nox.Session) -> None:
     """DRC's sampler as released, our reference and our fast path, timed side by side (2 minutes)."""
     run(session, "benchmarks", "speed")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def validate(session: nox.Session) -> None:
     """Each trained baseline on a toy of the kind that it is made for (about half an hour each on two cores)."""
     run(session, "benchmarks", "validate")
 
 
-@nox.session(venv_backend="none", default=False)
+@nox.session(venv_backend="none")
 def trials(session: nox.Session) -> None:
     """DRC's settings changed one at a time, and its quality against time (6 minutes each on one core)."""
     run(session, "benchmarks", "trials")
@@ -114,7 +114,7 @@ def typecheck(session: nox.Session) -> None:
     run(session, "mypy")
 
 
-@nox.session(default=False)
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as a site of its own in site/, which needs no network to be read (a minute)."""
     groups = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
@@ -122,7 +122,7 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "true"})
 
 
-@nox.session(default=False)
+@nox.session
 def maskrcnn(session: nox.Session) -> None:
     """The real Mask R-CNN, random weights, three images down to a data set (a 6 GB environment; 4 minutes)."""
     session.install("torch==2.14.1", "torchvision==0.29.1")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.cells import Cell
 from benchmarks.cli import (
+    DATA,
     DEVICE,
-    FOLDER,
     FOLDERS,
     LOOKS,
     RUNNING,
+    RUNS,
     end_with,
+    folder_option,
     options,
     parse_seeds,
     plain_errors,
@@ -26,7 +28,7 @@ from benchmarks.cli import (
     try_each,
 )
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, dataset_path
+from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, dataset_path, prepare_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -137,12 +139,12 @@ def sweep(
 
 
 @main.command()
-@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
-@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints.")
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For report.html.")
+@DATA
+@RUNS
+@folder_option("results", "For report.html.")
 @plain_errors
 def report(data: Path, runs: Path, results: Path) -> None:
-    """Write RESULTS/report.html and RESULTS/figures from what was measured; every table does so at its end.
+    """Write RESULTS/report.html, REPRODUCING.md and figures from what was measured; every table does so at its end.
 
     One file with all tables, charts and pictures, and where each figure comes from. Nothing is computed, and what was
     measured on other images than those below DATA is left out.
@@ -162,8 +164,8 @@ def report(data: Path, runs: Path, results: Path) -> None:
 @click.argument("tables", nargs=-1)
 @preset_option(None, " Default: each table's own.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds that are planned.")
-@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
-@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints.")
+@DATA
+@RUNS
 @click.option("--all", "everything", is_flag=True, help="List every cell.")
 @plain_errors
 def status(
@@ -179,23 +181,29 @@ def status(
     from benchmarks.status import describe, survey
     from benchmarks.tables import load_table, plan, sound_tables
 
-    planned, waiting = [], []
+    numbers = parse_seeds(seeds)
+    planned: list[Cell] = []
+    waiting: set[Cell] = set()
+    commands: dict[str, None] = {}
     for chosen in map(load_table, tables) if tables else sound_tables():
         budget = choose("preset", preset or chosen.preset, PRESETS)
-        there = [n for n in DATASETS if DATASETS[n].generated or dataset_path(data, n, budget).exists()]
-        whole = plan(chosen, budget, list(METHODS), list(DATASETS), parse_seeds(seeds))
-        ready = plan(chosen, budget, list(METHODS), there, parse_seeds(seeds))
-        planned += ready
-        waiting += [cell for cell in whole if cell not in set(ready)]
+        absent = {
+            n for n in DATASETS if not DATASETS[n].generated and not dataset_path(data, n, budget).exists()
+        }
+        for cell in plan(chosen, budget, list(METHODS), list(DATASETS), numbers):
+            if lacking := sorted({cell.train_dataset, cell.test_dataset} & absent):
+                waiting.add(cell)
+                commands |= dict.fromkeys(prepare_command(data, name, budget) for name in lacking)
+            else:
+                planned.append(cell)
     for line in describe(survey(runs, planned), everything=everything):
         click.echo(line)
     if waiting:
-        named = f"python -m data_prep status --data {shlex.quote(str(data))}"
-        click.echo(f"\n{len(set(waiting))} cells wait for data sets: {named} names them.")
+        click.echo("\n".join([f"\n{len(waiting)} cells wait for data sets. These prepare them:", *commands]))
 
 
 @main.command()
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For speed.json.")
+@folder_option("results", "For speed.json.")
 @plain_errors
 def speed(results: Path) -> None:
     """Time DRC's sampler: as released, our reference, our fast path, side by side (about 2 minutes).
@@ -215,8 +223,8 @@ def speed(results: Path) -> None:
 @click.option("--methods", default="", help="Comma-separated. Default: every trained baseline.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0))
 @DEVICE
-@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Checkpoints.")
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For validate.csv.")
+@folder_option("runs", "Checkpoints.")
+@folder_option("results", "For validate.csv.")
 @plain_errors
 def validate(methods: str, seed: int, device: str, runs: Path, results: Path) -> None:
     """Train each baseline on a toy of the kind that it is made for, and print what it reaches.
@@ -255,9 +263,9 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
 @preset_option("quick")
 @click.option("--seeds", default="0", show_default=True, help="Such as 0,1,2 or 0-4.")
 @DEVICE
-@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets.")
-@click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Checkpoints.")
-@click.option("--results", type=FOLDER, default=Path("results"), show_default=True, help="For trials.md.")
+@DATA
+@folder_option("runs", "Checkpoints.")
+@folder_option("results", "For trials.md.")
 @plain_errors
 def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Path, results: Path) -> None:
     """Change one setting of DRC at a time and see what that does to its IoU, on images that no table scores.
@@ -302,9 +310,7 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
 @main.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--source", required=True, help="Whose rows they are, as tables will say.")
-@click.option(
-    "--results", type=FOLDER, default=Path("results"), show_default=True, help="Where rows are kept."
-)
+@folder_option("results", "Where rows are kept.")
 @plain_errors
 def import_rows(files: tuple[Path, ...], source: str, results: Path) -> None:
     """Take rows that others measured, JSON or JSON lines, into RESULTS/rows, marked with their source.
@@ -313,7 +319,7 @@ def import_rows(files: tuple[Path, ...], source: str, results: Path) -> None:
     Example:
       python -m benchmarks import from-lab/rows/*.json --source "the lab's cluster"
 
-    A row that cannot be used is named and left out. collect-only then shows the others in the tables.
+    A row that cannot be used is named and left out. --collect-only then shows the others in the tables.
     """
     from benchmarks import rows
 
@@ -348,7 +354,8 @@ def _session(table: Any, *, preset: str, datasets: list[str], methods: list[str]
         force=common["force"],
         retry=common["retry"],
         style=Style(
-            choose("layout", common["layout"], LAYOUTS), choose("choice", common["published"], PUBLISHED)
+            choose("layout", common["layout"], LAYOUTS),
+            choose("word for --published", common["published"], PUBLISHED),
         ),
         launch=Launch(choose("launcher", common["launcher"], LAUNCHERS), common["jobs"], common["slurm"]),
     )

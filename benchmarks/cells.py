@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.files import reason
 from benchmarks.registry import DATASETS, METHODS
 
 ROW_FORMAT = 2
@@ -157,7 +158,7 @@ def read_row(path: Path) -> Row:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise BenchmarkError(f"{path} is not a readable row: {error}") from error
+        raise BenchmarkError(f"{path} is not a readable row: {reason(error)}") from error
     return parse_row(text, str(path))
 
 

@@ -78,11 +78,9 @@ def drawn(name: str, title: str, about: str, figure: Any, rows: Iterable[Row]) -
 
 def blank(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6)) -> tuple[Any, Any]:
     """An empty figure and its axes, always as an array (rows, columns)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)

@@ -72,13 +72,16 @@ SEEDS = 10_000
 DEVICE = click.option(
     "--device", default="auto", show_default=True, callback=_device, help="cpu, cuda or auto."
 )
-FOLDERS = [
-    click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="Prepared data sets."),
-    click.option("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Cells, checkpoints."),
-    click.option(
-        "--results", type=FOLDER, default=Path("results"), show_default=True, help="Rendered tables, rows."
-    ),
-]
+
+
+def folder_option(name: str, about: str) -> Callable[..., Any]:
+    """--NAME, a folder that is called so unless another is given."""
+    return click.option(f"--{name}", type=FOLDER, default=Path(name), show_default=True, help=about)
+
+
+DATA = folder_option("data", "Prepared data sets.")
+RUNS = folder_option("runs", "Cells, checkpoints.")
+FOLDERS = [DATA, RUNS, folder_option("results", "Rendered tables, rows.")]
 RUNNING = [
     click.option(
         "--seeds",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.cells import Cell, Row, cell_of, read_row
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import reason
+from benchmarks.files import last_line, reason
 from benchmarks.provenance import ROOT
 from benchmarks.registry import METHODS
 from benchmarks.rows import Stored, keep_rows, merge, read_kept, read_replaced
@@ -222,12 +222,11 @@ def _read_error(folder: Path, errors: dict[Cell, str], current: Mapping[Cell, st
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         cell = cell_of(settings)
-        lines = (folder / "error.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
     except (OSError, ValueError, KeyError, TypeError):
         return
     hashes = settings.get("data_sha256", ""), settings.get("train_data_sha256", "")
     if current.get(cell, folder.name) == folder.name and not _changed(cell, *hashes, images):
-        errors[cell] = f"{lines[-1] if lines else 'unknown'} (see {folder / 'error.txt'})"
+        errors[cell] = f"{last_line(folder / 'error.txt')} (see {folder / 'error.txt'})"
 
 
 def _number(text: str) -> float | None:

@@ -20,7 +20,6 @@ DRAWN = 120
 
 def to_png(layout: Layout) -> bytes:
     """The table with its notes as PNG, ruled as in print."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     width = max([6.5, *[_ends(grid)[-1] for grid in layout.grids]]) + 0.4
@@ -31,7 +30,6 @@ def to_png(layout: Layout) -> bytes:
     ]
     height = 0.6 + sum(_grid_height(grid) for grid in layout.grids) + NOTE * len(notes) + 0.2
     figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
-    FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
@@ -61,20 +59,19 @@ def _grid_height(grid: Grid) -> float:
 
 def _ends(grid: Grid) -> list[float]:
     """Where each column ends, in inches."""
-    words = len(grid.lines[0].words)
     widths = [len(head) for head in grid.heads]
     for line in grid.lines[:DRAWN]:
-        cells = [line.words[0] + line.marks, *line.words[1:], *map(str, line.texts)]
+        cells = [*line.marked, *map(str, line.texts)]
         widths = [max(width, len(cell)) for width, cell in zip(widths, cells, strict=True)]
     for i, span in enumerate(grid.spans):
-        at = words + 2 * i
+        at = grid.words + 2 * i
         widths[at] += max(0, len(span) - widths[at] - widths[at + 1])
     return list(itertools.accumulate((LETTER * w + GAP for w in widths), initial=LEFT))[1:]
 
 
 def _draw_grid(axes: Any, grid: Grid, y: float) -> None:
     """Title, two lines of heads, the lines; rules above, below and between sections."""
-    ends, words = _ends(grid), len(grid.lines[0].words)
+    ends, words = _ends(grid), grid.words
     starts = [LEFT, *ends]
 
     def rule(at: float, left: float = LEFT, end: float = ends[-1], weight: float = 0.6) -> None:
@@ -100,7 +97,7 @@ def _draw_grid(axes: Any, grid: Grid, y: float) -> None:
         if line.section != section:
             rule(y)
         section = line.section
-        for i, word in enumerate((line.words[0] + line.marks, *line.words[1:])):
+        for i, word in enumerate(line.marked):
             write(i, word, y)
         for i, text in enumerate(line.texts, words):
             look = {"weight": "bold"} if text.best else {}

@@ -7,6 +7,7 @@ import errno
 import json
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,26 @@ def read_json(path: Path, remedy: str) -> Any:
         raise BenchmarkError(f"{path} cannot be read ({reason(error)}): {remedy}") from error
 
 
+@contextlib.contextmanager
+def writing(what: str, folder: Path) -> Iterator[None]:
+    """Raise BenchmarkError, naming what was to be written and the folder, where the disk refuses it."""
+    try:
+        yield
+    except OSError as error:
+        raise BenchmarkError(
+            f"cannot write {what} to {folder}: {reason(error)}; choose another folder"
+        ) from error
+
+
 def usable_folder(path: Path, purpose: str) -> Path:
     """Make a folder and try to write in it.
 
     Raises BenchmarkError naming the folder if that fails (read-only, full, a file in the way).
     """
-    try:
+    with writing(purpose, path):
         path.mkdir(parents=True, exist_ok=True)
         write_atomic(path / ".probe", b"\0" * 4096)
         (path / ".probe").unlink(missing_ok=True)  # another process may be trying the same
-    except OSError as error:
-        raise BenchmarkError(
-            f"cannot write {purpose} to {path}: {reason(error)}; choose another folder"
-        ) from error
     return path
 
 

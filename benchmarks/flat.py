@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import as_json, read_json, reason, write_atomic
+from benchmarks.files import as_json, read_json, write_atomic, writing
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
@@ -60,9 +60,7 @@ def write_rows(
     Returns the files; BenchmarkError where one cannot be written.
     """
     contents = {".csv": as_csv(rows), ".json": as_json(rows), **(more or {})}
-    try:
+    with writing(name, results):
         for ending, content in contents.items():
             write_atomic(results / f"{name}{ending}", content)
-    except OSError as error:
-        raise BenchmarkError(f"cannot write {results}: {reason(error)}; choose another folder") from error
     return [results / f"{name}{ending}" for ending in contents]

@@ -48,6 +48,11 @@ class GridLine:
     """Lines of different sections are ruled off."""
     texts: tuple[Text, ...]
 
+    @property
+    def marked(self) -> list[str]:
+        """Its words, the first with its footnote marks."""
+        return [self.words[0] + self.marks, *self.words[1:]]
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -59,6 +64,19 @@ class Grid:
     lines: tuple[GridLine, ...]
     spans: tuple[str, ...] = ()
     """What stands above each pair of figures, if anything does."""
+
+    @property
+    def words(self) -> int:
+        """How many of its columns are of words; the others are of figures."""
+        return len(self.lines[0].words)
+
+    @property
+    def flat_heads(self) -> list[str]:
+        """Its heads, each with what stands above it."""
+        if not self.spans:
+            return list(self.heads)
+        above = [f"{span} " for span in self.spans for _ in METRICS]
+        return [over + head for over, head in zip([""] * self.words + above, self.heads, strict=True)]
 
 
 @dataclass(frozen=True)

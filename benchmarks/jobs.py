@@ -84,12 +84,16 @@ def fit_config(config: Any) -> dict[str, Any]:
     return {name: value for name, value in settings_of(config).items() if not name.startswith("inference_")}
 
 
+def sweep_words(cells: list[Cell]) -> list[str]:
+    """The words after `python` that compute cells of one training: all of their variants on all of their test sets."""
+    first = cells[0]
+    train = ["--train", word_of(first.train_dataset)] if first.train_dataset else []
+    tests = ",".join(dict.fromkeys(f"{word_of(cell.test_dataset)}:{cell.split}" for cell in cells))
+    variants = ",".join(dict.fromkeys(cell.variant for cell in cells))
+    words = ["-m", "benchmarks", "sweep", "--methods", first.method, "--variants", variants]
+    return [*words, *train, "--test", tests, "--seeds", str(first.seed), "--preset", first.preset]
+
+
 def row_command(cell: Cell) -> str:
     """What a stranger pastes to make this row again, and no other."""
-    test = shlex.quote(f"{word_of(cell.test_dataset)}:{cell.split}")
-    train = f"--train {shlex.quote(word_of(cell.train_dataset))} " if cell.train_dataset else ""
-    method, variant = map(shlex.quote, (cell.method, cell.variant))
-    return (
-        f"python -m benchmarks sweep --methods {method} --variants {variant} {train}"
-        f"--test {test} --seeds {cell.seed} --preset {cell.preset}"
-    )
+    return shlex.join(["python", *sweep_words([cell])])

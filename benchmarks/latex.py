@@ -56,7 +56,7 @@ def _body(grid: Grid) -> list[str]:
 
 
 def _tabular(grid: Grid) -> list[str]:
-    words = len(grid.heads) - len(grid.lines[0].texts)
+    words = grid.words
     lines = [f"\\begin{{tabular}}{{{'l' * words}{'r' * (len(grid.heads) - words)}}}", "\\toprule"]
     if grid.spans:
         spans = " & ".join(f"\\multicolumn{{2}}{{c}}{{{_latex(s)}}}" for s in grid.spans)

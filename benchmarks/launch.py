@@ -21,7 +21,7 @@ from tqdm import tqdm
 from benchmarks.cells import Cell
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import last_line
-from benchmarks.own import word_of
+from benchmarks.jobs import sweep_words
 from benchmarks.registry import METHODS
 from benchmarks.tables import fit_of
 from data_prep.parallel import usable_cores
@@ -37,7 +37,7 @@ class Launch:
 
     launcher: str = "local"
     jobs: int = 1
-    """Processes at once."""
+    """Processes at once; 0: one a GPU with the device cuda, else one, and with Slurm all that it takes."""
     parameters: tuple[str, ...] = ()
     """For Slurm: submitit's parameters as name=value."""
 
@@ -52,14 +52,8 @@ def group_cells(cells: Iterable[Cell]) -> list[list[Cell]]:
 
 
 def group_command(cells: list[Cell], options: list[str]) -> list[str]:
-    """The words of the command that computes a group, all of its variants on all of its test sets, after `python`."""
-    first = cells[0]
-    train = ["--train", word_of(first.train_dataset)] if first.train_dataset else []
-    tests = ",".join(dict.fromkeys(f"{word_of(cell.test_dataset)}:{cell.split}" for cell in cells))
-    variants = ",".join(dict.fromkeys(cell.variant for cell in cells))
-    words = ["-m", "benchmarks", "sweep", "--methods", first.method, "--variants", variants]
-    words += [*train, "--test", tests, "--seeds", str(first.seed), "--preset", first.preset]
-    return [*words, *options, "--compute-only"]
+    """The words of the command that computes a group, after `python`."""
+    return [*sweep_words(cells), *options, "--compute-only"]
 
 
 def run_locally(commands: list[list[str]], jobs: int, logs: Path, device: str) -> list[str]:

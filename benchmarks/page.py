@@ -16,8 +16,7 @@ from benchmarks.cells import Row
 from benchmarks.charts import Chart, Places, charts_of
 from benchmarks.collect import Printed, print_cells, seeds_of
 from benchmarks.drawn import cell_picture, drawn_before, text_of
-from benchmarks.errors import BenchmarkError
-from benchmarks.files import reason, usable_folder, write_atomic
+from benchmarks.files import usable_folder, write_atomic, writing
 from benchmarks.grid import METRICS, Grid, best_figures, ends, note_of_best, number, strategies_grid
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name, why_missing
 from benchmarks.paired import difference_grid, differences, unpaired
@@ -83,16 +82,12 @@ def write_page(
         sections.append(section)
         files |= made
     page, commands = results / f"report{mark}.html", results / f"REPRODUCING{mark}.md"
-    try:
+    with writing("the report", results):
         for file, content in files.items():
             write_atomic(folder / file, content)
         write_atomic(page, template().render(title=TITLE, about=ABOUT, sections=sections))
         shown = (row for row in stored.rows.values() if row.preset in presets)
         write_atomic(commands, to_markdown(shown, () if mark else other_results(results)))
-    except OSError as error:
-        raise BenchmarkError(
-            f"cannot write the report to {results}: {reason(error)}; choose another folder"
-        ) from error
     return [page, commands, folder]
 
 
@@ -280,13 +275,9 @@ def provenance(row: Row) -> dict[str, Any]:
 
 def plain_table(grid: Grid) -> dict[str, Any]:
     """A laid-out grid without provenance."""
-    words = len(grid.lines[0].words)
-    heads = list(grid.heads)
-    for i, span in enumerate(grid.spans):
-        for k in (0, 1):
-            heads[words + 2 * i + k] = f"{span} {heads[words + 2 * i + k]}"
-    lines = [[line.words[0] + line.marks, *line.words[1:], *map(str, line.texts)] for line in grid.lines]
-    return {"caption": grid.title, "heads": [h or "line" for h in heads], "words": words, "lines": lines}
+    heads = [head or "line" for head in grid.flat_heads]
+    lines = [[*line.marked, *map(str, line.texts)] for line in grid.lines]
+    return {"caption": grid.title, "heads": heads, "words": grid.words, "lines": lines}
 
 
 # --- pictures ----------------------------------------------------------------------------------------------

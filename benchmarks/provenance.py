@@ -11,8 +11,10 @@ import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from benchmarks.errors import BenchmarkError
+from data_prep.parallel import usable_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 WRITTEN = (":(exclude,glob)results/*", ":(exclude)results/rows", ":(exclude)results/figures")
@@ -121,6 +123,17 @@ def peak_gpu_memory_mb(device: str) -> float | None:
     return round(torch.cuda.max_memory_reserved() / 1024**2, 1)
 
 
+def made_on(device: str, command: str) -> dict[str, Any]:
+    """What a flat row says of how it was made: device, command, commit, versions and peak memory."""
+    return {
+        "device": device_text(device),
+        "command": command,
+        "commit": commit(),
+        "versions": versions(),
+        "peak_memory_mb": peak_memory_mb(),
+    }
+
+
 @functools.cache
 def _cpu_model() -> str:
     try:
@@ -130,7 +143,7 @@ def _cpu_model() -> str:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     vectors = next((f"{name}, " for flag, name in VECTORS.items() if flag in flags), "")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else len(names)
+    usable = usable_cores()
     with suppress(ValueError):  # which also says how many processes share the machine
         usable = min(usable, max(1, int(os.environ.get("OMP_NUM_THREADS", ""))))
     return f"{names[0]}, {vectors}{usable} threads" if names else platform.machine()

@@ -97,7 +97,7 @@ class DatasetSpec:
 
     label: str
     folder: str
-    """Below the data folder; {size} is the budget's image size."""
+    """Below the data folder, or absolute for anybody's own; {size} is the budget's image size."""
     prepare: str
     """The one command that prepares it, at {out}; {size}, {count} and {heldout} are the budget's."""
     train: str | None

@@ -9,7 +9,7 @@ import textwrap
 from typing import Any
 
 from benchmarks.collect import Printed
-from benchmarks.grid import METRICS, Grid, Layout, Text, strategies_of
+from benchmarks.grid import METRICS, Layout, Text, strategies_of
 from benchmarks.notes import name_of
 from benchmarks.paired import seeds_of_pair
 from benchmarks.tables import Table
@@ -102,13 +102,12 @@ def _csv(found: list[dict[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-def to_text(layout: Layout, width: int = 100) -> str:
-    """Plain text for a terminal: aligned columns, notes wrapped to `width` characters."""
+def to_text(layout: Layout) -> str:
+    """Plain text for a terminal: aligned columns, notes wrapped to 100 characters."""
     parts = [layout.heading]
     for grid in layout.grids:
-        words = len(grid.lines[0].words)
-        rows = [list(grid.heads)]
-        rows += [[line.words[0] + line.marks, *line.words[1:], *map(str, line.texts)] for line in grid.lines]
+        words = grid.words
+        rows = [list(grid.heads), *([*line.marked, *map(str, line.texts)] for line in grid.lines)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(grid.heads))]
         tops = [""] * words + [t for span in grid.spans for t in (span, "")]
         for i in range(words, len(tops), 2):  # a data set's name may need more room than its two columns
@@ -123,7 +122,7 @@ def to_text(layout: Layout, width: int = 100) -> str:
         parts.append("\n".join(lines))
     parts.append(
         "\n".join(
-            textwrap.fill(n, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+            textwrap.fill(n, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
             for n in layout.notes
         )
     )
@@ -134,25 +133,13 @@ def to_markdown(layout: Layout) -> str:
     """A GitHub-flavoured table for each grid, the best measured in bold, then the notes as a list."""
     parts = [f"## {layout.heading}"]
     for grid in layout.grids:
-        words = len(grid.lines[0].words)
-        lines = [_piped(_flat_heads(grid)), _piped(["---"] * words + ["---:"] * (len(grid.heads) - words))]
+        sides = ["---"] * grid.words + ["---:"] * (len(grid.heads) - grid.words)
+        lines = [_piped([_escaped(head) for head in grid.flat_heads]), _piped(sides)]
         for line in grid.lines:
-            first, *others = line.words
-            cells = [first + line.marks, *others]
-            lines.append(_piped([*map(_escaped, cells), *map(_marked_down, line.texts)]))
+            lines.append(_piped([*map(_escaped, line.marked), *map(_marked_down, line.texts)]))
         parts.append(f"**{grid.title}**\n\n" + "\n".join(lines))
     parts.append("\n".join(f"- {_escaped(note)}" for note in layout.notes))
     return "\n\n".join(parts) + "\n"
-
-
-def _flat_heads(grid: Grid) -> list[str]:
-    """Heads in one line, each with what stands above it."""
-    if not grid.spans:
-        return list(grid.heads)
-    words = len(grid.lines[0].words)
-    above = [span for span in grid.spans for _ in METRICS]
-    heads = [f"{span} {head}" for span, head in zip(above, grid.heads[words:], strict=True)]
-    return [*grid.heads[:words], *map(_escaped, heads)]
 
 
 def _marked_down(text: Text) -> str:

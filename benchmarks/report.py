@@ -1,4 +1,4 @@
-"""From stored rows to a table's files: CSV, LaTeX, Markdown, PNG and the Figure-3 picture. Never trains."""
+"""From stored rows to a table's files: CSV, JSON lines, LaTeX, Markdown, PNG and the Figure-3 picture. Never trains."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from benchmarks.collect import Printed, print_cells
 from benchmarks.draw import to_png
 from benchmarks.drawn import cell_picture, drawn_before
-from benchmarks.errors import BenchmarkError
-from benchmarks.files import reason, write_atomic
+from benchmarks.files import write_atomic, writing
 from benchmarks.grid import Style, lay_out
 from benchmarks.latex import to_latex
 from benchmarks.notes import place_of
@@ -70,15 +69,11 @@ def write_report(
     if blocks := figure3_blocks(table, printed, runs, results / "figures"):
         picture = PICTURES.get(table.name, f"{table.name}-pictures")
         files[results / f"{picture}{name.removeprefix(table.name)}.png"] = beside(blocks)
-    try:
+    with writing("the table", results):
         for file, content in files.items():
             write_atomic(file, content)
         for file in outdated:
             file.unlink(missing_ok=True)
-    except OSError as error:
-        raise BenchmarkError(
-            f"cannot write the table to {results}: {reason(error)}; choose another folder"
-        ) from error
     return Report(to_text(layout), tuple(files))
 
 

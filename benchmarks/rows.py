@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from benchmarks.cells import Cell, Row, parse_row, read_row
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import reason, usable_folder, write_atomic
+from benchmarks.files import reason, usable_folder, write_atomic, writing
 from benchmarks.registry import PRESETS
 
 KEPT = "results/rows"
@@ -85,7 +85,7 @@ def read_lines(path: Path) -> tuple[list[Row], list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        return [], [f"{path} cannot be read: {error}"]
+        return [], [f"{path} cannot be read: {reason(error)}"]
     if path.suffix == ".json":
         parts = [(str(path), text)]
     else:
@@ -185,21 +185,15 @@ def read_replaced(runs: Path) -> list[Row]:
 
 
 def _write(path: Path, row: Row) -> None:
-    try:
+    with writing("rows", path.parent):
         write_atomic(path, json.dumps(row.to_json()) + "\n")
-    except OSError as error:
-        raise BenchmarkError(
-            f"cannot write rows to {path.parent}: {reason(error)}; choose another folder"
-        ) from error
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a file that may not be there."""
     if source.exists():
-        try:
+        with writing(f"a copy of {source}", target.parent):
             write_atomic(target, source.read_bytes())
-        except OSError as error:
-            raise BenchmarkError(f"cannot copy {source} to {target}: {reason(error)}") from error
 
 
 def _take(row: Row, rows: dict[Cell, Row]) -> None:

@@ -1,9 +1,8 @@
 """One cell: fit -> segment -> score, in a folder named by the hash of its settings.
 
-`RUNS/cells/<key>` holds config.json, scores.csv (one line per image), panels.npz, examples.npz, row.json and
-`done`;
-`RUNS/fits/<key>` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and
-`done`. A failure leaves error.txt and no `done`, and is tried again on request. A finished cell is kept.
+`RUNS/cells/<key>` holds config.json, scores.csv (one line per image), panels.npz, examples.npz, row.json and `done`;
+`RUNS/fits/<key>` holds what cells share: config.json, progress.jsonl, checkpoints, live.png, fit.json and `done`. A
+failure leaves error.txt and no `done`, and is tried again on request. A finished cell is kept.
 """
 
 from __future__ import annotations

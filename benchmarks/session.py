@@ -235,17 +235,17 @@ class Session:
                 outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
             elif state == "running":
                 outcomes.append(Outcome(cell, "busy", f"{why} is at work on it"))
-            else:
-                said_last = wrong.get(cell, "").removeprefix(f"Failed: {cell}: ")
-                outcomes.append(Outcome(cell, "failed", why or said_last or "its process ended early"))
+            elif failure := why or wrong.get(cell, "").removeprefix(f"Failed: {cell}: "):
+                outcomes.append(Outcome(cell, "failed", failure))
+            else:  # its process ended well without it
+                outcomes.append(Outcome(cell, "busy", "another process is at work on its training"))
         return outcomes
 
     def _work(self) -> list[tuple[list[Cell], list[str]]]:
-        """The groups that are not done and can be, each with its command."""
-        groups = group_cells(cell for cell in self.cells if not self._fault_of(cell))
-        if not self.force:
-            groups = [g for g in groups if any(self.runner.is_open(cell) for cell in g)]
-        return [(group, group_command(group, self._options())) for group in groups]
+        """The cells that are not done and can be, by training, each group with its command."""
+        cells = [cell for cell in self.cells if not self._fault_of(cell)]
+        cells = [cell for cell in cells if self.force or self.runner.is_open(cell)]
+        return [(group, group_command(group, self._options())) for group in group_cells(cells)]
 
     def _unlike_defaults(self) -> list[str]:
         """What a command must be told to go on with this session's seeds and folders, where they are others."""

@@ -30,6 +30,8 @@ from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.trainer import frozen
 
+WAYS = ("released", "reference", "fast", "fast_bfloat16", "prior_released", "prior_reference", "prior")
+"""Of a posterior step, and of a prior step as released, of the reference and ours."""
 ROUNDS = 9  # of matrix products
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
@@ -148,14 +150,14 @@ def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
     prefix = f"{'gpu' if device == 'cuda' else 'cpu'}_{name}"
     found = {f"{prefix}_{way}_images_steps_per_second": setting.batch / t for way, t in taken.items()}
     best = min(("fast", "fast_bfloat16"), key=taken.__getitem__)
-    flops = step_flops(model, config, z, images)
+    arithmetic = step_flops(model, config, z, images)
     found |= {
         f"{prefix}_ratio": taken["released"] / taken[best],
         f"{prefix}_ratio_float32": taken["released"] / taken["fast"],
         f"{prefix}_prior_ratio": taken["prior_released"] / taken["prior"],
-        f"{prefix}_flops_per_step_and_image": flops / setting.batch,
-        f"{prefix}_flops_per_second": flops / taken[best],
-        f"{prefix}_matmul_share": flops / taken[best] / best_matrix_rate(device),
+        f"{prefix}_flops_per_step_and_image": arithmetic / setting.batch,
+        f"{prefix}_flops_per_second": arithmetic / taken[best],
+        f"{prefix}_matmul_share": arithmetic / taken[best] / best_matrix_rate(device),
     }
     if device == "cuda":
         # Of all ways together, with what recorded graphs hold: a replayed one allocates nothing.
@@ -192,28 +194,18 @@ def describe(found: dict[str, Any]) -> str:
     for key in ("cpu_authors_width", "cpu_quick", "gpu_authors_width"):
         if found.get(f"{key}_ratio") is None:
             continue
-        rates = {
-            way: found[f"{key}_{way}_images_steps_per_second"]
-            for way in ("released", "reference", "fast", "fast_bfloat16")
-        }
+        rate = {way: found[f"{key}_{way}_images_steps_per_second"] for way in WAYS}
+        posterior = ", ".join(f"{way} {rate[way]:.1f}" for way in WAYS[:4])
+        prior = ", ".join(
+            f"{said} {rate[way]:.0f}"
+            for said, way in zip(("released", "reference", "fast"), WAYS[4:], strict=True)
+        )
         lines.append(
-            f"{key}: images × posterior steps a second: "
-            + ", ".join(f"{way} {rate:.1f}" for way, rate in rates.items())
-            + f"; fastest over released {found[f'{key}_ratio']:.2f} "
-            + f"(float32 alone {found[f'{key}_ratio_float32']:.2f}); "
-            + "prior steps a second: "
-            + ", ".join(
-                f"{way} {found[f'{key}_{kind}_images_steps_per_second']:.0f}"
-                for way, kind in (
-                    ("released", "prior_released"),
-                    ("reference", "prior_reference"),
-                    ("fast", "prior"),
-                )
-            )
-            + ", "
-            + f"{found[f'{key}_prior_ratio']:.2f} over released; "
-            + f"{in_units(found[f'{key}_flops_per_second'], 'FLOP/s')}, "
-            + f"{found[f'{key}_matmul_share']:.0%} of the matrix-product rate"
+            f"{key}: images × posterior steps a second: {posterior}; fastest over released "
+            f"{found[f'{key}_ratio']:.2f} (float32 alone {found[f'{key}_ratio_float32']:.2f}); "
+            f"prior steps a second: {prior}, {found[f'{key}_prior_ratio']:.2f} over released; "
+            f"{in_units(found[f'{key}_flops_per_second'], 'FLOP/s')}, "
+            f"{found[f'{key}_matmul_share']:.0%} of the matrix-product rate"
         )
     if found.get("gpu_authors_width_peak_memory_gb") is not None:
         lines.append(

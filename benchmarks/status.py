@@ -94,7 +94,7 @@ def _look(folder: Path, runs: Path) -> State | None:
 
 
 def _progress(runs: Path, fit_key: str | None) -> str:
-    """How far a training is: the last whole line of its progress.jsonl."""
+    """How far a training is, by the last line of its progress.jsonl; empty while that is being written."""
     if fit_key is None:
         return ""
     try:

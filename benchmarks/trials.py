@@ -26,7 +26,7 @@ from benchmarks.flat import read_row, read_rows, write_rows
 from benchmarks.jobs import configured, fit_config, settings_of
 from benchmarks.metrics import iou
 from benchmarks.progress import segment_progress
-from benchmarks.registry import PRESETS
+from benchmarks.registry import PRESETS, TM_DSPRITES
 from benchmarks.training import train
 from benchmarks.uncertainty import bootstrap
 from data_prep.store import PreparedDataset, open_dataset
@@ -104,11 +104,9 @@ def trial_data(data: Path, preset: str) -> PreparedDataset:
     if folder.exists():
         return open_dataset(folder)
     config = TMDspritesConfig(count=budget.train_images, heldout=SCORED, size=budget.image_size, seed=SEED)
-    command = (
-        f"python -m data_prep tm-dsprites --out {shlex.quote(str(folder))} --size {config.size} --count {config.count} "
-        f"--heldout {config.heldout} --seed {config.seed}"
-    )
-    return generate(folder, config, command=command)
+    out = shlex.quote(str(folder))
+    command = TM_DSPRITES.format(out=out, size=config.size, count=config.count, heldout=config.heldout)
+    return generate(folder, config, command=f"{command} --seed {config.seed}")
 
 
 def training_of(config: Any, preset: str, seed: int, data_sha256: str) -> dict[str, Any]:
@@ -205,11 +203,9 @@ def run_trial(
         "inference_chains": config.inference_chains,
         "segment_seconds": round(spent, 1),
         "seed": seed,
-        "device": provenance.device_text(device),
-        "command": f'python -m benchmarks trials --only "{name}" --preset {preset} --seeds {seed}',
-        "commit": provenance.commit(),
-        "versions": provenance.versions(),
-        "peak_memory_mb": provenance.peak_memory_mb(),
+        **provenance.made_on(
+            device, f'python -m benchmarks trials --only "{name}" --preset {preset} --seeds {seed}'
+        ),
         "key": f"{fit}-{way}",
     }
     write_json(found, row)

@@ -143,11 +143,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
         **taken,
         "restarts": getattr(method, "restarts", 0),
         "seed": seed,
-        "device": provenance.device_text(device),
-        "command": f"python -m benchmarks validate --methods {name} --seed {seed}",
-        "commit": provenance.commit(),
-        "versions": provenance.versions(),
-        "peak_memory_mb": provenance.peak_memory_mb(),
+        **provenance.made_on(device, f"python -m benchmarks validate --methods {name} --seed {seed}"),
     }
     write_json(found, row)
     return row

@@ -119,7 +119,9 @@ def unpack(archive: Path, target: Path, *, progress: bool = True) -> None:
             f"{archive} is cut short or damaged ({one_line(error)}); download it again."
         ) from error
     except OSError as error:
-        raise SourceError(f"{archive} cannot be unpacked to {target.parent} ({one_line(error)}).") from error
+        raise SourceError(
+            f"{archive} cannot be unpacked to {target.parent} ({one_line(error)}); choose another --out."
+        ) from error
 
 
 def _inside(archive: Path, target: Path, name: str) -> Path:

@@ -83,11 +83,13 @@ def read_split(file: Path, ids: list[str]) -> dict[str, str]:
     unknown = sorted(set(codes.values()) - set(SPLIT_OF_CODE))
     if unknown:
         raise SourceError(
-            f"{file} has the split code {unknown[0]!r}; 0 (train), 1 (val) and 2 (test) are known."
+            f"{file} has the split code {unknown[0]!r}, and 0 (train), 1 (val) and 2 (test) are known; take ReDO's own."
         )
     missing = [key for key in ids if key not in codes]
     if missing:
-        raise SourceError(f"{file} has no line for image {missing[0]} ({len(missing)} are missing).")
+        raise SourceError(
+            f"{file} has no line for image {missing[0]} ({len(missing)} are missing); take ReDO's own file."
+        )
     counts = {part: sum(codes[key] == code for key in codes) for code, part in SPLIT_OF_CODE.items()}
     if len(codes) == TOTAL and counts != REDO_COUNTS:
         raise SourceError(f"{file} has {counts} where ReDO's split has {REDO_COUNTS}; take ReDO's own file.")
@@ -131,7 +133,9 @@ def _box(file: Path, key: str, values: list[str]) -> tuple[float, float, float, 
     try:
         x, y, w, h = map(float, values)
     except ValueError as error:
-        raise SourceError(f"{file} has no four numbers for image {key}: {' '.join(values)}.") from error
+        raise SourceError(
+            f"{file} has no four numbers for image {key}: {' '.join(values)}; take the publisher's file."
+        ) from error
     return x, y, w, h
 
 

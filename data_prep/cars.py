@@ -68,7 +68,9 @@ def read_boxes(file: Path) -> list[tuple[str, str, tuple[float, float, float, fl
         try:
             left, top, right, bottom = (float(row[key]) for key in BOX)
         except (TypeError, ValueError) as error:
-            raise SourceError(f"{file} has a box that is not four numbers ({one_line(error)}).") from error
+            raise SourceError(
+                f"{file} has a box that is not four numbers ({one_line(error)}); take the publisher's file."
+            ) from error
         label = str(row["class"]) if "class" in (rows.dtype.names or ()) else ""
         found.append((str(row["fname"]), label, (left - 1, top - 1, right - left + 1, bottom - top + 1)))
     return found

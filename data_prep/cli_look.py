@@ -38,7 +38,7 @@ def info_command(folder: Path) -> None:
 
 
 def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
-    """Labelled lines about a prepared data set; reads all its masks once."""
+    """Labelled lines about a prepared data set; reads all its masks."""
     manifest = dataset.manifest
     shares = 100 * foreground_shares(dataset.masks)
     objects = np.array([mask.max() for mask in dataset.masks])

@@ -30,7 +30,7 @@ from data_prep.pictures import (
     square_around,
 )
 from data_prep.store import SPLITS, DatasetWriter, PreparedDataset, check_target
-from data_prep.tables import read_lines
+from data_prep.tables import numbered_lines, read_lines
 
 log = logging.getLogger(__name__)
 CROPS = {
@@ -183,18 +183,23 @@ def random_split(stems: list[str], config: FolderConfig) -> dict[str, str]:
 
 def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
     """Boxes by stem from a CSV file with the columns stem,x,y,width,height (pixels). Raises SourceError."""
+    lines = numbered_lines(file)
     try:
-        rows = list(csv.reader(read_lines(file)))
+        rows = list(csv.reader(line for _, line in lines))
     except csv.Error as error:
-        raise SourceError(f"{file} is not a CSV file ({one_line(error)}).") from error
+        raise SourceError(
+            f"{file} is not a CSV file ({one_line(error)}); correct it or leave --boxes out."
+        ) from error
     if not rows or rows[0] != ["stem", "x", "y", "width", "height"]:
-        raise SourceError(f"{file} must begin with the line stem,x,y,width,height.")
+        raise SourceError(
+            f"{file} must begin with the line stem,x,y,width,height; correct it or leave --boxes out."
+        )
     boxes = {}
-    for number, row in enumerate(rows[1:], start=2):
+    for (number, _), row in zip(lines[1:], rows[1:], strict=False):  # a name in quotes may go over several
         try:
             stem, (x, y, w, h) = row[0], map(float, row[1:])
         except ValueError as error:
-            raise SourceError(f"{file} line {number} is not a name and four numbers.") from error
+            raise SourceError(f"{file} line {number} is not a name and four numbers; correct it.") from error
         if stem in boxes:
             raise SourceError(f"{file} line {number} is a second box of {stem}; keep one of them.")
         boxes[stem] = (x, y, w, h)
@@ -265,7 +270,7 @@ def find_pairs(
         elif stem not in mask_files:
             faults.append(Fault(stem, f"{masks} has no mask called {stem}"))
         elif boxes is not None and stem not in boxes:
-            faults.append(Fault(stem, f"the file of boxes has no line for {stem}"))
+            faults.append(Fault(stem, f"the file of --boxes has no line for {stem}"))
         else:
             sound.append(stem)
     split = split or random_split(sound, config)

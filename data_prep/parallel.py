@@ -11,6 +11,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AHEAD = 4  # groups of items under way for each worker
 
 
 def usable_cores() -> int:
@@ -33,12 +34,11 @@ def ordered_map(
     *,
     workers: int | None = None,
     group: int = 1,
-    ahead: int = 4,
 ) -> Generator[Result, None, None]:
     """Yield function(item) for each item, in the items' order, computed by `workers` threads.
 
     A thread takes `group` items at a time: more than one where an item takes a few milliseconds, as handing
-    over costs time too. At most `ahead` groups a worker are under way, so memory does not grow with the number
+    over costs time too. At most AHEAD groups a worker are under way, so memory does not grow with the number
     of items. An exception is raised at its item's turn; what was not started is then dropped, as it is when the
     generator is closed, which who leaves it early must do.
     """
@@ -65,7 +65,7 @@ def ordered_map(
     try:
         for part in batched(items, group):
             waiting.append(pool.submit(run, part))
-            if len(waiting) >= workers * ahead:
+            if len(waiting) >= workers * AHEAD:
                 yield from finish()
         while waiting:
             yield from finish()

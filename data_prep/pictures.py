@@ -6,6 +6,7 @@ import os
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
@@ -70,11 +71,8 @@ def check_upright(file: Path) -> None:
 
 def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
     """x, y, width and height in pixels of what is not 0 in a mask (H,W); all 0 where nothing is."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    left, top = int(columns[0]), int(rows[0])
-    return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+    left, top, width, height = cv2.boundingRect((mask != 0).astype(np.uint8))
+    return left, top, width, height
 
 
 def square_around(box: tuple[float, float, float, float], size: tuple[int, int], *, file: Path) -> Crop:

@@ -10,19 +10,26 @@ import scipy.io
 from data_prep.errors import SourceError, one_line
 
 
-def read_lines(file: Path) -> list[str]:
-    """The lines of a UTF-8 text file that are not blank. Raises SourceError."""
+def numbered_lines(file: Path) -> list[tuple[int, str]]:
+    """The lines of a UTF-8 text file that are not blank, each with its number from 1. Raises SourceError."""
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise SourceError(f"{file} is missing; take it from the publisher's archive.") from error
+        raise SourceError(
+            f"{file} is missing; check its name, or take it from the publisher's archive."
+        ) from error
     except UnicodeDecodeError as error:
         raise SourceError(
             f"{file} is not UTF-8 text (byte {error.start}); convert it or download it again."
         ) from error
     except OSError as error:
         raise SourceError(f"{file} cannot be read ({one_line(error)}).") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a UTF-8 text file that are not blank. Raises SourceError."""
+    return [line for _, line in numbered_lines(file)]
 
 
 def read_table(file: Path, fields: int) -> dict[str, list[str]]:
@@ -31,10 +38,12 @@ def read_table(file: Path, fields: int) -> dict[str, list[str]]:
     Raises SourceError naming the first line that has too few values or an id seen before.
     """
     table: dict[str, list[str]] = {}
-    for number, line in enumerate(read_lines(file), start=1):
+    for number, line in numbered_lines(file):
         values = line.split(maxsplit=fields - 1)
         if len(values) != fields:
-            raise SourceError(f"{file} line {number} has {len(values)} values where {fields} are expected.")
+            raise SourceError(
+                f"{file} line {number} has {len(values)} values where {fields} are expected; take the publisher's file."
+            )
         if values[0] in table:
             raise SourceError(f"{file} line {number} names {values[0]} a second time; remove one of them.")
         table[values[0]] = values[1:]

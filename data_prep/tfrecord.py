@@ -6,19 +6,20 @@ checksums are masked CRC-32C. The data is a protobuf Example: a map from names t
 
 from __future__ import annotations
 
+import gzip
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import google_crc32c
 import numpy as np
 
 from data_prep.errors import ItemError, SourceError, one_line
 
-PIECE = 2**20
 MAX_RECORD = 2**28
 """Longest record that is believed, in bytes."""
 BYTES_LIST, FLOAT_LIST = 1, 2
@@ -54,26 +55,25 @@ def read_records(file: Path, on_bytes: Callable[[int], object] = lambda count: N
     Raises SourceError if the file cannot be opened.
     """
     try:
-        stream = file.open("rb")
+        raw = file.open("rb")
+        packed = raw.peek(2)[:2] == b"\x1f\x8b"
     except OSError as error:
         raise SourceError(f"{file} cannot be opened ({one_line(error)}); check its name.") from error
-    with stream:
-        reader = _Reader(_pieces(stream, on_bytes))
-        number = 0
-        while True:
-            record = _read_record(reader, file, number)
-            if record is None:
-                return
+    number = at = 0
+    with raw, gzip.open(raw) if packed else nullcontext(raw) as stream:
+        while (record := _read_record(stream, file, number)) is not None:
+            on_bytes(raw.tell() - at)
+            at = raw.tell()
             yield record
             if record.fault and not record.data:
                 return
             number += 1
 
 
-def _read_record(reader: _Reader, file: Path, number: int) -> Record | None:
+def _read_record(stream: BufferedIOBase, file: Path, number: int) -> Record | None:
     """The next record; None at the end of the file; a fault without data where reading cannot go on."""
     try:
-        head = reader.read(12)
+        head = stream.read(12)
         if not head:
             return None
         if len(head) < 12:
@@ -83,8 +83,8 @@ def _read_record(reader: _Reader, file: Path, number: int) -> Record | None:
             return Record(file, number, fault="its length has a wrong checksum, so the rest cannot be read")
         if length > MAX_RECORD:
             return Record(file, number, fault=f"it has {length:,} bytes and at most {MAX_RECORD:,} are read")
-        data = reader.read(length)
-        tail = reader.read(4)
+        data = stream.read(length)
+        tail = stream.read(4)
     except (zlib.error, EOFError, OSError) as error:
         return Record(file, number, fault=f"the file is cut short or damaged ({one_line(error)})")
     if len(tail) < 4:
@@ -92,54 +92,6 @@ def _read_record(reader: _Reader, file: Path, number: int) -> Record | None:
     if masked(google_crc32c.value(data)) != struct.unpack("<I", tail)[0]:
         return Record(file, number, data, fault="its data has a wrong checksum (CRC-32C)")
     return Record(file, number, data)
-
-
-class _Reader:
-    """Reads exact lengths from a series of pieces."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def read(self, count: int) -> bytes:
-        """The next `count` bytes, or fewer at the end."""
-        parts, missing = [], count
-        while missing:
-            if not self._rest:
-                piece = next(self._pieces, b"")
-                if not piece:
-                    break
-                self._rest = memoryview(piece)
-            parts.append(self._rest[:missing])
-            missing -= len(parts[-1])
-            self._rest = self._rest[len(parts[-1]) :]
-        return b"".join(parts)
-
-
-def _pieces(stream: BinaryIO, on_bytes: Callable[[int], object]) -> Iterator[bytes]:
-    """The contents of a file in pieces that are never empty, unpacked if it is GZIP."""
-    zipped = stream.read(2) == b"\x1f\x8b"
-    stream.seek(0)
-    inflater = zlib.decompressobj(wbits=31)
-    fresh = True
-    while piece := stream.read(PIECE):
-        on_bytes(len(piece))
-        if not zipped:
-            yield piece
-            continue
-        while piece:
-            fresh = False
-            if unpacked := inflater.decompress(piece, 4 * PIECE):
-                yield unpacked
-            piece = inflater.unconsumed_tail
-            if inflater.eof:
-                piece = inflater.unused_data
-                inflater, fresh = zlib.decompressobj(wbits=31), True
-    if zipped and not fresh:
-        if rest := inflater.flush():
-            yield rest
-        if not inflater.eof:
-            raise EOFError("GZIP stream without its end")
 
 
 # --- protobuf ----------------------------------------------------------------------------------------------

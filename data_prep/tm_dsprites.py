@@ -53,8 +53,9 @@ def square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(u), np.abs(v)) - 0.5
 
 
-def ellipse(u: np.ndarray, v: np.ndarray, ratio: float = 1.8) -> np.ndarray:
+def ellipse(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Distance, to first order at the edge, to the ellipse whose axes have dSprites' ratio."""
+    ratio = 1.8
     b = math.sqrt(1 / (math.pi * ratio))
     a = ratio * b
     level = np.hypot(u / a, v / b) + 1e-6

@@ -56,4 +56,4 @@ def test_with_the_defaults_a_command_names_no_folder(tmp_path: Path, monkeypatch
 
 def test_status_names_the_folder_of_the_data(tmp_path: Path) -> None:
     said = call("status", "1", "--data", str(tmp_path / "my data"), "--runs", str(tmp_path / "runs"))
-    assert f"python -m data_prep status --data '{tmp_path / 'my data'}'" in said.output
+    assert f"--out '{tmp_path / 'my data'}/birds'" in said.output

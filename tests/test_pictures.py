@@ -140,7 +140,7 @@ def test_results_come_in_order_and_few_are_under_way() -> None:
             taken.append(number)
             yield number
 
-    results = ordered_map(lambda number: number * 2, numbers(), workers=3, ahead=4)
+    results = ordered_map(lambda number: number * 2, numbers(), workers=3)
     first = [next(results) for _ in range(5)]
     assert first == [0, 2, 4, 6, 8]
     assert len(taken) <= 5 + 12

@@ -112,7 +112,7 @@ def test_rows_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results" / "trials-smoke.csv").mkdir(parents=True)
     done = call(tmp_path, "--only", "as it is")
     assert done.exit_code == 2
-    assert f"cannot write {tmp_path / 'results'}: " in done.output
+    assert f"cannot write trials-smoke to {tmp_path / 'results'}: " in done.output
     assert "Traceback" not in done.output
 
 

@@ -124,6 +124,12 @@ ALL_CHAINS = (
 )
 """The footnote of masks by responsibilities."""
 
+ORACLE = (
+    "The published figure is an oracle's: of the ways to call a region the foreground, the one that fits the truth "
+    "best."
+)
+"""The footnote of methods whose regions have no names."""
+
 STAND_IN = "Stand-in: TM-dSprites, which the paper has no such figures for"
 """The block of the tables whose data sets must be prepared by hand first."""
 

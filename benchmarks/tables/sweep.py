@@ -15,7 +15,9 @@ LONGEST = 60
 def check_name(name: str) -> None:
     """Raise BenchmarkError for a sweep's name that is none for a file, or might be that of another result."""
     if not name.replace("-", "").replace("_", "").isalnum() or name.isdigit():
-        raise BenchmarkError(f"--name {name!r} is no file name: use letters, digits and hyphens")
+        raise BenchmarkError(
+            f"--name {name!r} is no file name: use letters, digits and hyphens, and not digits alone"
+        )
     if len(name) > LONGEST:
         raise BenchmarkError(
             f"--name {name[:20]}... has {len(name)} letters: choose one of at most {LONGEST}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import ALL_CHAINS, VARIANT_LINES, Column, Entry, Line, Table, run_for
+from benchmarks.tables import ALL_CHAINS, ORACLE, VARIANT_LINES, Column, Entry, Line, Table, run_for
 
 LINES = (
     Line("W-Net", "*"),
@@ -57,8 +57,7 @@ TABLE = Table(
     footnotes={
         "*": "Published by Benny and Wolf, who may have trained and scored on other Dogs and Cars images; "
         "no implementation was released.",
-        "§": "The published figure is an oracle's: of the ways to call a region the foreground, the one that fits "
-        "the truth best.",
+        "§": ORACLE,
         "†": "Weakly supervised: it is given clean background images.",
         "¶": ALL_CHAINS,
         "‖": "DRC without drc-tuned, the small budgets' preset: at this size and length with the authors' own "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.tables import ALL_CHAINS, STAND_IN, VARIANT_LINES, Column, Entry, Line, Table, run_for
+from benchmarks.tables import ALL_CHAINS, ORACLE, STAND_IN, VARIANT_LINES, Column, Entry, Line, Table, run_for
 
 LINES = (
     Line("GrabCut", "*"),
@@ -54,8 +54,7 @@ TABLE = Table(
     entries=_entries(),
     footnotes={
         "*": "Not trained: what it scores on both is for reference.",
-        "§": "The published figure is an oracle's: of the ways to call a region the foreground, the one that fits "
-        "the truth best.",
+        "§": ORACLE,
         "¶": ALL_CHAINS,
     },
 )
