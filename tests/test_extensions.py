@@ -97,46 +97,41 @@ def test_a_target_that_is_misspelt_is_a_fault_and_no_absent_package(
     assert "Cells: 1 computed, 1 failed" in done.output
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"target": "drc.method.DRC"}, "has the target 'drc.method.DRC' where module:class is expected"),
-        ({"variants": "fixed"}, "has variants='fixed' where a tuple of names is expected"),
-        ({"variants": ()}, "has variants=() where a tuple of names is expected"),
-        ({"variants": (1,)}, "has variants=(1,) where a tuple of names is expected"),
-        ({"protocol": "best"}, "has the protocol 'best', which is none of unmatched"),
-        ({"protocol": ["unmatched"]}, "has the protocol ['unmatched'], which is none of unmatched"),
-        ({"annotation": {"boxes": "a box"}}, "says in annotation something of the variant 'boxes'"),
-        ({"taken_over": None}, "has taken_over=None where a dictionary by variants is expected"),
-    ],
-)
-def test_a_method_that_is_entered_wrongly_is_named_before_anything_is_run(
-    changes: dict[str, Any], said: str, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(METHODS, "mine", replace(METHODS["all-foreground"], **changes))
-    done = call(tmp_path, smoke_data, "sweep", "--methods", "mine", "--test", "tm-dsprites")
-    assert done.exit_code == 2, done.output
-    assert f"METHODS['mine'] in benchmarks/registry.py {said}" in done.output
+FLOOR, BIRDS = METHODS["all-foreground"], DATASETS["birds"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("spec", "changes", "said"),
     [
-        ({"folder": "a{b}"}, "has folder='a{b}', whose braces may hold size alone"),
-        ({"label": 5}, "has label=5 where a text is expected"),
-        ({"splits": {}}, "has splits={} where a dictionary of Subset is expected"),
-        ({"splits": {"all": None}}, "has None as its split 'all' where a Subset is expected"),
-        ({"splits": {"all": Subset(None, "all", limit=0)}}, "has limit=0 in its split 'all'"),
+        (
+            FLOOR,
+            {"target": "drc.method.DRC"},
+            "has the target 'drc.method.DRC' where module:class is expected",
+        ),
+        (FLOOR, {"variants": "fixed"}, "has variants='fixed' where a tuple of names is expected"),
+        (FLOOR, {"variants": ()}, "has variants=() where a tuple of names is expected"),
+        (FLOOR, {"variants": (1,)}, "has variants=(1,) where a tuple of names is expected"),
+        (FLOOR, {"protocol": "best"}, "has the protocol 'best', which is none of unmatched"),
+        (FLOOR, {"protocol": ["unmatched"]}, "has the protocol ['unmatched'], which is none of unmatched"),
+        (FLOOR, {"annotation": {"boxes": "a box"}}, "says in annotation something of the variant 'boxes'"),
+        (FLOOR, {"taken_over": None}, "has taken_over=None where a dictionary by variants is expected"),
+        (BIRDS, {"folder": "a{b}"}, "has folder='a{b}', whose braces may hold size alone"),
+        (BIRDS, {"label": 5}, "has label=5 where a text is expected"),
+        (BIRDS, {"splits": {}}, "has splits={} where a dictionary of Subset is expected"),
+        (BIRDS, {"splits": {"all": None}}, "has None as its split 'all' where a Subset is expected"),
+        (BIRDS, {"splits": {"all": Subset(None, "all", limit=0)}}, "has limit=0 in its split 'all'"),
     ],
 )
-def test_a_data_set_that_is_entered_wrongly_is_named_before_anything_is_run(
-    changes: dict[str, Any], said: str, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_is_entered_wrongly_is_named_before_anything_is_run(
+    spec: Any, changes: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(DATASETS, "mine", replace(DATASETS["birds"], **changes))
-    done = call(tmp_path, smoke_data, "sweep", "--methods", "all-foreground", "--test", "tm-dsprites")
+    registry: Any = METHODS if spec is FLOOR else DATASETS
+    monkeypatch.setitem(registry, "mine", replace(spec, **changes))
+    done = call(tmp_path, tmp_path / "data", "sweep", "--methods", "all-foreground", "--test", "tm-dsprites")
     assert done.exit_code == 2, done.output
-    assert "DATASETS['mine'] in benchmarks/registry.py has" in done.output
-    assert said in done.output
+    assert f"S['mine'] in benchmarks/registry.py {said}" in done.output
+    assert not (tmp_path / "runs").exists()
+    assert CliRunner().invoke(main, ["status", "--help"]).exit_code == 0
 
 
 def test_a_disk_that_refuses_the_suite_itself_still_ends_it(

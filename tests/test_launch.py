@@ -12,7 +12,9 @@ from cell_helpers import cell, folder_of
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
+from benchmarks.data import Library
 from benchmarks.errors import BenchmarkError
+from benchmarks.jobs import Job
 from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, run_locally, submit
 from benchmarks.locks import claim
 
@@ -70,6 +72,28 @@ def test_what_another_process_works_at_is_not_done_again(smoke_data: Path, tmp_p
         done = CliRunner().invoke(main, [*words, *map(str, folders), "--jobs", "2"])
     assert done.exit_code == 0, done.output
     assert "Cells: 1 busy" in done.output
+
+
+def test_a_training_that_another_holds_is_busy_and_no_failure(smoke_data: Path, tmp_path: Path) -> None:
+    words = ["sweep", "--methods", "DRC", "--test", "tm-dsprites", "--preset", "smoke", "--compute-only"]
+    folders = ["--data", smoke_data, "--runs", tmp_path / "runs", "--results", tmp_path / "results"]
+    fit = tmp_path / "runs" / "fits" / Job(cell(), Library(smoke_data, "smoke")).fit_key
+    with claim(fit):
+        for options in ([], ["--jobs", "2"]):
+            done = CliRunner().invoke(main, [*words, *map(str, folders), "--device", "cpu", *options])
+            assert done.exit_code == 0, done.output
+            assert "Cells: 1 busy" in done.output
+
+
+def test_what_was_done_before_is_kept_beside_what_is_new(smoke_data: Path, tmp_path: Path) -> None:
+    words = ["sweep", "--methods", "all-foreground", "--preset", "smoke", "--compute-only", "--test"]
+    folders = ["--data", smoke_data, "--runs", tmp_path / "runs", "--results", tmp_path / "results"]
+    for tests, said in (
+        ("tm-dsprites", "1 computed"),
+        ("tm-dsprites,tm-dsprites:eval", "1 kept, 1 computed"),
+    ):
+        done = CliRunner().invoke(main, [*words, tests, *map(str, folders), "--jobs", "2"])
+        assert f"Cells: {said};" in done.output
 
 
 def test_processes_on_gpus_get_one_each_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
