@@ -230,9 +230,17 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at once")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_leaves_nothing_half_made(tmp_path: Path, number: int) -> None:
-    words = [sys.executable, "-m", "data_prep", "tm-dsprites", "--out", str(tmp_path / "set"), "--size", "16"]
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    code = (
+        f"import signal; signal.signal({int(number)}, signal.default_int_handler)\n"
+        "from data_prep.__main__ import main; main()"
+    )
+    words = ["tm-dsprites", "--out", str(tmp_path / "set"), "--size", "16", "--count", "1000000"]
     with subprocess.Popen(
-        [*words, "--count", "1000000"], cwd=Path(__file__).parents[1], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *words],
+        cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE,
+        text=True,
     ) as running:
         while running.poll() is None and not list(tmp_path.glob(".set.partial-*/index.csv")):
             time.sleep(0.05)
