@@ -27,9 +27,8 @@ def _faults_of_method(spec: MethodSpec) -> Iterator[str]:
     path, _, name = str(spec.target).partition(":")
     if not (path and name.isidentifier()):
         yield f"has the target {spec.target!r} where module:class is expected"
-    names = (
-        spec.variants if isinstance(spec.variants, Sequence) and not isinstance(spec.variants, str) else ()
-    )
+    listed = isinstance(spec.variants, Sequence) and not isinstance(spec.variants, str)
+    names = spec.variants if listed else ()
     if not names or not all(isinstance(name, str) and name for name in names):
         yield f"has variants={spec.variants!r} where a tuple of names is expected, such as ('fixed',)"
     if not isinstance(spec.protocol, str) or spec.protocol not in STRATEGIES:

@@ -288,17 +288,8 @@ def why_missing(table: Table, preset: str, data: Path, entry: Entry, options: It
             return f"{which}not prepared: {prepare_command(data, name, preset)}"
     if table.number not in TABLES:  # a sweep, whose own command runs it again
         return "not run yet"
-    words = [
-        "table",
-        table.number,
-        "--preset",
-        preset,
-        "--methods",
-        entry.method,
-        "--datasets",
-        entry.dataset,
-    ]
-    return f"not run yet: {shlex.join(['python', '-m', 'benchmarks', *words, *options])}"
+    asked = ["--preset", preset, "--methods", entry.method, "--datasets", entry.dataset, *options]
+    return f"not run yet: {shlex.join(['python', '-m', 'benchmarks', 'table', table.number, *asked])}"
 
 
 def _reasons(table: Table, printed: list[Printed]) -> list[str]:

@@ -116,16 +116,8 @@ def _other(row: dict[str, Any], figure: str) -> tuple[str, ...]:
     training = f"{row['train_seconds'] / 60:.1f}"
     scoring = f"{row['segment_seconds'] / 60:.1f}" if "segment_seconds" in row else ""
     memory = f"{row['peak_memory_mb']:.0f}" if "peak_memory_mb" in row else ""
-    device = row["device"]
-    return (
-        _command(row["command"], device),
-        figure,
-        training,
-        scoring,
-        memory,
-        device,
-        _commit(row["commit"]),
-    )
+    took = (figure, training, scoring, memory, row["device"])
+    return (_command(row["command"], row["device"]), *took, _commit(row["commit"]))
 
 
 def _speed(found: dict[str, Any]) -> tuple[str, ...]:

@@ -71,10 +71,10 @@ class Runner:
         provenance.commit()  # what runs is what is there now, whatever is committed meanwhile
 
     def run(self, cell: Cell) -> Outcome:
-        """Compute the cell unless it is done. What is wrong with this cell alone, such as a method that crashes or a
-        data set that is damaged, makes a failed Outcome.
+        """Compute the cell unless it is done.
 
-        Raises BenchmarkError for a device that is not there and for a full or read-only disk, and KeyboardInterrupt
+        What is wrong with it alone, such as a method that crashes or a data set that is damaged, makes a failed
+        Outcome. Raises BenchmarkError for a device that is not there and for a full or read-only disk, and KeyboardInterrupt
         when stopped; what was complete stays.
         """
         job = self._job(cell)
@@ -112,7 +112,7 @@ class Runner:
     def state(self, cell: Cell) -> tuple[str, str]:
         """`done`, `running`, `skipped`, `failed` or `to do`, and who or why, without computing anything.
 
-        A data set that can be generated and is not there is.
+        Only a data set that can be generated and is not there is made.
         """
         job = self._job(cell)
         if isinstance(job, Outcome):
