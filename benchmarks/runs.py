@@ -74,8 +74,8 @@ class Runner:
         """Compute the cell unless it is done.
 
         What is wrong with it alone, such as a method that crashes or a data set that is damaged, makes a failed
-        Outcome. Raises BenchmarkError for a device that is not there and for a full or read-only disk, and KeyboardInterrupt
-        when stopped; what was complete stays.
+        Outcome. Raises BenchmarkError for a device that is not there and for a full or read-only disk, and
+        KeyboardInterrupt when stopped; what was complete stays.
         """
         job = self._job(cell)
         if isinstance(job, Outcome):

@@ -70,7 +70,10 @@ class FolderConfig:
             raise DataPrepError(f"There is no crop {self.crop!r}; choose from {', '.join(CROPS)}.")
         if not 0 <= self.threshold <= 254:
             raise DataPrepError(f"Threshold {self.threshold} is out of range; choose 0 to 254.")
-        if (self.invert or self.threshold != 127) and self.mask_kind not in ("grey", "alpha"):
+        if (self.invert or self.threshold != FolderConfig.threshold) and self.mask_kind not in (
+            "grey",
+            "alpha",
+        ):
             raise DataPrepError(
                 "Only grey and alpha masks have a threshold and can be inverted; name label values with --foreground."
             )
