@@ -30,8 +30,9 @@ from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.trainer import frozen
 
-WAYS = ("released", "reference", "fast", "fast_bfloat16", "prior_released", "prior_reference", "prior")
-"""Of a posterior step, and of a prior step as released, of the reference and ours."""
+POSTERIOR = ("released", "reference", "fast", "fast_bfloat16")
+PRIOR = {"released": "prior_released", "reference": "prior_reference", "fast": "prior"}
+"""The ways of a posterior step, and those of a prior one by what they are called."""
 ROUNDS = 9  # of matrix products
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
@@ -194,12 +195,9 @@ def describe(found: dict[str, Any]) -> str:
     for key in ("cpu_authors_width", "cpu_quick", "gpu_authors_width"):
         if found.get(f"{key}_ratio") is None:
             continue
-        rate = {way: found[f"{key}_{way}_images_steps_per_second"] for way in WAYS}
-        posterior = ", ".join(f"{way} {rate[way]:.1f}" for way in WAYS[:4])
-        prior = ", ".join(
-            f"{said} {rate[way]:.0f}"
-            for said, way in zip(("released", "reference", "fast"), WAYS[4:], strict=True)
-        )
+        rate = {way: found[f"{key}_{way}_images_steps_per_second"] for way in (*POSTERIOR, *PRIOR.values())}
+        posterior = ", ".join(f"{way} {rate[way]:.1f}" for way in POSTERIOR)
+        prior = ", ".join(f"{said} {rate[way]:.0f}" for said, way in PRIOR.items())
         lines.append(
             f"{key}: images × posterior steps a second: {posterior}; fastest over released "
             f"{found[f'{key}_ratio']:.2f} (float32 alone {found[f'{key}_ratio_float32']:.2f}); "

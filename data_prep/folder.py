@@ -295,6 +295,25 @@ def _opened(path: Path, scratch: Scratch) -> Path:
     return folder
 
 
+def check_files(
+    config: FolderConfig, lists: dict[str, Path] | None, boxes_file: Path | None, only: Path | None
+) -> None:
+    """Raise SourceError for a file that the settings, or another file, make useless."""
+    if boxes_file and config.crop != "box":
+        raise SourceError(
+            f"{boxes_file} is of no use without a crop to boxes; add --crop box or leave it out."
+        )
+    if only and lists:
+        raise SourceError(
+            f"{only} is of no use beside lists of the splits, which say what is taken; leave --only or them out."
+        )
+    if lists and (config.ratios, config.seed) != (FolderConfig.ratios, FolderConfig.seed):
+        raise SourceError(
+            "--ratios and --seed make a random split and are of no use beside lists of the splits; leave them or the "
+            "lists out."
+        )
+
+
 def prepare(
     images: Path,
     masks: Path,
@@ -313,19 +332,7 @@ def prepare(
     """
     config, options = config or FolderConfig(), options or Options()
     check_target(out, force=options.force)
-    if boxes_file and config.crop != "box":
-        raise SourceError(
-            f"{boxes_file} is of no use without a crop to boxes; add --crop box or leave it out."
-        )
-    if only and lists:
-        raise SourceError(
-            f"{only} is of no use beside lists of the splits, which say what is taken; leave --only or them out."
-        )
-    if lists and (config.ratios, config.seed) != (FolderConfig.ratios, FolderConfig.seed):
-        raise SourceError(
-            "--ratios and --seed make a random split and are of no use beside lists of the splits; leave them or the "
-            "lists out."
-        )
+    check_files(config, lists, boxes_file, only)
     boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
         folders = _opened(images, scratch), _opened(masks, scratch)

@@ -1,4 +1,4 @@
-"""Anybody's own images: every kind of mask, crop and split, and every way two folders can disagree."""
+"""Anybody's own images: every crop and split, and every way two folders can disagree."""
 
 from __future__ import annotations
 
@@ -8,102 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folder_helpers import CAREFREE, LABELS, QUIET, SHARE, make_pairs, only, prepare, save_mask
 from PIL import Image
 
 from data_prep import folder
-from data_prep.build import Options
 from data_prep.errors import DataPrepError, SourceError
-from data_prep.store import PreparedDataset
-
-QUIET = Options(size=32, progress=False, workers=2)
-CAREFREE = Options(size=32, progress=False, workers=2, keep_going=True)
-LABELS = np.zeros((60, 100), np.uint8)
-LABELS[10:30, 20:50] = 1
-LABELS[40:50, 60:90] = 2
-SHARE = {1: 20 * 30 / 6000, 2: 10 * 30 / 6000}
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Ten images a00 to a09 of 100 x 60 pixels with grey masks."""
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    for number in range(10):
-        pixels = np.full((60, 100, 3), 20 * number, np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / f"a{number:02d}.jpg")
-        save_mask(tmp_path, Image.fromarray((LABELS > 0).astype(np.uint8) * 200), f"a{number:02d}")
-    return tmp_path
-
-
-def save_mask(root: Path, mask: Image.Image, stem: str = "a00") -> None:
-    mask.save(root / "masks" / f"{stem}.png")
-
-
-def prepare(root: Path, options: Options = QUIET, **config: object) -> PreparedDataset:
-    settings = folder.FolderConfig(**config)  # type: ignore[arg-type]
-    return folder.prepare(root / "images", root / "masks", root / "out", settings, options)
-
-
-def only(root: Path, mask: Image.Image) -> Path:
-    """Keep one pair, with this mask."""
-    for file in [*(root / "images").iterdir(), *(root / "masks").iterdir()]:
-        if file.stem != "a00":
-            file.unlink()
-    save_mask(root, mask)
-    return root
-
-
-def palette_picture() -> Image.Image:
-    picture = Image.fromarray(LABELS)
-    picture.putpalette([0, 0, 0, 250, 10, 10, 10, 250, 10])
-    return picture
-
-
-def with_alpha() -> Image.Image:
-    picture = Image.new("RGBA", (100, 60), (255, 255, 255, 255))
-    picture.putalpha(Image.fromarray((LABELS > 0).astype(np.uint8) * 255))
-    return picture
-
-
-def coloured() -> Image.Image:
-    return Image.fromarray(np.array([(0, 0, 0), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
-
-
-def coloured_where_opaque() -> Image.Image:
-    """Two colours, and under what is transparent a third."""
-    picture = Image.fromarray(np.array([(9, 9, 200), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
-    picture.putalpha(Image.fromarray(np.array([0, 255, 255], np.uint8)[LABELS]))
-    return picture
-
-
-@pytest.mark.parametrize(
-    ("mask", "config", "objects"),
-    [
-        (Image.fromarray((LABELS > 0).astype(np.uint8) * 200), {}, 1),
-        (Image.fromarray((LABELS == 0).astype(np.uint8) * 200), {"invert": True}, 1),
-        (Image.fromarray(LABELS * 100), {"threshold": 50}, 1),
-        (Image.fromarray(np.where(LABELS > 0, 128, 127).astype(np.uint8)), {}, 1),
-        (Image.fromarray(LABELS > 0), {}, 1),
-        (with_alpha(), {"mask_kind": "alpha"}, 1),
-        (Image.fromarray(LABELS), {"mask_kind": "labels"}, 2),
-        (palette_picture(), {"mask_kind": "labels"}, 2),
-        (Image.fromarray(LABELS.astype(np.uint16) * 20_000), {"mask_kind": "labels"}, 2),
-        (coloured(), {"mask_kind": "colours"}, 2),
-        (coloured_where_opaque(), {"mask_kind": "colours"}, 2),
-    ],
-)
-def test_kinds_of_mask(pairs: Path, mask: Image.Image, config: dict[str, object], objects: int) -> None:
-    dataset = prepare(only(pairs, mask), **config)
-    assert np.unique(dataset.masks[0]).tolist() == list(range(objects + 1))
-    share = (dataset.masks[0] > 0).mean()
-    assert share == pytest.approx(SHARE[1] + SHARE[2], abs=0.03)
-
-
-def test_chosen_label_values_are_the_foreground(pairs: Path) -> None:
-    trimap = Image.fromarray(np.choose(LABELS, [2, 1, 3]).astype(np.uint8))
-    dataset = prepare(only(pairs, trimap), mask_kind="labels", foreground=(1,))
-    assert (dataset.masks[0] > 0).mean() == pytest.approx(SHARE[1], abs=0.03)
-    assert dataset.masks[0].max() == 1
+    """See `make_pairs`."""
+    return make_pairs(tmp_path)
 
 
 def test_crops(pairs: Path) -> None:
@@ -235,31 +150,6 @@ def test_faulty_pairs_stop_or_are_left_out(pairs: Path, spoil, message: str) -> 
     assert len(dataset.manifest["skipped"]) == 1
 
 
-def test_masks_of_another_kind_than_said(pairs: Path) -> None:
-    with pytest.raises(SourceError, match="has no alpha channel"):
-        prepare(pairs, mask_kind="alpha")
-    with pytest.raises(SourceError, match="has colours"):
-        prepare(only(pairs, coloured()), mask_kind="labels")
-    cut_out = Image.merge(
-        "LA", (Image.new("L", (100, 60), 255), Image.fromarray((LABELS > 0).astype(np.uint8) * 255))
-    )
-    with pytest.raises(SourceError, match="is transparent in places; use --mask-kind alpha"):
-        prepare(only(pairs, cut_out))
-    many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
-    with pytest.raises(SourceError, match="5999 labels and at most 255"):
-        prepare(only(pairs, many), mask_kind="labels")
-    with pytest.raises(SourceError, match=r"has no colours \(its mode is I;16\); use --mask-kind labels"):
-        prepare(only(pairs, many), mask_kind="colours")
-
-
-@pytest.mark.parametrize("kind", ["labels", "colours"])
-def test_masks_that_lost_their_values_are_refused(pairs: Path, kind: str) -> None:
-    (only(pairs, coloured()) / "masks" / "a00.png").unlink()
-    coloured().convert("L" if kind == "labels" else "RGB").save(pairs / "masks" / "a00.jpg")
-    with pytest.raises(SourceError, match=f"a00.jpg is a JPEG, which holds no exact {kind}"):
-        prepare(pairs, mask_kind=kind)
-
-
 def test_two_images_of_one_name(pairs: Path) -> None:
     Image.new("RGB", (4, 4)).save(pairs / "images" / "a00.png")
     with pytest.raises(SourceError, match="share a name"):
@@ -316,15 +206,6 @@ def test_pictures_that_would_be_misread_are_refused(pairs: Path) -> None:
         prepare(pairs)
 
 
-def test_a_mask_that_is_stored_turned_is_refused(pairs: Path) -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 3
-    with Image.open(pairs / "masks" / "a00.png") as mask:
-        mask.save(pairs / "masks" / "a00.png", exif=turned)
-    with pytest.raises(SourceError, match=r"a00\.png is stored turned"):
-        prepare(pairs)
-
-
 def test_a_picture_with_damaged_exif_is_named_and_can_be_left_out(pairs: Path) -> None:
     (pairs / "images" / "a00.jpg").unlink()
     Image.new("RGB", (100, 60)).save(pairs / "images" / "a00.webp", exif=b"Exif\0\0no TIFF header")
@@ -350,48 +231,6 @@ def test_archives_as_they_are_made_of_folders(pairs: Path) -> None:
 def test_hidden_folders_hold_no_pictures(pairs: Path) -> None:
     shutil.copytree(pairs / "images", pairs / "images" / ".checkpoints")
     assert len(prepare(pairs)) == 10
-
-
-def test_masks_of_0_and_1_are_not_taken_for_empty(pairs: Path) -> None:
-    save_mask(pairs, Image.fromarray((LABELS > 0).astype(np.uint8)))
-    for invert in (False, True):
-        with pytest.raises(
-            SourceError, match=r"a00\.png has no value above the threshold 127, its largest is 1"
-        ):
-            prepare(pairs, invert=invert)
-
-
-@pytest.mark.parametrize(
-    ("mask", "config", "message"),
-    [
-        (LABELS, {"mask_kind": "labels", "foreground": (7,)}, "foreground.* 0, 1, 2: say .* --foreground"),
-        (LABELS * 0, {}, "foreground.* 0: say .* --threshold or --invert"),
-        (
-            np.stack(3 * [LABELS * 0], axis=2),
-            {"mask_kind": "colours"},
-            "foreground.* #000000: say .* --mask-kind,",
-        ),
-    ],
-)
-def test_masks_without_any_foreground_are_refused_with_their_values(
-    pairs: Path, mask: np.ndarray, config: dict[str, object], message: str
-) -> None:
-    with pytest.raises(SourceError, match=f"1 of 1 masks hold no {message}"):
-        prepare(only(pairs, Image.fromarray(mask)), **config)
-    assert not (pairs / "out").exists()
-
-
-def test_masks_without_foreground_or_background_are_counted(
-    pairs: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for stem, shade in (("a03", 0), ("a07", 0), ("a08", 255)):
-        save_mask(pairs, Image.fromarray(LABELS * 0 + shade), stem)
-    assert len(prepare(pairs)) == 10
-    out = pairs / "out"
-    assert caplog.messages == [
-        f"{out}: 2 of 10 masks hold no foreground, the first that of a03",
-        f"{out}: 1 of 10 masks hold no background, the first that of a08",
-    ]
 
 
 def test_masks_of_other_names_than_the_images(pairs: Path) -> None:
