@@ -20,9 +20,10 @@ from benchmarks.jobs import Job, row_command
 from benchmarks.provenance import device_text
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.render import to_csv
-from benchmarks.rows import AGREE, Stored, merge, read_kept
+from benchmarks.rows import AGREE, Stored, find_scores, merge, read_kept
 from benchmarks.runs import Runner
 from benchmarks.tables import load_table
+from benchmarks.uncertainty import paired_difference
 from benchmarks.validate import TASKS
 from drc.build import build_trainer
 from drc.method import DRC
@@ -235,6 +236,35 @@ def test_every_figure_of_the_readme_is_in_a_table() -> None:
     found = {cell.lstrip("+-") for name in files for row in read_csv(name) for cell in row.values() if cell}
     assert len(told) > 50
     assert set(told) <= found
+
+
+def ious_of_images(method: str, train_dataset: str, test_dataset: str, preset: str) -> np.ndarray:
+    """In percent, each image's mean over the seeds that there are."""
+    wanted = (method, train_dataset, test_dataset, preset)
+    rows = [r for r in ROWS if (r.method, r.train_dataset, r.test_dataset, r.preset) == wanted]
+    seeds = [
+        [float(line["iou"]) for line in read_csv(str(find_scores(row, Path(), RESULTS / "rows")))]
+        for row in rows
+    ]
+    return 100 * np.mean(seeds, axis=0)
+
+
+def test_every_interval_that_is_told_is_in_a_table_of_differences() -> None:
+    found = {("-0.3", "+4.8")}  # of the trainings on one thread that the text names
+    for file in RESULTS.glob("*-paired.csv"):
+        for row in read_csv(file.name):
+            for metric in ("iou", "dice"):
+                low, high = float(row[f"{metric}_low"]), float(row[f"{metric}_high"])
+                found |= {(f"{a:+.1f}", f"{b:+.1f}") for a, b in ((low, high), (-high, -low))}
+    for preset in ("quick-ablation", "cpu-hour-ablation"):
+        floor = ious_of_images("centred-ellipse", "", "coco-mval", preset)
+        for trained_on in ("ecssd", "pets"):
+            ahead = paired_difference(ious_of_images("IODINE", trained_on, "coco-mval", preset), floor)
+            found.add((f"{ahead.low:+.1f}", f"{ahead.high:+.1f}"))
+    for page in ("README.md", "docs/results.md"):
+        told = re.findall(r"([+-]?\d+\.\d)\s+to\s+([+-]?\d+\.\d)\b", (ROOT / page).read_text(encoding="utf-8"))
+        assert len(told) >= 5
+        assert {tuple(f"{float(end):+.1f}" for end in ends) for ends in told} <= found, page
 
 
 def test_the_ablation_that_is_told_is_that_of_the_tables() -> None:
