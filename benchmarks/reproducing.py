@@ -37,6 +37,8 @@ photographs are prepared from the whole downloads, of which `--only` takes the f
 """
 OTHERS = """## Trials, validations, speed
 
+A line without memory is of a row from before it was kept.
+
 | command | figure | training, min | scoring, min | memory, MiB | device | commit |
 | --- | --- | ---: | ---: | ---: | --- | --- |
 """

@@ -146,7 +146,8 @@ def stem(preset: str) -> str:
 def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]:
     """The rows of RESULTS/trials.json, or of another preset's file, that the same trials would make again.
 
-    So trials add up over sessions and machines. BenchmarkError names a file that does not hold such rows.
+    So trials add up over sessions and machines. A row's key holds the hash of its data, which earlier versions did not
+    write beside it. BenchmarkError names a file that does not hold such rows.
     """
     rows, sha256 = read_rows(results, stem(preset), FIELDS), trial_data(data, preset).sha256
 
@@ -154,7 +155,8 @@ def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]
         config = trial_settings(row["trial"], preset)
         return "-".join(trial_key(config, training_of(config, preset, row["seed"], sha256)))
 
-    return [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
+    current = [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
+    return [row | {"data_sha256": sha256} for row in current]
 
 
 def joined(earlier: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -177,7 +179,7 @@ def run_trial(
     folder = runs / "trials" / fit
     found = folder / f"row-{way}.json"
     if found.exists():
-        return read_row(found, FIELDS) | {"trial": name}
+        return read_row(found, FIELDS) | {"trial": name, "data_sha256": dataset.sha256}
     if not compute:
         return None
     device = provenance.resolve_device(device)
@@ -203,6 +205,7 @@ def run_trial(
         "inference_chains": config.inference_chains,
         "segment_seconds": round(spent, 1),
         "seed": seed,
+        "data_sha256": dataset.sha256,
         **provenance.made_on(
             device, f'python -m benchmarks trials --only "{name}" --preset {preset} --seeds {seed}'
         ),

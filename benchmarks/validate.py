@@ -7,6 +7,7 @@ of the budget `quick` with the changes that stand here.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,7 @@ TASKS: dict[str, Task] = {
 
 
 FIELDS: dict[str, Any] = {
-    **dict.fromkeys(("method", "figure", "device", "command", "commit"), str),
+    **dict.fromkeys(("method", "figure", "data_sha256", "device", "command", "commit"), str),
     **dict.fromkeys(("seed", "train_steps", "restarts"), int),
     **dict.fromkeys(("reached", "target", "train_seconds"), int | float),
     "versions": dict,
@@ -143,6 +144,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
         **taken,
         "restarts": getattr(method, "restarts", 0),
         "seed": seed,
+        "data_sha256": hashlib.sha256(images.tobytes() + unseen.tobytes()).hexdigest(),
         **provenance.made_on(device, f"python -m benchmarks validate --methods {name} --seed {seed}"),
     }
     write_json(found, row)

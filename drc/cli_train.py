@@ -36,7 +36,8 @@ log = logging.getLogger(__name__)
     type=click.Choice(list(BUDGET_CHANGES)),
     default="quick",
     show_default=True,
-    help="Budget: paper is the authors' settings, smaller ones cut sizes and lengths and are tuned.",
+    help="Budget: paper is the authors' settings; smaller ones cut sizes and lengths, and but for smoke they are "
+    "tuned (drc-tuned, which --variant untuned leaves out).",
 )
 @click.option(
     "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Row of our Table 2."
@@ -54,6 +55,11 @@ log = logging.getLogger(__name__)
 )
 @device_option
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Refuse to begin: go on, as is done in any case where there is a checkpoint.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print settings, parameters, arithmetic, memory and time; then stop."
 )
 def train(
@@ -66,6 +72,7 @@ def train(
     seed: int,
     changes: tuple[str, ...],
     device: str,
+    resume: bool,
     dry_run: bool,
 ) -> None:
     """Train DRC on pictures without masks: a folder of them, squeezed to squares, or a prepared data set.
@@ -83,6 +90,7 @@ def train(
     """
 
     from drc import distributed
+    from drc.checkpoint import checkpoint_paths
 
     def settings(dataset: str, image_size: int) -> DRCConfig:
         plain = configure(variant=variant, preset=preset, dataset=dataset, image_size=image_size)
@@ -92,6 +100,8 @@ def train(
         return
     if out is not None and out.resolve() == data.resolve():
         raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
+    if resume and out is not None and not checkpoint_paths(out / "checkpoints"):
+        raise click.UsageError(f"{out} has no checkpoint to go on from: leave --resume out to begin there")
     try:
         found = open_images(data, split, size, preset, out, settings)
         split = found.split

@@ -11,6 +11,7 @@ CURVES = {
     "reconstruction error, mean |x̂ - x|": ("reconstruction",),
     "foreground share": ("foreground",),
     "likelihood terms of Eq. 12": ("likelihood", "partitioning", "generation"),
+    "log-prior term of Eq. 12": ("log_prior",),
     "energies of the chains": ("energy_posterior", "energy_prior"),
     "energy gap, posterior - prior": ("lebm",),
     "norms of the chains, RMS of z": ("z_norm", "z_norm_prior"),

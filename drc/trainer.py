@@ -193,6 +193,7 @@ class Trainer:
             | {
                 "partitioning": terms.likelihood - generated,
                 "generation": generated,
+                "log_prior": -(energies.energy + 0.5 * z_posterior.square().sum(dim=1)).mean(),
                 "lebm": contrast,  # the energy gap between the chains
                 "energy_posterior": energies.energy.mean(),
                 "energy_prior": energies.energy.mean() - contrast,

@@ -64,6 +64,8 @@ def test_every_term_both_energies_and_both_norms_are_told(run: Path) -> None:
     for line in lines:
         assert {*terms, "lebm", "energy_posterior", "energy_prior"} <= line.keys()
         assert line["likelihood"] == pytest.approx(line["partitioning"] + line["generation"])
+        squares = (SMOKE.z_fg + SMOKE.z_bg + SMOKE.z_reassign) * line["z_norm"] ** 2
+        assert line["log_prior"] == pytest.approx(-line["energy_posterior"] - squares / 2, rel=1e-4)
 
 
 def test_watching_a_training_does_not_change_it(run: Path, data: Path, tmp_path: Path) -> None:
@@ -176,6 +178,15 @@ def test_a_training_must_be_told_where_it_goes(data: Path) -> None:
     result = call("train", "--data", data, "--preset", "smoke")
     assert result.exit_code == 2
     assert "name the folder of the run with --out" in result.output
+
+
+def test_resume_goes_on_and_never_begins(run: Path, data: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", data, "--preset", "smoke", "--device", "cpu", "--resume", "--out")
+    refused = call(*words, tmp_path / "new")
+    assert refused.exit_code == 2
+    assert "new has no checkpoint to go on from" in " ".join(refused.output.split())
+    assert not (tmp_path / "new").exists()
+    assert call(*words, run).exit_code == 0
 
 
 def test_a_run_from_before_a_setting_was_added_goes_on(run: Path, data: Path, tmp_path: Path) -> None:

@@ -262,7 +262,9 @@ def test_every_interval_that_is_told_is_in_a_table_of_differences() -> None:
             ahead = paired_difference(ious_of_images("IODINE", trained_on, "coco-mval", preset), floor)
             found.add((f"{ahead.low:+.1f}", f"{ahead.high:+.1f}"))
     for page in ("README.md", "docs/results.md"):
-        told = re.findall(r"([+-]?\d+\.\d)\s+to\s+([+-]?\d+\.\d)\b", (ROOT / page).read_text(encoding="utf-8"))
+        told = re.findall(
+            r"([+-]?\d+\.\d)\s+to\s+([+-]?\d+\.\d)\b", (ROOT / page).read_text(encoding="utf-8")
+        )
         assert len(told) >= 5
         assert {tuple(f"{float(end):+.1f}" for end in ends) for ends in told} <= found, page
 
