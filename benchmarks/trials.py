@@ -66,6 +66,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "ten times the LEBM's learning rate": {"lr_lebm": lambda rate: 10 * rate},
     "learning rates that do not fall": {"lr_decay": 0.0},
     "a tenth of the chains start anew at each visit": {"restart": 0.1},
+    "all chains start anew at each visit": {"restart": 1.0},
     "images mirrored at random": {"flips": True},
     "Gaussian likelihood": {"likelihood": "l2"},
     "responsibilities of whole pixels": {"gamma_per": "pixel"},
