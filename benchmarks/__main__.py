@@ -30,6 +30,9 @@ from benchmarks.cli import (
 from benchmarks.errors import BenchmarkError, choose
 from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, dataset_path, prepare_command
 
+FAULTS_LISTED = 12
+"""Of rows that cannot be imported; more are counted."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
@@ -198,6 +201,10 @@ def status(
                 planned.append(cell)
     for line in describe(survey(runs, planned), everything=everything):
         click.echo(line)
+    if not (runs / "cells").is_dir():
+        click.echo(
+            f"\n{runs} holds no cells yet. --collect-only of a table shows the rows that came with the code."
+        )
     if waiting:
         click.echo("\n".join([f"\n{len(waiting)} cells wait for data sets. These prepare them:", *commands]))
 
@@ -328,8 +335,10 @@ def import_rows(files: tuple[Path, ...], source: str, results: Path) -> None:
     if not source.isprintable():
         raise BenchmarkError(f"--source {source!a} has characters that no row can hold: write it otherwise")
     new, known, faults = rows.import_rows(files, results / "rows", source.strip())
-    for fault in faults:
+    for fault in faults[:FAULTS_LISTED]:
         click.echo(f"Left out: {fault}", err=True)
+    if len(faults) > FAULTS_LISTED:
+        click.echo(f"... and {len(faults) - FAULTS_LISTED} more", err=True)
     click.echo(f"Rows: {new} new, {known} known before, {len(faults)} left out.")
     if faults and not new + known:
         raise BenchmarkError("no row could be used")

@@ -61,6 +61,8 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _device(context: click.Context, option: click.Parameter, name: str) -> str:
+    if name.casefold() == "gpu":
+        raise Refusal("unknown device 'gpu': a GPU is called cuda")
     try:
         return choose("device", name, ("cpu", "cuda", "auto"))
     except BenchmarkError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from benchmarks.errors import BenchmarkError, choose
@@ -27,6 +28,12 @@ def resolve_dataset(text: str, data: Path) -> str:
                 name for name, spec in DATASETS.items() if (data / spec.folder).resolve() == path.resolve()
             )
             return next(known, "") or _register(path.resolve())
+    if Path(home).is_dir():
+        out = data / Path(home).resolve().name
+        raise BenchmarkError(
+            f"{text} is no prepared data set (it has no {MANIFEST}): prepare one from it with python -m data_prep "
+            f"folder --images {shlex.quote(text)} --masks DIR --out {shlex.quote(str(out))}, and name that"
+        )
     if "/" in text:
         raise BenchmarkError(
             f"{text} is not a prepared data set (it has no {MANIFEST}): prepare it with "

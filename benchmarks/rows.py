@@ -155,6 +155,9 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
     present = {path.name for path in folder.glob("*.json")}
     new, known, faults = 0, 0, []
     for path in files:
+        if path.is_dir():
+            faults.append(f"{path} is a folder: name its files, such as {path}/*.json")
+            continue
         rows, wrong = read_lines(path)
         faults += wrong
         if not rows and not wrong:

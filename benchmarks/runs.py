@@ -215,6 +215,10 @@ class Runner:
                 live=partial(draw_live, folder / "live.png", method, data.images[some], data.truth[some]),
                 afresh=before,
             )
+            if not before and not progress.steps:
+                raise TypeError(
+                    f"{cell.method} trained without calling progress: call progress(step, total) after every step"
+                )
             if progress.called or not before:  # its checkpoints may have gone since it was done
                 facts = {
                     "train_seconds": round(progress.seconds, 2),

@@ -99,9 +99,14 @@ def check_masks(masks: np.ndarray, images: np.ndarray, name: str) -> np.ndarray:
         raise ValueError(f"{name} gave masks of type {kind}; they must be a NumPy array of float32")
     count, height, width = images.shape[:3]
     if masks.ndim != 4 or masks.shape[0] != count or masks.shape[2:] != (height, width) or masks.shape[1] < 2:
-        raise ValueError(f"{name} gave masks of shape {masks.shape} for images of shape {images.shape}")
+        raise ValueError(
+            f"{name} gave masks of shape {masks.shape} for images of shape {images.shape}; they must be "
+            f"({count}, K, {height}, {width}) with at least two regions K"
+        )
     if not np.isfinite(masks).all() or masks.min(initial=0) < -1e-6:
-        raise ValueError(f"{name} gave masks with negative or non-finite values")
+        raise ValueError(
+            f"{name} gave masks with negative or non-finite values; they must be numbers from 0 to 1"
+        )
     if np.abs(masks.sum(axis=1) - 1).max(initial=0) > 1e-3:
         raise ValueError(f"{name} gave masks that do not sum to 1 over regions")
     return masks

@@ -193,7 +193,9 @@ class Session:
 
     def dry_run(self) -> Iterator[str]:
         """What would be run, line by line, with every setting; nothing is computed or written."""
-        yield f"{self.table.heading}, preset {self.preset}: {PRESETS[self.preset]}"
+        budget = PRESETS[self.preset]
+        side = budget.image_size
+        yield f"{self.table.heading}, preset {self.preset} ({budget.about}), {side}×{side} pixels"
         for name in self._named():
             yield f"data set {name}: {self._data_state(name)}"
         for cell in self.cells:

@@ -89,7 +89,11 @@ def _look(folder: Path, runs: Path) -> State | None:
     if who:
         return State(cell, "running", f"{who}{_progress(runs, content.get('fit_key'))}")
     if "error.txt" in names:
-        return State(cell, "failed", f"{last_line(folder / 'error.txt')} (--retry tries it again)")
+        return State(
+            cell,
+            "failed",
+            f"{last_line(folder / 'error.txt')} (run it again; where several processes do, with --retry)",
+        )
     return State(cell, "stopped", f"goes on when it is run again{_progress(runs, content.get('fit_key'))}")
 
 

@@ -12,7 +12,9 @@ from data_prep.cli import Group
 def main() -> None:
     """Turn raw archives into prepared data sets: a folder of images, object masks, an index and a manifest.
 
-    Example: python -m data_prep tm-dsprites --out data/tm-dsprites
+    \b
+    Example:
+      python -m data_prep tm-dsprites --out data/tm-dsprites
     """
 
 

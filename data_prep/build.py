@@ -17,6 +17,7 @@ from data_prep.store import DatasetWriter
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
+NAMED = 3  # of several faults
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,12 @@ class Fault:
 
 
 def check_faults(faults: Sequence[Fault], *, keep_going: bool) -> None:
-    """Raise SourceError at the first of the faults, unless such items are to be left out."""
+    """Raise SourceError with the first of the faults, unless such items are to be left out."""
     if faults and not keep_going:
-        more = f" (and {len(faults) - 1} more like it)" if len(faults) > 1 else ""
-        raise SourceError(f"{faults[0].reason}{more}; mend it, or leave such items out with --keep-going.")
+        said = "; ".join(fault.reason for fault in faults[:NAMED])
+        more = f" (and {len(faults) - NAMED} more)" if len(faults) > NAMED else ""
+        them = "them" if len(faults) > 1 else "it"
+        raise SourceError(f"{said}{more}; mend {them}, or leave such items out with --keep-going.")
 
 
 def write_samples(

@@ -55,7 +55,7 @@ class Group(click.Group):
             return super().invoke(ctx)
         except DataPrepError as error:
             text = str(error)
-            raise UserError(text if text.endswith(".") else f"{text}.") from error
+            raise UserError(text if text.endswith((".", "?")) else f"{text}.") from error
         except BrokenPipeError:  # which click ends quietly
             raise
         except OSError as error:

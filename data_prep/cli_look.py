@@ -18,7 +18,9 @@ from data_prep.store import PreparedDataset, open_dataset
 def verify_command(folder: Path) -> None:
     """Read a prepared data set again and compare every file with its recorded SHA-256.
 
-    Example: python -m data_prep verify data/tm-dsprites
+    \b
+    Example:
+      python -m data_prep verify data/tm-dsprites
     """
     announce(open_dataset(folder, verify=True))
     click.echo("Every file is as it was written.")
@@ -29,7 +31,9 @@ def verify_command(folder: Path) -> None:
 def info_command(folder: Path) -> None:
     """Say what a prepared data set holds, how it was made, and what the paper used.
 
-    Example: python -m data_prep info data/birds
+    \b
+    Example:
+      python -m data_prep info data/birds
     """
     dataset = open_dataset(folder)
     announce(dataset)
@@ -69,10 +73,13 @@ def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
 def preview_command(folder: Path, out: Path, count: int) -> None:
     """Draw a contact sheet: images with outlined objects, their masks, and the foreground's share.
 
-    Example: python -m data_prep preview data/tm-dsprites --out sheet.png
+    \b
+    Example:
+      python -m data_prep preview data/tm-dsprites --out sheet.png
     """
     check_sheet(out)
     write_preview(open_dataset(folder), out, count=count)
+    click.echo(f"Written: {out}")
 
 
 @click.command("status")
@@ -82,7 +89,9 @@ def preview_command(folder: Path, out: Path, count: int) -> None:
 def status_command(data: Path) -> None:
     """List the paper's five data sets: which are prepared, and the command that prepares each missing one.
 
-    Example: python -m data_prep status --data data
+    \b
+    Example:
+      python -m data_prep status --data data
     """
     for line in status_lines(data):
         click.echo(line)

@@ -137,7 +137,9 @@ def clevr6_command(
 
     Several files are read as one series, in the order given: --tfrecords FIRST MORE...
 
-    Example: python -m data_prep clevr6 --tfrecords clevr_with_masks_train.tfrecords --out data/clevr6
+    \b
+    Example:
+      python -m data_prep clevr6 --tfrecords clevr_with_masks_train.tfrecords --out data/clevr6
     """
     config = clevr6.Clevr6Config(rule, scenes, heldout)
     announce(clevr6.prepare([*tfrecords, *more], out, config, make_options(**common)))
@@ -146,7 +148,7 @@ def clevr6_command(
 @click.command("folder")
 @click.option("--images", type=PATH, required=True, help="Folder or archive of images.")
 @click.option("--masks", type=PATH, required=True, help="Folder or archive of masks with the same names.")
-@click.option("--name", default="folder", show_default=True, help="Name of the data set.")
+@click.option("--name", help="Name of the data set; that of --out if not given.")
 @click.option(
     "--mask-kind",
     default="grey",
@@ -162,7 +164,12 @@ def clevr6_command(
     default="",
     help="Label values that are objects, from 1, comma-separated; all but 0 if empty.",
 )
-@click.option("--crop", default="none", show_default=True, help=", ".join(folder.CROPS) + ".")
+@click.option(
+    "--crop",
+    default="none",
+    show_default=True,
+    help="; ".join(f"{crop}: {what}" for crop, what in folder.CROPS.items()) + ".",
+)
 @click.option("--boxes", type=PATH, help="CSV of boxes for --crop box: stem,x,y,width,height.")
 @click.option("--only", type=PATH, help="Text file of the images to take, one a line; all without it.")
 @click.option("--train-list", type=PATH, help="Text file of the training images, one a line.")
@@ -176,7 +183,7 @@ def clevr6_command(
 def folder_command(
     images: Path,
     masks: Path,
-    name: str,
+    name: str | None,
     mask_kind: str,
     threshold: int,
     invert: bool,
@@ -202,6 +209,7 @@ def folder_command(
     """
     values = tuple(_numbers("--foreground", foreground, int))
     shares = tuple(_numbers("--ratios", ratios, float))
+    name = out.resolve().name if name is None else name
     config = folder.FolderConfig(name, mask_kind, threshold, invert, values, crop, ratios=shares, seed=seed)
     given = {"train": train_list, "val": val_list, "test": test_list}
     lists = {split: file for split, file in given.items() if file is not None}
@@ -231,6 +239,8 @@ def authors_command(root: Path, out: Path, **common: Any) -> None:
     Dogs must be 3,286 + 1,738, cars 6,218 + 6,104 and birds 11,788 with their split file, or the command says what is
     missing.
 
-    Example: python -m data_prep authors --root dogs.zip --out data/dogs-authors
+    \b
+    Example:
+      python -m data_prep authors --root dogs.zip --out data/dogs-authors
     """
     announce(authors.prepare(root, out, make_options(**common)))

@@ -53,7 +53,9 @@ def dogs_command(**given: Any) -> None:
 
     An interrupted run goes on where it was. The result is named dogs-remade: it is not the paper's selection.
 
-    Example: python -m data_prep dogs --root stanford_dogs --annotator detectron2 --out data/dogs
+    \b
+    Example:
+      python -m data_prep dogs --root stanford_dogs --annotator detectron2 --out data/dogs
     """
     run(dogs.read, dogs.RULES, **given)
 
@@ -65,7 +67,9 @@ def cars_command(**given: Any) -> None:
 
     An interrupted run goes on where it was. The result is named cars-remade: it is not the paper's selection.
 
-    Example: python -m data_prep cars --root stanford_cars --annotator detectron2 --out data/cars
+    \b
+    Example:
+      python -m data_prep cars --root stanford_cars --annotator detectron2 --out data/cars
     """
     run(cars.read, cars.RULES, **given)
 

@@ -26,7 +26,9 @@ work_option = click.option(
 def speed_command() -> None:
     """Measure how fast data is prepared and read, with its yardstick beside it in the same run.
 
-    Example: taskset -c 0,1 python -m data_prep speed birds --root CUB_200_2011 --segmentations segmentations
+    \b
+    Example:
+      taskset -c 0,1 python -m data_prep speed birds --root CUB_200_2011 --segmentations segmentations
     """
 
 
@@ -42,7 +44,9 @@ def birds_command(
 ) -> None:
     """Prepare birds, by turns with a plain Pillow loop in one process that gives the same pixels.
 
-    Example: taskset -c 0,1 python -m data_prep speed birds --root CUB_200_2011 --segmentations segmentations
+    \b
+    Example:
+      taskset -c 0,1 python -m data_prep speed birds --root CUB_200_2011 --segmentations segmentations
     """
     _describe_machine(workers or usable_cores())
     with _scratch(work) as folder:
@@ -70,7 +74,9 @@ def birds_command(
 def clevr6_command(tfrecords: Path, records: int, rounds: int) -> None:
     """Decode CLEVR's records, by turns with the tfrecord package (pip install tfrecord).
 
-    Example: python -m data_prep speed clevr6 --tfrecords clevr_with_masks_train.tfrecords
+    \b
+    Example:
+      python -m data_prep speed clevr6 --tfrecords clevr_with_masks_train.tfrecords
     """
     _describe_machine(1)
     turns = []
@@ -93,7 +99,9 @@ def clevr6_command(tfrecords: Path, records: int, rounds: int) -> None:
 def store_command(count: int, size: int, work: Path | None) -> None:
     """Write a store of noise, then open it and read random batches of 48; at 128 pixels it takes 4.6 GB.
 
-    Example: python -m data_prep speed store --count 70000 --work /scratch
+    \b
+    Example:
+      python -m data_prep speed store --count 70000 --work /scratch
     """
     _describe_machine(1)
     with _scratch(work) as folder:

@@ -256,7 +256,8 @@ def find_pairs(
     if image_files and mask_files and image_files.keys().isdisjoint(mask_files):
         image, mask = (next(iter(files.values())) for files in (image_files, mask_files))
         raise SourceError(
-            f"No mask is called like an image: the first image is {image.name}, the first mask {mask.name}; rename "
+            f"No mask is called like an image: the first image is {image.relative_to(images)}, the first mask "
+            f"{mask.relative_to(masks)}; rename "
             "them so that a mask's name and its image's, with the folders they lie in, differ by the ending alone."
         )
     pairs, sound, faults = [], [], [*image_faults, *mask_faults]

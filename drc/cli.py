@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not is_usable(name):
-        raise click.UsageError(f"the device {name!r} is not usable here; choose cpu or auto")
+        raise click.UsageError(
+            f"the device {name!r} is not usable here; choose cpu, auto, or cuda where there is a GPU"
+        )
     return name
 
 
@@ -84,7 +87,9 @@ def change_settings(config: DRCConfig, changes: Iterable[str]) -> DRCConfig:
     for change in changes:
         name, equals, text = change.partition("=")
         if name not in kinds:
-            raise click.UsageError(f"there is no setting {name!r}; there are {', '.join(kinds)}")
+            near = [kind for kind in kinds if name and name in kind] or get_close_matches(name, kinds, n=1)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise click.UsageError(f"there is no setting {name!r}{hint}; there are {', '.join(kinds)}")
         if not equals:
             raise click.UsageError(f"--set {name} gives no value; write --set {name}=VALUE")
         values[name] = parse_setting(kinds[name], text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from drc.method import DRC
     from drc.pictures import Source
 
+log = logging.getLogger(__name__)
 SOME_REFUSED = 1
 
 
@@ -74,7 +76,7 @@ def segment(
     from drc.dry_run import plural
     from drc.extraction import earlier_names
     from drc.method import DRC
-    from drc.pictures import find_sources
+    from drc.pictures import find_sources, real_path
 
     method = DRC.load(checkpoint, device=resolve_device(device))
     if method.config.amortised and (steps or chains):
@@ -89,7 +91,10 @@ def segment(
         inference_masks=masks or method.config.inference_masks,
         inference_batch_size=batch_size or method.config.inference_batch_size,
     )
-    sources = find_sources(pictures, out, earlier_names(out))
+    earlier = earlier_names(out)
+    if not earlier and real_path(out) in map(real_path, pictures):
+        log.warning("%s is the folder of the pictures: the results will lie among them", out)
+    sources = find_sources(pictures, out, earlier)
     if not sources:
         raise click.UsageError(f"there are no pictures in {', '.join(map(str, pictures))}")
     refused = segment_with_bars(method, sources, out)

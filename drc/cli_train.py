@@ -98,6 +98,9 @@ def train(
 
     if dry_run and not distributed.is_first():
         return
+    if out is None and not dry_run:
+        raise click.UsageError("name the folder of the run with --out")
+    device = resolve_device(device)
     if out is not None and out.resolve() == data.resolve():
         raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
     if resume and out is not None and not checkpoint_paths(out / "checkpoints"):
@@ -107,10 +110,9 @@ def train(
         split = found.split
         config = settings(run_of(found.name, split), found.image_size)
         if dry_run:
-            show_cost(found.images, config, seed, resolve_device(device))
+            show_cost(found.images, config, seed, device)
             return
-        if out is None:
-            raise click.UsageError("name the folder of the run with --out")
+        assert out is not None
         identity = {
             "dataset": found.name,
             "images_sha256": found.sha256,
@@ -120,7 +122,7 @@ def train(
             "seed": seed,
             "settings": asdict(config),
         }
-        run(out, found.images, config, seed, resolve_device(device), identity)
+        run(out, found.images, config, seed, device, identity)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
@@ -139,6 +141,8 @@ def open_images(
     """
     from tqdm import tqdm
 
+    from drc.distributed import is_first
+    from drc.dry_run import plural
     from drc.picture_folder import PICTURES, read_picture_folder
     from drc.prepared import is_prepared, open_training_images
 
@@ -171,7 +175,12 @@ def open_images(
         def refused(why: str) -> None:
             tqdm.write(f"refused: {why}", file=sys.stderr)
 
-        return read_picture_folder(data, size, out, limit, mover(bar), refused)
+        found = read_picture_folder(data, size, out, limit, mover(bar), refused)
+    count = len(found.images)
+    if is_first():
+        most = ", as many as the settings take (train_images)" if count == limit else ""
+        click.echo(f"{data}: {plural(count, 'picture')} to train on{most}")
+    return found
 
 
 def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str, identity: dict) -> None:

@@ -63,6 +63,7 @@ def test_the_pages_commands_prepare_it_and_score_it_by_its_path(
         call(line)
     prepared = open_dataset(photos / "data" / "mine")
     assert prepared.images.shape == (20, 128, 128, 3)
+    assert prepared.manifest["name"] == "mine"
     assert [len(prepared.rows(split)) for split in ("train", "val", "test")] == [12, 4, 4]
     assert (photos / "mine.png").stat().st_size
     (sweep,) = SWEEP
@@ -84,6 +85,14 @@ def test_the_pages_entry_gives_it_a_name(photos: Path) -> None:
     assert f"not prepared: {PREPARE[0]}" in " ".join(missing.split())
     call(PREPARE[0])
     assert "1 computed" in call(sweep).output
+    assert "1 computed" in call(f"{sweep}-val".replace("--test mine", "--test mine:val")).output
+
+
+@pytest.mark.usefixtures("photos")
+def test_pictures_that_are_not_prepared_are_told_how() -> None:
+    refused = call("python -m benchmarks sweep --methods GrabCut --test photos", code=2).output
+    told = "prepare one from it with python -m data_prep folder --images photos --masks DIR --out data/photos"
+    assert told in " ".join(refused.split())
 
 
 @pytest.mark.usefixtures("photos")

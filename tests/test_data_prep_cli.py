@@ -49,6 +49,7 @@ def test_generate_verify_info_preview(prepared: Path, tmp_path: Path) -> None:
     result = call("preview", prepared, "--out", tmp_path / "deep" / "sheet.png", "--count", "5")
     assert result.exit_code == 0, result.output
     assert Image.open(tmp_path / "deep" / "sheet.png").size[0] > 300
+    assert result.stdout == f"Written: {tmp_path / 'deep' / 'sheet.png'}\n"
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["sheet.png"]
 
 

@@ -107,17 +107,17 @@ def test_a_wrong_command_is_seen(line: str) -> None:
 
 
 def test_the_snippets_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their order, as they stand but for a small budget and the pictures of the reader."""
+    """As they stand but for a small budget and the pictures of the reader; the second trains what the first loads."""
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), dtype=np.uint8)
     names: dict[str, Any] = {"images": images, "new_images": images[:2]}
     for file in ("a.jpg", "b.png"):
         Image.fromarray(images[0]).save(tmp_path / file)
     found = re.findall(r"^```python\n(.*?)^```", TEXTS["README.md"], re.DOTALL | re.MULTILINE)
-    first, second = (text.replace('"quick"', '"smoke"').replace("=32", "=16") for text in found)
-    exec(first, names)
+    load, train = (text.replace('"quick"', '"smoke"').replace("=32", "=16") for text in found)
+    exec(train, names)
     assert names["masks"].shape == (2, 2, 16, 16)
-    exec(second.replace("runs/sprites", "run"), names)
+    exec(load.replace("runs/sprites", "run"), names)
     assert [mask.shape for mask in names["masks"]] == [(16, 16), (16, 16)]
 
 

@@ -37,6 +37,7 @@ def test_pictures_train_a_model_that_segments_them(photos: Path, tmp_path: Path)
     done = call(*words)
     assert done.exit_code == 0, done.output
     assert "text.png: is not a picture" in done.stderr
+    assert f"{photos}: 9 pictures to train on\n" in done.stdout
     assert json.loads((out / "config.json").read_text())["settings"]["image_size"] == 16
     again = call(*words)  # the run lies among the pictures, and its samples are none of them
     assert again.exit_code == 0, again.output
@@ -131,6 +132,27 @@ def test_no_more_pictures_are_read_than_are_trained_on(photos: Path, tmp_path: P
     assert done.exit_code == 0, done.output
     assert json.loads((tmp_path / "run" / "config.json").read_text())["images_sha256"] == first.sha256
     assert "refused" not in done.output  # text.png comes last by name
+    assert f"{photos}: 4 pictures to train on, as many as the settings take" in done.stdout
+
+
+@pytest.mark.parametrize("words", [(), ("--out", "run", "--device", "tpu")])
+def test_what_is_asked_for_wrongly_is_told_before_pictures_are_read(
+    words: tuple[str, ...], photos: Path
+) -> None:
+    done = call("train", "--data", photos, *words)
+    assert done.exit_code == 2
+    assert "--out" in done.output or "'tpu' is not usable here" in done.output
+    assert "text.png" not in done.stderr
+
+
+def test_results_among_the_pictures_are_warned_of_once(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = ("train", "--data", photos, "--preset", "smoke", "--device", "cpu", "--out", tmp_path / "run")
+    assert call(*train).exit_code == 0
+    for _ in range(2):
+        call("segment", photos, "--checkpoint", tmp_path / "run", "--out", photos)
+    assert caplog.text.count("the results will lie among them") == 1
 
 
 @pytest.mark.parametrize(

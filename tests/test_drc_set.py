@@ -42,6 +42,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("reassign=perhaps", "it is true or false"),
         ("likelihood=l3", "it is l1 or l2"),
         ("no_such=1", "there is no setting 'no_such'; there are start"),
+        ("steps=10", "there is no setting 'steps' (did you mean posterior_steps or prior_steps or"),
+        ("momentun=0.5", "there is no setting 'momentun' (did you mean momentum?)"),
         ("image_size=32", "there is no setting 'image_size'"),
     ],
 )

@@ -56,6 +56,7 @@ def raising(error: BaseException) -> Any:
             lambda self, images, **options: images.fill(0),
             "ValueError: assignment destination is read-only",
         ),
+        ("fit", lambda self, images, **options: None, "DRC trained without calling progress"),
         (
             "panels",
             lambda self, images: {"reconstruction": np.zeros((2, 3, 3, 3))},

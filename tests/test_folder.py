@@ -150,6 +150,15 @@ def test_faulty_pairs_stop_or_are_left_out(pairs: Path, spoil, message: str) -> 
     assert len(dataset.manifest["skipped"]) == 1
 
 
+def test_of_several_faults_the_first_are_named_and_the_others_counted(pairs: Path) -> None:
+    for name in ("a01", "a02", "a03", "a04", "a05"):
+        (pairs / "masks" / f"{name}.png").unlink()
+    with pytest.raises(
+        SourceError, match=r"called a01; .* called a02; .* called a03 \(and 2 more\); mend them"
+    ):
+        prepare(pairs)
+
+
 def test_two_images_of_one_name(pairs: Path) -> None:
     Image.new("RGB", (4, 4)).save(pairs / "images" / "a00.png")
     with pytest.raises(SourceError, match="share a name"):
@@ -237,6 +246,6 @@ def test_masks_of_other_names_than_the_images(pairs: Path) -> None:
     for file in (pairs / "masks").iterdir():
         file.rename(file.with_stem(f"{file.stem}_mask"))
     with pytest.raises(
-        SourceError, match=r"the first image is .*a00\.jpg, the first mask .*a00_mask\.png; rename"
+        SourceError, match=r"the first image is a00\.jpg, the first mask a00_mask\.png; rename"
     ):
         prepare(pairs, CAREFREE)

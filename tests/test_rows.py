@@ -204,11 +204,25 @@ def test_files_that_hold_no_row_are_named(tmp_path: Path) -> None:
     empty, binary = tmp_path / "empty.jsonl", tmp_path / "binary.jsonl"
     empty.write_text("\n")
     binary.write_bytes(b"\xff\xfe")
-    new, known, faults = import_rows([empty, binary, tmp_path / "none.json"], tmp_path / "rows", "the lab")
+    files = [empty, binary, tmp_path / "none.json", tmp_path]
+    new, known, faults = import_rows(files, tmp_path / "rows", "the lab")
     assert (new, known) == (0, 0)
     assert faults[0] == f"{empty} holds no row"
     assert faults[1].startswith(f"{binary} cannot be read: ")
     assert faults[2].startswith(f"{tmp_path / 'none.json'} cannot be read: ")
+    assert faults[3] == f"{tmp_path} is a folder: name its files, such as {tmp_path}/*.json"
+
+
+def test_of_many_faulty_rows_the_first_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("\n".join([*LINES, *20 * ["{"]]))
+    done = CliRunner().invoke(
+        main, ["import", str(file), "--source", "x", "--results", str(tmp_path / "results")]
+    )
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("Left out: ") == 12
+    assert "... and 8 more" in done.stderr
+    assert "20 left out" in done.stdout
 
 
 def test_rows_of_a_smoke_run_are_not_imported(tmp_path: Path) -> None:
