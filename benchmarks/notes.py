@@ -28,6 +28,7 @@ SETTINGS = {
     "protocol": "protocol",
 }
 """What the seeds of one figure must have in common; of a row where it was not kept nothing is said."""
+FEW = 10  # images
 NEAR_FLOOR = 1.0
 """A method within so many points of a floor has not shown that it looks at the image."""
 
@@ -110,9 +111,11 @@ def _counts(printed: list[Printed]) -> list[str]:
     if not counts:
         return []
     said = [f"{place}: {' or '.join(map(str, sorted(n)))}" for place, n in counts.items()]
+    few = min(map(min, counts.values())) < FEW
     return [
         f"Images scored: {listed(said, '; ')}. "
         "Each figure is the mean over images; empty over empty counts as 1."
+        + (f" Of fewer than {FEW} images figures and intervals say little." if few else "")
     ]
 
 

@@ -171,3 +171,9 @@ def test_a_floor_is_near_on_its_own_images_only() -> None:
     assert [(p.entry.line, p.entry.split, floor.entry.split) for p, floor in near_floors(printed)] == [
         ("DRC", "eval", "eval")
     ]
+
+
+@pytest.mark.parametrize(("count", "said"), [(9, True), (10, False)])
+def test_figures_of_a_handful_of_images_are_called_so(count: int, said: bool) -> None:
+    (note, *_) = (n for n in notes_of(TABLE, "quick", [held_out("DRC", n_images=count)]) if "scored: " in n)
+    assert ("figures and intervals say little" in note) == said
