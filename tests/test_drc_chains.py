@@ -271,3 +271,9 @@ def test_chance_goes_by_the_image_and_the_seed_and_not_by_the_place_in_a_batch()
     for found, turned, other in zip(chance(rows, 0), chance(rows[::-1], 0), chance(rows, 1), strict=True):
         assert torch.equal(found, turned.flip(0))
         assert not torch.equal(found, other)
+
+
+def test_what_random_numbers_are_for_tells_them_apart() -> None:
+    names = ("INITIAL", "POSTERIOR", "PRIOR", "ORDER", "RESTART", "FLIP", "INFERENCE_START", "INFERENCE")
+    drawn = {rng.chain_noise(0, getattr(rng, name), [1], 2, ()).item() for name in names}
+    assert len(drawn) == len(names)

@@ -70,6 +70,33 @@ def test_exploded_weights_are_never_saved(steps: int, tmp_path: Path) -> None:
     assert not checkpoint_paths(tmp_path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1e7])
+def test_a_weight_that_is_no_number_or_beyond_measure_is_named(value: float) -> None:
+    trainer = Trainer(IMAGES, SMOKE, seed=0)
+    trainer.check_weights()
+    with torch.no_grad():
+        trainer.model.fg.content.weight[0, 0, 0, 0] = value
+    with pytest.raises(DivergedError, match=r"fg\.content\.weight holds"):
+        trainer.check_weights()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_an_energy_explodes_in_either_direction(sign: int) -> None:
+    trainer = Trainer(IMAGES, SMOKE, seed=0)
+    trainer.check_finite({"energy_prior": sign * 9e5, "likelihood": sign * 2e6})
+    with pytest.raises(DivergedError, match="energy_prior is"):
+        trainer.check_finite({"energy_prior": sign * 2e6})
+
+
+def test_the_hash_of_the_images_covers_all_that_are_trained_on() -> None:
+    images = np.zeros((300, 16, 16, 3), np.uint8)
+    before = Trainer(images, SMOKE, seed=0).images_sha256
+    images[299, 0, 0, 0] = 1
+    assert Trainer(images, SMOKE, seed=0).images_sha256 != before
+    part = replace(SMOKE, train_images=299)
+    assert Trainer(images, part, seed=0).images_sha256 == Trainer(0 * images, part, seed=0).images_sha256
+
+
 def test_divergence_counts_steps_as_checkpoints_do(tmp_path: Path) -> None:
     def spoil(step: int, total: int, **values: float) -> None:
         if step == 2:

@@ -55,6 +55,24 @@ def test_they_are_shares_and_regions_may_change_places(
     torch.testing.assert_close(pooled_responsibilities(swapped, images, norm), gamma.flip(1))
 
 
+@pytest.mark.parametrize(("norm", "power"), [("l1", 1), ("l2", 2)])
+def test_they_are_eq_7_under_the_mixture_of_the_chains(
+    norm: str, power: int, drawn: tuple[list[Regions], Tensor]
+) -> None:
+    """Each region's π times exp(-miss / mean miss), summed over the chains; a miss is the mean over channels."""
+    chains, images = drawn
+    weights, misses = [], []
+    for r in chains:
+        contents = torch.stack([r.content_fg, r.content_bg], dim=1)
+        missed = (contents - images[:, None]).abs().pow(power).mean(dim=2)
+        misses.append((r.pi * missed).sum(dim=1))
+        weights.append((r.pi, missed))
+    scale = torch.stack(misses).mean(dim=(0, 2, 3)).view(2, 1, 1, 1)
+    shares = sum(pi * (-missed / scale).exp() for pi, missed in weights)
+    expected = shares / shares.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(pooled_responsibilities(chains, images, norm), expected, rtol=0, atol=1e-5)
+
+
 def test_neither_the_order_of_chains_nor_another_image_matters(drawn: tuple[list[Regions], Tensor]) -> None:
     chains, images = drawn
     gamma = pooled_responsibilities(chains, images, "l1")

@@ -23,6 +23,7 @@ from drc.objectives import (
     orthogonality,
     posterior_potential,
     prior_potential,
+    pseudo_label_loss,
     total_variation,
     total_variation_sum,
 )
@@ -351,3 +352,25 @@ def test_orthogonality_is_zero_at_the_initialisation_and_not_after_a_disturbance
     with torch.no_grad():
         model.fg.content.weight.add_(0.1)
     assert orthogonality(model.fg).item() > 1e-3
+
+
+def test_weights_start_orthogonal_and_biases_at_zero() -> None:
+    for layer in tiny_model().modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            rows = layer.weight.detach().flatten(1)
+            rows = rows if rows.shape[0] <= rows.shape[1] else rows.T
+            torch.testing.assert_close(
+                rows @ rows.T, torch.eye(len(rows), dtype=rows.dtype), rtol=0, atol=1e-5
+            )
+            assert layer.bias is None or not layer.bias.any()
+
+
+def test_a_pseudo_label_is_a_target_and_gets_no_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    classes, prior = torch.randn(2, 4, 7, generator=generator, dtype=torch.float64).unbind(0)
+    classes.requires_grad_(True)
+    prior.requires_grad_(True)
+    pseudo_label_loss(classes, prior).backward()
+    assert prior.grad is None
+    expected = (classes.softmax(dim=1) - prior.softmax(dim=1)) / len(prior)
+    torch.testing.assert_close(classes.grad, expected.detach())

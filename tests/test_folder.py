@@ -49,6 +49,9 @@ def test_split_lists(pairs: Path, tmp_path: Path) -> None:
     dataset = folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, lists=lists)
     assert dataset.index["id"].tolist() == ["a01", "a03", "a05"]
     assert dataset.index["split"].tolist() == ["train", "train", "test"]
+    assert dataset.index["source"].tolist() == ["a01.jpg", "a03.jpg", "a05.jpg"]
+    assert dataset.index["mask_file"].tolist() == ["a01.png", "a03.png", "a05.png"]
+    assert dataset.index["objects"].tolist() == [int(mask.max()) for mask in dataset.masks]
     (tmp_path / "test.txt").write_text("a01\n")
     with pytest.raises(SourceError, match="a01, which is in split train already"):
         folder.read_split_lists(lists, ())

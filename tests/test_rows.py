@@ -168,6 +168,8 @@ def test_a_faulty_kept_row_is_named_and_the_others_read(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"iou_high": 1.5}, "iou_high"),
+        ({"dice_low": -0.5}, "dice_low"),
+        ({"dice": 1.01}, "dice"),
         ({"alternatives": {"best-slot": {"iou": 2, "dice": 0.1}}}, "best-slot"),
         ({"alternatives": {"best-slot": {"iou": 0.1}}}, "best-slot"),
         ({"train_seconds": -1.0}, "train_seconds"),

@@ -305,3 +305,9 @@ def test_a_trial_that_changes_nothing_under_a_budget_says_so(tmp_path: Path) -> 
     refused = call(tmp_path, "--only", "no momentum")
     assert refused.exit_code == 2, refused.output
     assert "the trial 'no momentum' changes nothing under smoke" in refused.output
+
+
+def test_a_new_row_takes_the_place_of_an_earlier_one_of_its_key() -> None:
+    earlier = [row_of("no momentum", key="a", iou=0.1), row_of("as it is", key="b")]
+    found = trials.joined(earlier, [row_of("no momentum", key="a", iou=0.9)])
+    assert [(row["trial"], row["iou"]) for row in found] == [("as it is", 0.5), ("no momentum", 0.9)]

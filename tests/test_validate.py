@@ -219,3 +219,11 @@ def test_a_training_that_fails_is_one_sentence(tmp_path: Path, monkeypatch: pyte
     assert again.output.count("it diverged") == 1
     rows = json.loads((tmp_path / "results" / "validate.json").read_text())
     assert [row["method"] for row in rows] == ["ReDO", "Slot-Attention"]
+
+
+def test_a_new_row_takes_the_place_of_an_earlier_one_of_its_method_and_seed() -> None:
+    def row(method: str, seed: int, reached: float) -> dict[str, Any]:
+        return {"method": method, "seed": seed, "reached": reached}
+
+    found = validate.joined([row("IODINE", 0, 0.1), row("ReDO", 1, 0.3)], [row("IODINE", 0, 0.9)])
+    assert found == [row("IODINE", 0, 0.9), row("ReDO", 1, 0.3)]
