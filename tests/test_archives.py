@@ -188,3 +188,13 @@ def test_a_sparse_file_that_swells_out_of_its_header_is_refused(tmp_path: Path) 
     with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match=r"a sparse file.*hole\.bin"):
         scratch.open(archive)
     assert not list((tmp_path / "out").rglob("hole.bin"))
+
+
+def test_what_an_interrupted_run_had_unpacked_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = tmp_path / ".out.unpacked-x"
+    left.mkdir()
+    with Scratch(tmp_path / "out"):
+        assert f"{left} was left by an interrupted run; delete it" in caplog.text
+    assert left.exists()

@@ -14,6 +14,7 @@ from PIL import Image
 from data_prep import clevr6, tfrecord
 from data_prep.build import Options
 from data_prep.errors import DataPrepError, SourceError
+from data_prep.pictures import resize_labels
 
 QUIET = Options(size=48, progress=False, workers=2)
 CAREFREE = Options(size=48, progress=False, workers=2, keep_going=True)
@@ -50,6 +51,9 @@ def test_the_authors_count_is_one_lower(records: Path, tmp_path: Path) -> None:
     dataset = prepare(records, tmp_path / "set", rule="authors")
     assert dataset.name == "clevr6-authors-filter"
     assert dataset.index["objects"].tolist() == [3, 2, 5, 4]
+    counts = {"scenes": 70_000, "heldout": 1_000}
+    assert dataset.manifest["settings"] == {"rule": "authors", **counts, "size": 48}
+    assert "CC BY 4.0" in dataset.manifest["licence"]
 
 
 @pytest.mark.parametrize(
@@ -201,3 +205,13 @@ def test_deepminds_own_scenes_in_the_same_layout(shared: Path, tmp_path: Path) -
         wanted = clevr6.Scene(record.name, record.number, "train", tfrecord.parse_example(record.data))
         sample = clevr6.make_scene(wanted, 192)
         np.testing.assert_array_equal(sample.mask > 0, masks[0][29:221, 64:256] == 0)
+
+
+@pytest.mark.parametrize("size", [16, 48, 128, 192])
+def test_label_maps_are_resized_as_those_of_other_data_sets(size: int) -> None:
+    """Pixel for pixel: else masks would lie beside what the images, resized by Pillow, show."""
+    labels = np.random.default_rng(0).integers(0, clevr6.ENTITIES, (192, 192), dtype=np.uint8)
+    masks = (labels == np.arange(clevr6.ENTITIES)[:, None, None]).astype(np.uint8) * 255
+    np.testing.assert_array_equal(
+        clevr6.label_map(masks, size), resize_labels(Image.fromarray(labels), None, size)
+    )

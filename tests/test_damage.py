@@ -73,6 +73,7 @@ def test_a_training_whose_checkpoints_are_gone_is_another_one(
     kept = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")
     assert (kept.train_seconds, random_walk.steps_taken) == (999.0, 12)
     shutil.rmtree(fit / "checkpoints")
+    (fit / "progress.jsonl").write_text('{"step": 12, "total": 12, "seconds": 500.0}\n')
     shutil.rmtree(folder_of(smoke_data, tmp_path, cell(split="test")))
     run.run(cell(split="test"))
     again = read_row(folder_of(smoke_data, tmp_path, cell(split="test")) / "row.json")

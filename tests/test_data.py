@@ -35,12 +35,18 @@ def test_what_is_not_prepared_is_named_with_its_command(tmp_path: Path) -> None:
         Library(tmp_path, "quick").dataset("birds")
 
 
-def test_a_smaller_data_set_than_the_budget_uses_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "heldout", "said"),
+    [(8, 4, "8 train images and this preset uses 64"), (64, 4, "4 test images and this preset uses ")],
+)
+def test_a_smaller_data_set_than_the_budget_uses_is_refused(
+    count: int, heldout: int, said: str, tmp_path: Path
+) -> None:
     from data_prep.tm_dsprites import TMDspritesConfig, generate
 
-    config = TMDspritesConfig(count=8, heldout=4, size=16)
+    config = TMDspritesConfig(count=count, heldout=heldout, size=16)
     generate(tmp_path / "tm-dsprites-16", config, workers=1, progress=False)
-    with pytest.raises(BenchmarkError, match="8 train images and this preset uses 64"):
+    with pytest.raises(BenchmarkError, match=said):
         Library(tmp_path, "smoke").dataset("tm-dsprites")
 
 
@@ -113,6 +119,12 @@ def test_images_are_averaged_when_made_smaller() -> None:
     images[0, :2, :2] = [[[10], [20]], [[30], [40]]]
     assert resize_images(images, 2)[0, 0, 0, 0] == 25
     assert resize_images(images, 4) is images
+
+
+def test_images_are_interpolated_when_made_larger() -> None:
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    images[:, :, 1] = 100
+    assert resize_images(images, 4)[0, :, :, 0].tolist() == [[0, 25, 75, 100]] * 4
 
 
 def test_boxes_around_all_objects() -> None:

@@ -15,14 +15,14 @@ import torch
 from test_drc_training import SMOKE, pictures
 from torch import Tensor
 
-from drc import DRC, fast, rng
+from drc import DRC, fast, rng, segment
 from drc.build import build_trainer
 from drc.config import DRCConfig, configure
 from drc.model import DRCModel, expected_log_likelihood, log_likelihoods
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.segment import infer, infer_regions
-from drc.trainer import Trainer, to_signed
+from drc.trainer import DivergedError, Trainer, to_signed
 
 
 def by_hand(
@@ -156,6 +156,21 @@ def test_images_of_another_size_are_refused_in_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_first_image_whose_chain_diverged_is_told_by_its_place_among_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def spoilt(sampler: Sampler, images: Tensor, keys: list[int], *rest: Any) -> Tensor:
+        ends = torch.zeros(len(keys), sampler.model.z_dim)
+        ends[[key in (5, 6) for key in keys], 0] = math.nan
+        return ends
+
+    method = untrained()
+    method.config = replace(SMOKE, inference_batch_size=4)
+    monkeypatch.setattr(segment, "infer", spoilt)
+    with pytest.raises(DivergedError, match="on 2 of 3 images, the first at position 5:"):
+        method.segment(pictures(7))
+
+
 def untrained() -> DRC:
     method = DRC()
     method.config, method.seed, method.device, method.model = SMOKE, 0, "cpu", DRCModel(SMOKE)
@@ -175,6 +190,20 @@ def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch:
         trainer.train_step()
     assert len(inference) > len(pictures())
     assert not inference & drawn.pop()
+
+
+def test_no_number_is_drawn_for_two_things(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else, say, the images that are mirrored would be those whose chains start anew."""
+    drawn: list[tuple[int, ...]] = []
+    keyed = rng.keyed_generator
+    config = replace(SMOKE, flips=True, restart=0.5)
+    trainer = Trainer(pictures(), config, seed=0)
+    monkeypatch.setattr(rng, "keyed_generator", lambda *key: (drawn.append(key), keyed(*key))[1])
+    trainer.train_step()
+    assert len(set(drawn)) == len(drawn) == 1 + 5 * config.batch_size
+    drawn.clear()
+    list(infer_regions(trainer.model, pictures(), config, 0, "cpu"))
+    assert len(set(drawn)) == len(drawn) == 3 * len(pictures())  # where a chain starts, and two visits
 
 
 @pytest.mark.parametrize("variant", ["full", "amortised-inference"])

@@ -98,6 +98,24 @@ def test_what_is_compiled_and_recorded_on_cuda_follows_the_weights_and_the_image
             )
 
 
+def test_what_is_recorded_reads_the_weights_and_the_images_of_its_last_renewal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a GPU, the graphs being played by what they are recorded of."""
+    config = replace(SMOKE, compiled=True)
+    monkeypatch.setattr("drc.sampler.compiles", lambda config, device: True)
+    monkeypatch.setattr("drc.compiled.fused", lambda function: function)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda function, sample: function)
+    model = DRCModel(config, seed=0).requires_grad_(False)
+    sampler, z = Sampler(model, config), torch.ones(4, model.z_dim)
+    for seed in (0, 1):
+        model.load_state_dict(DRCModel(config, seed).state_dict())
+        images = to_signed(pictures(5)[seed : seed + 4], "cpu")
+        expected = posterior_potential(model, model, z, images, config)
+        torch.testing.assert_close(sampler.posterior(images)(z), expected, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(sampler.prior(z)(z), prior_potential(model, z))
+
+
 def test_on_a_cpu_compiled_changes_nothing() -> None:
     runs = [Trainer(pictures(), replace(SMOKE, compiled=fused), 0) for fused in (False, True)]
     assert runs[0].train_step() == runs[1].train_step()

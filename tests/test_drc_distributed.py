@@ -116,6 +116,19 @@ def test_processes_that_do_not_share_a_folder_are_refused(tmp_path: Path) -> Non
         assert "the processes differ in their step" in (tmp_path / f"said-{rank}").read_text()
 
 
+@pytest.mark.parametrize("name", ["seed", "images", "settings"])
+def test_processes_are_told_apart_by_more_than_their_step(name: str) -> None:
+    config = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+    images = np.zeros((300, 16, 16, 3), np.uint8)
+    ours = build_trainer(images, config, seed=0).facts()
+    if name == "images":
+        images[-1, -1, -1, -1] = 1
+    if name == "settings":
+        config = replace(config, lr_lebm=1.0)
+    theirs = build_trainer(images, config, seed=int(name == "seed")).facts()
+    assert [fact for fact in ours if ours[fact] != theirs[fact]] == [name]
+
+
 def command(*words: str) -> str:
     """What python -m says on its standard output; it must end well."""
     done = subprocess.run(

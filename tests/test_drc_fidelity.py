@@ -122,8 +122,3 @@ def test_parameter_counts_at_the_authors_sizes() -> None:
         "classifier": 18.52,
         "LEBM": 0.79,
     }
-
-
-def test_two_models_in_a_row_have_equal_parameter_counts() -> None:
-    config = DRCConfig(image_size=16, start=8, width=4, z_fg=8, z_bg=4, z_reassign=8, classes=5)
-    assert count(DRCModel(config)) == count(DRCModel(config))

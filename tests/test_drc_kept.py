@@ -253,3 +253,32 @@ def test_a_live_picture_is_a_glance_that_leaves_nothing_behind(sampled: list[int
     assert len(sampled) == 2, "one chain for the masks, one for the panels"
     assert not (tmp_path / "fit" / "chains").exists()
     assert method.config == CONFIG
+
+
+def test_all_seconds_of_what_was_found_count(tmp_path: Path) -> None:
+    method = trained(tmp_path)
+    method.segment(pictures(12))
+    assert method.kept_seconds == 0
+    taken = [float(np.load(file)["seconds"]) for file in (tmp_path / "chains").glob("*.npz")]
+    assert len(taken) == CHAINS
+    for times in (1, 2):
+        method.segment(pictures(12))
+        assert method.kept_seconds == pytest.approx(times * sum(taken))
+
+
+def test_other_code_is_told_by_what_its_files_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    monkeypatch.setattr(kept, "__file__", str(tmp_path / "kept.py"))
+    before = kept.code.__wrapped__()
+    (tmp_path / "b.py").write_text("x = 2\n")
+    assert kept.code.__wrapped__() != before
+
+
+@pytest.mark.parametrize("name", ["torch.get_num_threads", "torch.backends.cpu.get_cpu_capability"])
+def test_another_processor_or_number_of_threads_is_another_device(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kept.arithmetic("cpu")
+    monkeypatch.setattr(name, lambda: "another")
+    assert kept.arithmetic("cpu") != before

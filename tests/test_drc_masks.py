@@ -15,10 +15,11 @@ from test_drc_segment import write_pictures
 from torch import Tensor
 
 from drc import DRC, extraction
-from drc.extraction import Extraction, extract
+from drc.extraction import OUTLINE, Extraction, extract
 from drc.model import Regions
 from drc.pictures import Picture, open_picture
 from drc.segment import pooled_responsibilities
+from drc.sheets import GAP, HEAD, MARGIN, ROWS, TILE, column, sheet
 from drc.trainer import to_signed
 
 
@@ -183,11 +184,12 @@ def test_a_mask_of_a_larger_size_has_its_edge_where_pi_crosses_one_half() -> Non
     np.testing.assert_array_equal(found.mask(), np.broadcast_to(np.arange(120) >= 70, (10, 120)))
 
 
-def test_an_overlay_keeps_the_foreground_and_darkens_the_rest() -> None:
+def test_an_overlay_outlines_the_foreground_and_darkens_the_rest() -> None:
     square, preview = np.zeros((2, 2, 3), np.uint8), Image.new("RGB", (100, 100), (200, 100, 40))
     pi = np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
     shown = Extraction(Picture(square, (100, 100), preview), pi, {}, 0.0).overlay()
     assert [shown.getpixel(place) for place in ((10, 50), (90, 50))] == [(200, 100, 40), (50, 25, 10)]
+    assert [shown.getpixel((x, 50)) for x in (49, 50, 51)] == [(200, 100, 40), OUTLINE, (50, 25, 10)]
 
 
 def test_the_error_of_a_picture_is_its_mean_distance_from_what_was_generated(
@@ -200,3 +202,13 @@ def test_the_error_of_a_picture_is_its_mean_distance_from_what_was_generated(
     distance = np.abs(regions.image.permute(0, 2, 3, 1).numpy() - (squares / 127.5 - 1))
     errors = [found.error for found in extract(method, pictures)]
     np.testing.assert_allclose(errors, distance.mean(axis=(1, 2, 3)), rtol=1e-4)
+
+
+def test_a_sheet_has_rows_in_their_order_and_pictures_in_their_columns() -> None:
+    shades = {name: 50 * row for row, name in enumerate(ROWS)}
+    columns = [
+        column({name: np.full((4, 4, 3), shade + 10 * at, np.uint8) for name, shade in shades.items()})
+        for at in range(2)
+    ]
+    page = np.asarray(sheet(columns, ["a", "b"]))[HEAD + TILE // 2 :, MARGIN + TILE // 2 :, 0]
+    assert page[:: TILE + GAP, :: TILE + GAP].tolist() == [[50 * row, 50 * row + 10] for row in range(5)]

@@ -305,6 +305,7 @@ def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path
     assert result.exit_code == 2
     assert "inference diverged on 1 of 1 images, the first at position 0" in result.output
     assert not (tmp_path / "out" / "masks").exists()
+    assert not list((tmp_path / "out").rglob("*.npz")), "nor are its ends kept"
 
 
 def test_encoders_take_no_steps(data: Path, tmp_path: Path) -> None:

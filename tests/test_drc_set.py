@@ -10,9 +10,10 @@ import pytest
 import torch
 from drc_helpers import call, make_data
 
-from drc import DRC
+from drc import DRC, fast
 from drc.config import DRCConfig, configure
 from drc.prepared import open_training_images
+from drc.run_folder import RunProgress
 from drc.trainer import Trainer
 
 SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
@@ -103,6 +104,18 @@ def test_settings_are_changed_by_name(data: Path, tmp_path: Path) -> None:
     expected = replace(SMOKE, mask_bias=-1.0, likelihood="l2", reassign=False, train_steps=1)
     expected = replace(expected, sampler_precision="bfloat16")
     assert DRC.load(tmp_path / "run").config == expected
+
+
+def test_samples_of_a_run_are_painted_from_the_chains_of_its_posterior(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(np.zeros((4, 16, 16, 3), np.uint8), SMOKE, seed=0)
+    painted: list[torch.Tensor] = []
+    render = fast.render
+    monkeypatch.setattr(fast, "render", lambda model, z: (painted.append(z), render(model, z))[1])
+    RunProgress(tmp_path, trainer)(1, 1, reconstruction=0.5)
+    assert torch.equal(painted[0], trainer.posterior_chains)
+    assert (tmp_path / "samples-00000001.png").exists()
 
 
 @pytest.mark.parametrize("preset", ["paper", "quick"])

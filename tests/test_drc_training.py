@@ -202,7 +202,9 @@ def with_flipped_bit(data: bytes, place: int, bit: int) -> bytes:
         lambda data: with_flipped_bit(data, data.find(b"PK\x01\x02") + 10, 3),  # how a part is packed
     ],
 )
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage) -> None:
+def test_a_damaged_checkpoint_is_named_and_gives_way_to_the_one_before(
+    tmp_path: Path, damage, caplog: pytest.LogCaptureFixture
+) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
     newest = save_checkpoint(
         tmp_path, 2, {"step": 2, "weights": torch.frombuffer(bytearray(WEIGHTS), dtype=torch.uint8)}
@@ -211,6 +213,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage
     with pytest.raises(CheckpointError, match=newest.name):
         load_checkpoint(newest)
     assert load_newest(tmp_path) == {"step": 1}
+    assert str(newest) in caplog.text
 
 
 def test_when_all_checkpoints_are_damaged_it_says_so(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def test_crops(pairs: Path) -> None:
 def test_random_split_by_ratio_and_seed(pairs: Path) -> None:
     dataset = prepare(pairs, ratios=(80, 10, 10))
     assert dataset.manifest["counts"] == {"train": 8, "val": 1, "test": 1}
+    assert dataset.manifest["settings"]["split"] == "random"
     stems = [f"{i}" for i in range(100)]
     one, other = (folder.random_split(stems, folder.FolderConfig(ratios=(1, 0, 1), seed=s)) for s in (0, 1))
     assert one != other
@@ -49,6 +51,7 @@ def test_split_lists(pairs: Path, tmp_path: Path) -> None:
     dataset = folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, lists=lists)
     assert dataset.index["id"].tolist() == ["a01", "a03", "a05"]
     assert dataset.index["split"].tolist() == ["train", "train", "test"]
+    assert dataset.manifest["settings"]["split"] == "lists"
     assert dataset.index["source"].tolist() == ["a01.jpg", "a03.jpg", "a05.jpg"]
     assert dataset.index["mask_file"].tolist() == ["a01.png", "a03.png", "a05.png"]
     assert dataset.index["objects"].tolist() == [int(mask.max()) for mask in dataset.masks]
@@ -236,6 +239,8 @@ def test_16_bits_that_would_all_be_black_are_refused(pairs: Path) -> None:
 def test_archives_as_they_are_made_of_folders(pairs: Path) -> None:
     for name in ("images", "masks"):
         shutil.make_archive(str(pairs / name), "zip", pairs, name)
+    with zipfile.ZipFile(pairs / "images.zip", "a") as opened:
+        opened.writestr("__MACOSX/images/._a00.jpg", b"as macOS packs them")
     made = folder.prepare(pairs / "images.zip", pairs / "masks.zip", pairs / "zipped", None, QUIET)
     assert made.index["id"].tolist() == prepare(pairs).index["id"].tolist()
 

@@ -87,6 +87,14 @@ def test_a_box_that_fills_the_image_leaves_a_certain_background() -> None:
     assert iou(masks[:, 0] > 0.5, truth)[0] > 0.9
 
 
+def test_boxes_end_a_pixel_inside_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(cv2, "grabCut", lambda image, labels, box, *rest: seen.append(box))
+    boxes = np.array([[0, 0, 32, 32], [20, 0, 12, 5], [0, 20, 5, 12], [3, 4, 5, 6]])
+    fitted("bbox").segment(np.zeros((4, 32, 32, 3), np.uint8), boxes=boxes)
+    assert seen == [(1, 1, 30, 30), (20, 1, 11, 4), (1, 20, 4, 11), (3, 4, 5, 6)]
+
+
 def test_constant_images_do_not_stop_it() -> None:
     images = np.stack([np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)])
     assert fitted("border").segment(images).shape == (2, 2, 16, 16)

@@ -224,6 +224,15 @@ def test_the_posterior_shown_takes_the_slots_as_equal_and_is_nothing_where_none_
     assert seen["posterior"][..., 1].max() < 1e-3
 
 
+def test_a_slot_is_shown_where_the_others_do_not_do_without_it() -> None:
+    images, logits = torch.zeros(1, 3, 1, 2), torch.zeros(1, 2, 1, 1, 2)
+    means = torch.tensor([0.0, 0.5, 0.5, 0.0]).view(1, 2, 1, 1, 2).expand(1, 2, 3, 1, 2)  # each fits a pixel
+    fit = component_log_probs(images, means, TINY.scale)
+    given = images, logits, means, fit, log_mixture(logits, fit), (logits, means, logits)
+    shown = IODINENetworks(TINY).spatial_inputs(*given)["counterfactual"][0, :, 0, 0]
+    assert shown.argmax(dim=1).tolist() == [0, 1]
+
+
 def test_gradients_shown_are_those_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the mask logits that of -log p is the softmax mask less the posterior of the mixture."""
     networks, shown = IODINENetworks(replace(TINY, slots=3)), {}
@@ -378,3 +387,11 @@ def test_gradients_are_clipped_to_the_authors_norm() -> None:
         gradients = [p.grad.flatten() for p in learner.networks.parameters() if p.grad is not None]
         norm = torch.cat(gradients).norm().item()
         assert norm == pytest.approx(clip, rel=1e-2) if clip < 1 else norm > 1e-2
+
+
+def test_its_picture_is_the_mixture_of_its_slots(tmp_path: Path) -> None:
+    method = fit(TINY, tmp_path)
+    ((masks, means),) = method.explained(pictures(3))
+    mixed = torch.einsum("bkhw,bkchw->bhwc", masks, means).numpy()
+    shown = method.panels(pictures(3))["reconstruction"]
+    np.testing.assert_allclose(shown, np.clip(255 * mixed, 0, 255), atol=0.51)

@@ -45,6 +45,16 @@ def test_the_peak_of_memory_is_the_higher_of_training_and_scoring(
     assert (row.peak_memory_mb, row.peak_gpu_memory_mb) == (kept, kept)
 
 
+def test_a_cell_tells_of_no_memory_that_an_earlier_one_took(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = [900.0]
+    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
+    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+    runner(smoke_data, tmp_path).run(cell())
+    assert read_row(folder_of(smoke_data, tmp_path, cell()) / "row.json").peak_memory_mb == 50
+
+
 def test_the_masks_of_the_examples_are_those_that_were_scored(smoke_data: Path, tmp_path: Path) -> None:
     which = cell("GrabCut", variant="border")
     runner(smoke_data, tmp_path).run(which)
@@ -86,6 +96,19 @@ def test_a_live_picture_shows_the_masks_of_the_method_and_calls_each_row_what_it
     np.testing.assert_array_equal(panels["true_mask"].all(axis=3), truth)
     np.testing.assert_array_equal(panels["inferred_mask"].all(axis=3), images.mean(axis=3) > 120)
     assert all(said.replace(" ", "_") == name for name, said in ROWS.items())
+
+
+def test_a_live_picture_is_stopped_in_its_midst(
+    random_walk: type[RandomWalk], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(random_walk, "segment", lambda self, images, *, progress: progress(1, 2))
+    images = np.zeros((2, 16, 16, 3), np.uint8)
+    with pytest.raises(KeyboardInterrupt):
+        draw_live(tmp_path / "live.png", random_walk(), images, images[..., 0] > 0, stop)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_imported_row_that_names_its_source_keeps_it(tmp_path: Path) -> None:

@@ -139,3 +139,12 @@ def test_a_machine_without_a_gpu_can_submit_jobs_that_need_one(
     here = CliRunner().invoke(main, [*words, *places])
     assert here.exit_code == 2
     assert "no CUDA device" in here.output
+
+
+def test_what_is_forced_is_computed_again_by_processes_too(smoke_data: Path, tmp_path: Path) -> None:
+    words = ["sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--preset", "smoke"]
+    folders = ["--data", smoke_data, "--runs", tmp_path / "runs", "--results", tmp_path / "results"]
+    for options in ([], ["--force", "--jobs", "2"]):
+        done = CliRunner().invoke(main, [*words, *map(str, folders), "--compute-only", *options])
+        assert "Cells: 1 computed;" in done.output
+    assert len(list((tmp_path / "runs" / "replaced").glob("cells-*/row.json"))) == 1

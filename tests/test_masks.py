@@ -34,6 +34,12 @@ def coloured() -> Image.Image:
     return Image.fromarray(np.array([(0, 0, 0), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
 
 
+def in_one_channel(channel: int) -> Image.Image:
+    """Two shades of red, green or blue on black."""
+    shades = np.array([0, 9, 200], np.uint8)[LABELS]
+    return Image.fromarray(shades[..., None] * np.eye(3, dtype=np.uint8)[channel])
+
+
 def coloured_where_opaque() -> Image.Image:
     """Two colours, and under what is transparent a third."""
     picture = Image.fromarray(np.array([(9, 9, 200), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
@@ -45,6 +51,7 @@ def coloured_where_opaque() -> Image.Image:
     ("mask", "config", "objects"),
     [
         (Image.fromarray((LABELS > 0).astype(np.uint8) * 200), {}, 1),
+        (Image.fromarray((LABELS > 0).astype(np.uint8) * 200).convert("RGBA"), {}, 1),  # opaque all over
         (Image.fromarray((LABELS == 0).astype(np.uint8) * 200), {"invert": True}, 1),
         (Image.fromarray(LABELS * 100), {"threshold": 50}, 1),
         (Image.fromarray(np.where(LABELS > 0, 128, 127).astype(np.uint8)), {}, 1),
@@ -55,6 +62,7 @@ def coloured_where_opaque() -> Image.Image:
         (Image.fromarray(LABELS.astype(np.uint16) * 20_000), {"mask_kind": "labels"}, 2),
         (coloured(), {"mask_kind": "colours"}, 2),
         (coloured_where_opaque(), {"mask_kind": "colours"}, 2),
+        *((in_one_channel(channel), {"mask_kind": "colours"}, 2) for channel in range(3)),
     ],
 )
 def test_kinds_of_mask(pairs: Path, mask: Image.Image, config: dict[str, object], objects: int) -> None:
@@ -145,3 +153,11 @@ def test_a_mask_that_is_stored_turned_is_refused(pairs: Path) -> None:
         mask.save(pairs / "masks" / "a00.png", exif=turned)
     with pytest.raises(SourceError, match=r"a00\.png is stored turned"):
         prepare(pairs)
+
+
+@pytest.mark.parametrize("values", [LABELS.astype(np.int32) - 1, LABELS.astype(np.float32)])
+def test_labels_that_are_no_whole_numbers_from_0_are_refused(pairs: Path, values: np.ndarray) -> None:
+    (only(pairs, palette_picture()) / "masks" / "a00.png").unlink()
+    Image.fromarray(values).save(pairs / "masks" / "a00.tif")
+    with pytest.raises(SourceError, match=r"a00\.tif has labels that are not whole numbers from 0"):
+        prepare(pairs, mask_kind="labels")

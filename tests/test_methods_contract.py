@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,17 @@ def test_panels_are_pictures_of_the_images_size(
         assert picture.dtype == np.uint8
 
 
+@pytest.mark.parametrize("name", [name for name, spec in METHODS.items() if not spec.floor])
+def test_segmenting_tells_how_far_it_is(name: str, fitted: dict[Any, Any], tmp_path: Path) -> None:
+    """Else it has no bar, and a live picture of it cannot be stopped."""
+    told: list[tuple[int, int]] = []
+    method = get(fitted, name, METHODS[name].variants[0], tmp_path)
+    method.segment(images(3), progress=lambda step, total, **values: told.append((step, total)))
+    assert told
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1]
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_one_seed_one_result_and_another_seed_another(
     name: str, fitted: dict[Any, Any], tmp_path: Path
@@ -229,6 +241,14 @@ def test_a_signal_reaches_who_drives_the_training(
             fit(name, METHODS[name].variants[0], tmp_path, progress=progress)
     assert len(steps) == 1
     assert "Stopping after this step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_it_trains_outside_of_the_main_thread_too(name: str, tmp_path: Path) -> None:
+    """Where no signal can be handled."""
+    with ThreadPoolExecutor(1) as pool:
+        method = pool.submit(fit, name, METHODS[name].variants[0], tmp_path).result()
+    check_masks(segment(method, images()), images(), name)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -333,3 +353,15 @@ def test_arrays_of_another_kind_are_refused(name: str, other: np.ndarray, tmp_pa
             checkpoint_dir=tmp_path / "other",
             progress=lambda step, total, **values: None,
         )
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_settings_go_by_whole_names_of_data_sets(name: str) -> None:
+    def of(dataset: str) -> Any:
+        return load(name).configure(
+            variant=METHODS[name].variants[0], preset="paper", dataset=dataset, image_size=128
+        )
+
+    for known in ("clevr6", "tm-dsprites"):
+        assert of(f"{known}-of-mine") == of(known)
+        assert of(f"{known}2") == of("mine")

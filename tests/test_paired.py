@@ -13,7 +13,7 @@ from test_tables import ROW, layout, measured
 from benchmarks.collect import Printed
 from benchmarks.grid import lay_out
 from benchmarks.paired import Difference, differences
-from benchmarks.render import paired_csv, strategies_csv
+from benchmarks.render import paired_csv, strategies_csv, to_csv
 from benchmarks.uncertainty import Interval
 
 
@@ -122,3 +122,11 @@ def test_a_difference_of_another_number_of_images_is_not_taken_over(
         f"DRC,ReDO,{drc.entry.dataset},test,{ROW.n_images + more},0.0,-1.0,1.0,0.0,-1.0,1.0\n"
     )
     assert len(compared(tmp_path, drc, redo)) == pairs
+
+
+def test_restarts_are_those_of_all_seeds() -> None:
+    table, printed = measured("3", {"ReDO": 0.4})
+    seeds = [{"seed": seed, "restarts": 1 + seed} for seed in (0, 1)]
+    printed = [replace(p, rows=tuple(replace(r, **s) for s in seeds for r in p.rows)) for p in printed]
+    lines = [line for line in csv.DictReader(to_csv(table, printed).splitlines()) if line["seeds"]]
+    assert [line["restarts"] for line in lines] == ["3"] * 2

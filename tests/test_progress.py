@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from cell_helpers import cell, runner
 from fake_methods import RandomWalk
 
 from benchmarks.progress import FitProgress, GentleStop
+from benchmarks.training import fit_method
 
 
 def test_training_seconds_count_over_restarts_and_a_cut_off_line_is_passed_over(tmp_path: Path) -> None:
@@ -87,24 +91,54 @@ def test_the_first_stop_waits_and_the_second_does_not(number: signal.Signals) ->
             stop.check()
 
 
+def test_outside_of_the_main_thread_no_signal_is_taken_over() -> None:
+    def handler() -> object:
+        with GentleStop() as stop:
+            stop.check()
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(handler).result() is signal.getsignal(signal.SIGINT)
+
+
+def test_a_stop_that_comes_after_the_last_step_is_heeded(tmp_path: Path) -> None:
+    class Last:
+        """Is asked to stop while it writes its last checkpoint, and ends well."""
+
+        def fit(self, images: np.ndarray, *, progress: FitProgress, **options: object) -> None:
+            progress(1, 1)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_method(Last(), np.zeros((1, 8, 8, 3), np.uint8), None, 0, "cpu", tmp_path, "test")
+
+
 def test_a_live_picture_changes_no_random_number_and_may_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.progress.LIVE_SECONDS", 0.0)
     calls: list[int] = []
 
+    def draw() -> list[float]:
+        return [np.random.uniform(), random.random(), torch.rand(()).item()]
+
     def live() -> None:
-        calls.append(np.random.randint(1000))
+        calls.append(len(draw()))
         raise RuntimeError("no canvas")
 
+    def seed() -> None:
+        np.random.seed(0)
+        random.seed(0)
+        torch.manual_seed(0)
+
     progress = FitProgress(tmp_path, "test", GentleStop(), live)
-    np.random.seed(0)
+    seed()
     progress(1, 3)
     progress(2, 3)
     progress.close()
-    drawn = np.random.uniform()
-    np.random.seed(0)
-    assert drawn == np.random.uniform()
+    drawn = draw()
+    seed()
+    assert drawn == draw()
     assert len(calls) == 1  # after a failure there is no further attempt
 
 

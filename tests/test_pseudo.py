@@ -6,6 +6,7 @@ import shutil
 import sys
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from data_prep.archives import Scratch
 from data_prep.build import Options
 from data_prep.errors import DataPrepError, SourceError
 from data_prep.selection import SelectionRules
-from data_prep.store import open_dataset
+from data_prep.store import open_dataset, sha256_of
 
 QUIET = Options(size=32, progress=False, workers=2)
 CAREFREE = Options(size=32, progress=False, workers=2, keep_going=True)
@@ -76,6 +77,7 @@ def test_dogs_from_folders(stanford_dogs: Path, tmp_path: Path) -> None:
     assert dataset.manifest["settings"]["rules"]["min_score"] == 0.9
     kept = (dataset.path / "kept.txt").read_text().split()
     assert kept == dataset.index["source"].tolist()
+    assert notes["kept_list_sha256"] == sha256_of(dataset.path / "kept.txt")
     assert (dataset.masks[0] == 1).mean() == pytest.approx((30 / 44) ** 2, abs=0.05)  # half-side int(22.5)
     dataset.verify()
     (dataset.path / "kept.txt").write_text("others")
@@ -322,6 +324,16 @@ def test_cars(stanford_cars: Path, tmp_path: Path) -> None:
     assert dataset.manifest["counts"] == {"train": 3, "test": 2}
     assert dataset.manifest["notes"]["kept_minus_paper"] == {"train": 3 - 6218, "test": 2 - 6104}
     assert cars.RULES.categories == ("car", "truck")
+
+
+def test_the_index_tells_the_box_and_the_score_of_each_object(stanford_cars: Path, tmp_path: Path) -> None:
+    with Scratch(tmp_path / "out") as scratch:
+        source = cars.read(stanford_cars, scratch)
+    source = replace(source, items=[replace(item, box=(40, 26, 36, 28)) for item in source.items])
+    rules, places = SelectionRules(categories=("dog",)), {"annotations": tmp_path / "a.jsonl", "batch": 2}
+    index = pseudo.prepare(source, BrightThings(), rules, tmp_path / "out", QUIET, **places).index
+    assert index[["box_x", "box_y", "box_w", "box_h"]].to_numpy().tolist() == [[40, 26, 36, 28]] * 5
+    assert index["score"].tolist() == pytest.approx([0.97] * 5, abs=0.02)
 
 
 def test_command(stanford_dogs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,7 +287,7 @@ def test_the_smaller_region_is_measured_over_all_images_and_either_may_be_it() -
 
 
 def test_restarts_are_counted_kept_and_resumed_exactly(tmp_path: Path) -> None:
-    config = replace(TINY, train_steps=8, collapse_area=0.6, collapse_every=2, collapse_until=8)
+    config = replace(TINY, train_steps=8, collapse_area=0.6, collapse_every=2, collapse_until=2)
     whole = fit(config, tmp_path / "whole")
     assert whole.restarts == 2, "no region can have 60 %, so each look in the first half starts anew"
 
@@ -379,3 +379,12 @@ def test_the_recovery_of_z_counts_by_its_weight(weight: float) -> None:
     learner.step(batch(), 0)
     moved = [p.grad.abs().max().item() for p in learner.networks.recovery.parameters() if p.grad is not None]
     assert (max(moved) > 0) == (weight > 0)
+
+
+def test_its_picture_has_both_regions_painted_anew(tmp_path: Path) -> None:
+    method = fit(TINY, tmp_path)
+    networks, images = deepcopy(method.learner.networks).eval(), 2 * batch(3) - 1
+    with torch.no_grad():
+        painted = networks.paint(networks.masks(images), networks.recover(images)).sum(dim=1)
+    shown = method.panels(pictures(3))["reconstruction"]
+    np.testing.assert_allclose(shown, 127.5 * (painted.permute(0, 2, 3, 1).numpy() + 1), atol=0.51)

@@ -12,6 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from fake_methods import RandomWalk
 
 from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.files import usable_folder, write_atomic
-from benchmarks.locks import claim, holder
+from benchmarks.locks import BEAT_SECONDS, SILENT_SECONDS, claim, holder
 from benchmarks.runs import Outcome
 
 ROOT = Path(__file__).parents[1]
@@ -201,6 +202,22 @@ def test_a_cell_is_claimed_by_one_process_at_a_time(
     assert runner(smoke_data, tmp_path / "runs").run(cell()).status == "computed"
 
 
+def test_what_another_process_has_finished_meanwhile_is_kept(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our look at the cell and our hand on its lock."""
+    one, other = runner(smoke_data, tmp_path), runner(smoke_data, tmp_path)
+
+    def late(folder: Path) -> Any:
+        monkeypatch.setattr("benchmarks.runs.claim", claim)
+        assert other.run(cell()).status == "computed"
+        return claim(folder)
+
+    monkeypatch.setattr("benchmarks.runs.claim", late)
+    assert one.run(cell()).status == "kept"
+    assert random_walk.steps_taken == 12
+
+
 def test_force_does_not_move_what_another_process_works_at(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +302,10 @@ def test_a_lock_is_touched_as_long_as_it_is_held(tmp_path: Path, monkeypatch: py
         while (tmp_path / "lock").stat().st_mtime < 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+
+def test_a_lock_may_miss_many_touches_before_it_counts_as_abandoned() -> None:
+    assert SILENT_SECONDS >= 10 * BEAT_SECONDS
 
 
 @pytest.mark.parametrize(("silent_for", "held"), [(10, True), (7200, False)])

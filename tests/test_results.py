@@ -127,6 +127,8 @@ def test_what_needs_no_training_gives_the_same_figure(
     again = read_row(tmp_path / "cells" / row.key / "row.json")
     assert again.iou == pytest.approx(row.iou, abs=AGREE)
     assert again.dice == pytest.approx(row.dice, abs=AGREE)
+    for end in ("iou_low", "iou_high", "dice_low", "dice_high"):
+        assert getattr(again, end) == pytest.approx(getattr(row, end), abs=AGREE), end
 
 
 @pytest.mark.parametrize("row", SHORT, ids=label)

@@ -270,3 +270,10 @@ def test_an_import_of_nothing_usable_is_refused(tmp_path: Path) -> None:
     )
     assert done.exit_code == 2
     assert "Traceback" not in done.output
+
+
+def test_rows_of_a_budget_that_is_not_known_here_are_kept_and_imported(tmp_path: Path) -> None:
+    later = replace(ROW, preset="of-a-later-version")
+    keep_rows([later], [], tmp_path / "rows", tmp_path / "cells")
+    (kept,) = (tmp_path / "rows").iterdir()
+    assert import_rows([kept], tmp_path / "theirs", "a colleague") == (1, 0, [])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -252,19 +253,32 @@ def test_the_annotated_box_is_given_and_said(smoke_data: Path, tmp_path: Path) -
     row = read_row(folder_of(smoke_data, tmp_path / "runs", which) / "row.json")
     assert row.protocol == "unmatched, annotated box"
     assert row.train_dataset == ""
+    assert row.versions["opencv-python-headless"].startswith(cv2.__version__)
+
+
+def test_what_is_not_trained_is_shown_no_image_to_fit_and_asks_for_no_device(
+    smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted_to: list[int] = []
+    monkeypatch.setattr(GrabCut, "fit", lambda self, images, **options: fitted_to.append(len(images)))
+    monkeypatch.setattr("benchmarks.provenance.resolve_device", lambda name: pytest.fail(name))
+    run = Runner(tmp_path, Library(smoke_data, "smoke"), device="cuda")
+    assert run.run(cell("GrabCut", variant="border")).status == "computed"
+    assert fitted_to == [0]
 
 
 def test_failures_of_opencv_are_in_the_row_and_in_the_mean(
     smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = GrabCut._cut
-    calls: list[int] = []
+    real, calls = cv2.grabCut, list[int]()
 
-    def half(self: GrabCut, image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
+    def half(*arguments: Any) -> Any:
         calls.append(1)
-        return real(self, image, (5, 5, 0, 0) if len(calls) % 2 else box)
+        if len(calls) % 2:
+            raise cv2.error("!bgdSamples.empty()")
+        return real(*arguments)
 
-    monkeypatch.setattr(GrabCut, "_cut", half)
+    monkeypatch.setattr(cv2, "grabCut", half)
     which = cell("GrabCut", variant="border")
     runner(smoke_data, tmp_path / "runs").run(which)
     folder = folder_of(smoke_data, tmp_path / "runs", which)

@@ -97,6 +97,7 @@ def test_an_image_without_objects_does_not_count_in_the_mean_over_objects() -> N
     [
         ((0.25, 0.25), "do not sum to 1"),
         ((0.75, 0.75), "do not sum to 1"),
+        ((0.51, 0.5), "do not sum to 1"),
         ((-0.5, 1.5), "negative or non-finite"),
         ((float("nan"), 0.5), "negative or non-finite"),
         ((float("inf"), 0.0), "negative or non-finite"),

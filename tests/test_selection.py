@@ -39,6 +39,8 @@ BOX = (30.0, 30.0, 40.0, 40.0)
         ([dog(slice(0, 70), slice(0, 100))], (0.0, 0.0, 100.0, 70.0), REASONS[6]),
         ([dog(slice(20, 80), slice(0, 100))], (0.0, 20.0, 100.0, 60.0), REASONS[6]),
         ([dog(slice(0, 100), slice(20, 80))], (20.0, 0.0, 60.0, 100.0), REASONS[6]),
+        ([dog(slice(70, 100), slice(0, 90))], (0.0, 70.0, 90.0, 30.0), REASONS[6]),  # by two sides each
+        ([dog(slice(0, 30), slice(10, 100))], (10.0, 0.0, 90.0, 30.0), REASONS[6]),
     ],
 )
 def test_each_rule_drops_its_own(instances: list[Instance], box: tuple[float, ...], reason: str) -> None:

@@ -218,3 +218,11 @@ def test_each_step_is_taken_at_the_rate_of_the_schedule(step: int) -> None:
     learner = SlotAttentionLearner(TINY, 0, "cpu")
     learner.step(batch(), step)
     assert [group["lr"] for group in learner.optimiser.param_groups] == [learning_rate(TINY, step)]
+
+
+def test_its_picture_is_the_mixture_of_its_slots(tmp_path: Path) -> None:
+    method = fit(TINY, tmp_path)
+    ((colours, masks),) = method.explained(pictures(3))
+    mixed = torch.einsum("bkchw,bkuhw->bhwc", colours, masks).numpy()
+    shown = method.panels(pictures(3))["reconstruction"]
+    np.testing.assert_allclose(shown, np.clip(127.5 * (mixed + 1), 0, 255), atol=0.51)

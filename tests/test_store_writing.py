@@ -228,3 +228,16 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     with new_writer(tmp_path / "set") as writer:
         fill(writer)
     open_dataset(tmp_path / "set", verify=True)
+
+
+def test_what_an_interrupted_run_left_is_told_and_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = {".set.partial-0": "delete it if that run is over", ".set.partial-0-old": "move it back"}
+    for name in left:
+        (tmp_path / name).mkdir()
+    with new_writer(tmp_path / "set") as writer:
+        fill(writer)
+    for name, remedy in left.items():
+        assert any(str(tmp_path / name) + " " in said and remedy in said for said in caplog.messages)
+        assert (tmp_path / name).is_dir()

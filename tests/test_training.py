@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import baselines.training
+import drc.interrupts
 from baselines.iodine import IODINE
 from baselines.redo import ReDO
 from baselines.slot_attention import SlotAttention
@@ -106,11 +108,14 @@ def test_only_the_last_two_checkpoints_stay(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000008.pt", "step-00000009.pt"]
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = run(tmp_path, seconds=0)
     newest = checkpoints(tmp_path)[-1]
     newest.write_bytes(newest.read_bytes()[:50])
     again = run(tmp_path)
+    assert f"{newest} cannot be read" in caplog.text
     assert again.steps == [8]
     assert again.weight == whole.weight
 
@@ -167,6 +172,21 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
     assert run(tmp_path).steps == [2, 3, 4, 5, 6, 7, 8]
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, replace = list[int](), Path.replace
+
+    def naming(self: Path, target: Path) -> Path:
+        assert self.stat().st_ino in synced
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino))
+    monkeypatch.setattr(Path, "replace", naming)
+    run(tmp_path, steps=1)
+    assert [path.stat().st_ino for path in checkpoints(tmp_path)] == synced
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_step_finish_and_loses_nothing(tmp_path: Path, number: int) -> None:
     whole = run(tmp_path / "whole")
@@ -190,6 +210,13 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         run(tmp_path, width=16)
 
 
+def test_another_number_of_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    monkeypatch.setattr(f"{__name__}.IMAGES", IMAGES[:9])
+    with pytest.raises(CheckpointError, match="another number of images"):
+        run(tmp_path)
+
+
 def test_a_file_of_something_else_is_not_taken_up(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "step-00000001.pt")
     with pytest.raises(CheckpointError, match="other settings"):
@@ -207,3 +234,18 @@ def test_what_killed_saves_left_is_deleted(tmp_path: Path) -> None:
     (tmp_path / "step-00000003.tmp4711").write_bytes(b"half a checkpoint")
     run(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path not in checkpoints(tmp_path)] == []
+
+
+@pytest.mark.parametrize(
+    "deferred_interrupts", [baselines.training.deferred_interrupts, drc.interrupts.deferred_interrupts]
+)
+def test_a_second_ctrl_c_does_not_wait_and_handlers_are_put_back(deferred_interrupts: Any) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with deferred_interrupts() as interrupted:
+        assert not interrupted()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)  # the second one, too, waits: it is no Ctrl-C
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 from benchmarks import trials
 from benchmarks.__main__ import main
 from benchmarks.data import Library
-from benchmarks.errors import BenchmarkError
+from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.flat import as_csv
+from benchmarks.locks import claim
 from drc.method import DRC
 
 
@@ -60,6 +61,7 @@ def test_trials_are_run_written_and_kept(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
     assert [row["trial"] for row in rows] == ["as it is", "50 training steps", "100 inference steps"]
     assert [row["train_steps"] for row in rows] == [4, 50, 4]
+    assert [(row["inference_steps"], row["inference_chains"]) for row in rows] == [(4, 1), (4, 1), (100, 1)]
     assert len(list((tmp_path / "runs" / "trials").iterdir())) == 2, "inference alone trains nothing"
     assert all(0 <= row["iou_low"] <= row["iou"] <= row["iou_high"] <= 1 for row in rows)
     assert all(20 < row["peak_memory_mb"] < 20_000 for row in rows)
@@ -233,6 +235,17 @@ def test_what_kept_chains_took_before_counts_as_segmenting(
     assert row["segment_seconds"] >= 100
 
 
+def test_a_trial_tells_of_no_memory_that_an_earlier_one_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = [900.0]
+    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
+    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+    row = trials.run_trial("as it is", "smoke", 0, tmp_path / "data", tmp_path / "runs", "cpu")
+    assert row is not None
+    assert row["peak_memory_mb"] == 50
+
+
 def test_a_trial_is_scored_by_the_foreground_of_the_method_with_its_interval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +312,7 @@ def test_a_trial_is_trained_with_the_seed_of_its_row(tmp_path: Path, monkeypatch
     assert call(tmp_path, "--only", "as it is", "--seeds", "2").exit_code == 0
     (row,) = json.loads((tmp_path / "results" / "trials-smoke.json").read_text())
     assert seeds == [row["seed"]] == [2]
+    assert row["command"].endswith(" --preset smoke --seeds 2")
 
 
 def test_a_trial_that_changes_nothing_under_a_budget_says_so(tmp_path: Path) -> None:
@@ -311,3 +325,16 @@ def test_a_new_row_takes_the_place_of_an_earlier_one_of_its_key() -> None:
     earlier = [row_of("no momentum", key="a", iou=0.1), row_of("as it is", key="b")]
     found = trials.joined(earlier, [row_of("no momentum", key="a", iou=0.9)])
     assert [(row["trial"], row["iou"]) for row in found] == [("as it is", 0.5), ("no momentum", 0.9)]
+
+
+def test_a_training_in_a_folder_that_another_works_at_is_refused(tmp_path: Path) -> None:
+    config, images = trials.trial_settings("as it is", "smoke"), np.zeros((8, 16, 16, 3), np.uint8)
+    with claim(tmp_path), pytest.raises(Busy):
+        trials.train("DRC trains", "DRC", images, config, 0, "cpu", tmp_path, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trial_on_other_images_is_another_one() -> None:
+    config = trials.trial_settings("as it is", "smoke")
+    trainings = [trials.training_of(config, "smoke", 0, letter * 64) for letter in "ab"]
+    assert len({trials.trial_key(config, training) for training in trainings}) == 2

@@ -154,12 +154,9 @@ def test_the_sprites_are_fixed_by_their_seed() -> None:
 
 def test_the_figure_of_slots_is_1_for_the_truth_and_about_0_for_one_slot() -> None:
     _, objects = coloured_sprites(10, 16, 0)
-    perfect = (objects[:, None] == np.arange(4)[None, :, None, None]).astype(np.float32)
+    perfect, one = (np.eye(4)[slots].transpose(0, 3, 1, 2) for slots in (objects, 0 * objects))
     assert validate.slot_score(perfect, objects) == pytest.approx(1)
-    assert (
-        abs(validate.slot_score(np.roll(np.eye(4)[np.zeros_like(objects)], 0).transpose(0, 3, 1, 2), objects))
-        < 0.05
-    )
+    assert abs(validate.slot_score(one, objects)) < 0.05
 
 
 def test_the_figure_of_slots_does_not_ask_what_becomes_of_the_background() -> None:
@@ -188,7 +185,7 @@ def test_no_image_is_scored_that_was_trained_on(
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_baseline_is_trained_with_the_seed_of_its_row(
+def test_a_baseline_is_trained_with_the_seed_of_its_row_which_tells_its_restarts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cls, seeds = METHODS["IODINE"].load(), []
@@ -196,9 +193,22 @@ def test_a_baseline_is_trained_with_the_seed_of_its_row(
     monkeypatch.setattr(
         cls, "fit", lambda *words, **named: (seeds.append(named["seed"]), fit(*words, **named))
     )
+    monkeypatch.setattr(cls, "restarts", 2, raising=False)
     assert call(tmp_path, "--methods", "IODINE", "--seed", "3").exit_code == 0
     (row,) = json.loads((tmp_path / "results" / "validate.json").read_text())
     assert seeds == [row["seed"]] == [3]
+    assert row["command"].endswith(" --methods IODINE --seed 3")
+    assert row["restarts"] == 2
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_baseline_tells_of_no_memory_that_an_earlier_one_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = [900.0]
+    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
+    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+    assert validate.validate("IODINE", 0, tmp_path, "cpu")["peak_memory_mb"] == 50
 
 
 @pytest.mark.usefixtures("tiny")
@@ -227,3 +237,10 @@ def test_a_new_row_takes_the_place_of_an_earlier_one_of_its_method_and_seed() ->
 
     found = validate.joined([row("IODINE", 0, 0.1), row("ReDO", 1, 0.3)], [row("IODINE", 0, 0.9)])
     assert found == [row("IODINE", 0, 0.9), row("ReDO", 1, 0.3)]
+
+
+def test_what_misses_its_target_is_marked() -> None:
+    same = {"method": "IODINE", "figure": "fg-ARI", "target": 0.8}
+    same |= {"train_steps": 1, "train_seconds": 60.0, "restarts": 0}
+    lines = validate.as_text([{**same, "reached": reached} for reached in (0.7, 0.8)]).splitlines()
+    assert [line.endswith("missed") for line in lines] == [False, True, False]
