@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,31 @@ def random_walk(monkeypatch: pytest.MonkeyPatch) -> type[RandomWalk]:
         monkeypatch.setattr(RandomWalk, name, None)
     monkeypatch.setattr(RandomWalk, "steps_taken", 0)
     return RandomWalk
+
+
+@pytest.fixture
+def earlier_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ran in this process before took 900 MiB, and what is measured anew takes 50."""
+    peak = [900.0]
+    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
+    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The files that were written through to the disk, by inode; only such ones may be given another name.
+
+    A machine that loses its power may else keep the name alone.
+    """
+    found, replace = list[int](), Path.replace
+
+    def naming(self: Path, target: Path) -> Path:
+        assert self.stat().st_ino in found
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", lambda number: found.append(os.fstat(number).st_ino))
+    monkeypatch.setattr(Path, "replace", naming)
+    return found
 
 
 @pytest.fixture

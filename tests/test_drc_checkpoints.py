@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,18 +55,7 @@ def test_what_is_no_training_of_ours_is_refused_in_a_sentence(change: Any, tmp_p
             DRC.load(tmp_path)
 
 
-def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a machine that loses its power may keep the name alone, of the last two checkpoints, too."""
-    synced, replace_ = list[int](), Path.replace
-
-    def naming(self: Path, target: Path) -> Path:
-        assert self.stat().st_ino in synced
-        return replace_(self, target)
-
-    monkeypatch.setattr(os, "fsync", lambda number: synced.append(os.fstat(number).st_ino))
-    monkeypatch.setattr(Path, "replace", naming)
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, synced: list[int]) -> None:
     assert save_checkpoint(tmp_path, 1, {"step": 1}).stat().st_ino in synced
 
 

@@ -45,12 +45,8 @@ def test_the_peak_of_memory_is_the_higher_of_training_and_scoring(
     assert (row.peak_memory_mb, row.peak_gpu_memory_mb) == (kept, kept)
 
 
-def test_a_cell_tells_of_no_memory_that_an_earlier_one_took(
-    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    peak = [900.0]
-    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
-    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+@pytest.mark.usefixtures("random_walk", "earlier_peak")
+def test_a_cell_tells_of_no_memory_that_an_earlier_one_took(smoke_data: Path, tmp_path: Path) -> None:
     runner(smoke_data, tmp_path).run(cell())
     assert read_row(folder_of(smoke_data, tmp_path, cell()) / "row.json").peak_memory_mb == 50
 

@@ -235,12 +235,8 @@ def test_what_kept_chains_took_before_counts_as_segmenting(
     assert row["segment_seconds"] >= 100
 
 
-def test_a_trial_tells_of_no_memory_that_an_earlier_one_took(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    peak = [900.0]
-    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
-    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+@pytest.mark.usefixtures("earlier_peak")
+def test_a_trial_tells_of_no_memory_that_an_earlier_one_took(tmp_path: Path) -> None:
     row = trials.run_trial("as it is", "smoke", 0, tmp_path / "data", tmp_path / "runs", "cpu")
     assert row is not None
     assert row["peak_memory_mb"] == 50

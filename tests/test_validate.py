@@ -201,13 +201,8 @@ def test_a_baseline_is_trained_with_the_seed_of_its_row_which_tells_its_restarts
     assert row["restarts"] == 2
 
 
-@pytest.mark.usefixtures("tiny")
-def test_a_baseline_tells_of_no_memory_that_an_earlier_one_took(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    peak = [900.0]
-    monkeypatch.setattr("benchmarks.provenance.peak_memory_mb", lambda: peak[0])
-    monkeypatch.setattr("benchmarks.provenance.forget_peak_memory", lambda device: peak.__setitem__(0, 50.0))
+@pytest.mark.usefixtures("tiny", "earlier_peak")
+def test_a_baseline_tells_of_no_memory_that_an_earlier_one_took(tmp_path: Path) -> None:
     assert validate.validate("IODINE", 0, tmp_path, "cpu")["peak_memory_mb"] == 50
 
 
