@@ -95,7 +95,7 @@ TASKS: dict[str, Task] = {
 
 
 FIELDS: dict[str, Any] = {
-    **dict.fromkeys(("method", "figure", "data_sha256", "device", "command", "commit"), str),
+    **dict.fromkeys(("method", "figure", "device", "command", "commit"), str),
     **dict.fromkeys(("seed", "train_steps", "restarts"), int),
     **dict.fromkeys(("reached", "target", "train_seconds"), int | float),
     "versions": dict,

@@ -90,7 +90,6 @@ def train(
     """
 
     from drc import distributed
-    from drc.checkpoint import checkpoint_paths
 
     def settings(dataset: str, image_size: int) -> DRCConfig:
         plain = configure(variant=variant, preset=preset, dataset=dataset, image_size=image_size)
@@ -98,21 +97,18 @@ def train(
 
     if dry_run and not distributed.is_first():
         return
-    if out is None and not dry_run:
+    if out is not None:
+        check_place(out, data, resume)
+    elif not dry_run:
         raise click.UsageError("name the folder of the run with --out")
     device = resolve_device(device)
-    if out is not None and out.resolve() == data.resolve():
-        raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
-    if resume and out is not None and not checkpoint_paths(out / "checkpoints"):
-        raise click.UsageError(f"{out} has no checkpoint to go on from: leave --resume out to begin there")
     try:
         found = open_images(data, split, size, preset, out, settings)
         split = found.split
         config = settings(run_of(found.name, split), found.image_size)
-        if dry_run:
+        if dry_run or out is None:
             show_cost(found.images, config, seed, device)
             return
-        assert out is not None
         identity = {
             "dataset": found.name,
             "images_sha256": found.sha256,
@@ -125,6 +121,16 @@ def train(
         run(out, found.images, config, seed, device, identity)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def check_place(out: Path, data: Path, resume: bool) -> None:
+    """A usage error for a folder that no run can be in, or that holds none to `resume`."""
+    from drc.checkpoint import checkpoint_paths
+
+    if out.resolve() == data.resolve():
+        raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
+    if resume and not checkpoint_paths(out / "checkpoints"):
+        raise click.UsageError(f"{out} has no checkpoint to go on from: leave --resume out to begin there")
 
 
 def open_images(

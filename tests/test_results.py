@@ -338,5 +338,6 @@ def test_the_validation_was_of_these_tasks_reached_them_and_is_in_the_docs() -> 
     assert {row["method"]: row["target"] for row in found} == {name: t.target for name, t in TASKS.items()}
     for row in found:
         assert row["reached"] >= row["target"]
+        assert re.fullmatch(r"[0-9a-f]{64}", row["data_sha256"])
         assert row["train_steps"] == TASKS[row["method"]].changes["train_steps"]
         assert re.search(rf"^\| {row['method']} \|.*\| {row['reached']:.3f} \|$", page, re.MULTILINE)
