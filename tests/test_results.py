@@ -231,6 +231,31 @@ def test_the_figures_that_are_told_are_those_of_the_table(file: str, page: str, 
             assert cell == f"{said(row, 'iou')} / {said(row, 'dice')}"
 
 
+def test_what_the_readme_tells_of_other_sets_is_in_their_tables() -> None:
+    header = "| | DRC, π | DRC, responsibilities | GrabCut | ReDO | IODINE | Slot-Attention | ellipse |"
+    columns = [("DRC", "full"), ("DRC", "responsibilities"), ("GrabCut", "border"), ("ReDO", "full")]
+    columns += [("IODINE", "full"), ("Slot-Attention", "full"), ("centred-ellipse", "fixed")]
+    places = {
+        "TM-dSprites at 64×64, `cpu-hour`": ("table1-cpu-hour", "tm-dsprites", "test"),
+        "TM-dSprites at 128×128, `gpu`": ("table1-gpu", "tm-dsprites", "test"),
+        "grey sprites on grey gratings at 32×32, `quick`": ("grey", "tm-dsprites-grey", "test"),
+        "CLEVR scenes at 32×32, `quick`": ("photos-quick", "clevr6-rendered", "eval"),
+        "CLEVR scenes at 64×64, `cpu-hour-ablation`": ("photos-cpu-hour-ablation", "clevr6-rendered", "eval"),
+        "ECSSD's photographs at 32×32, `quick-ablation`": ("photos", "ecssd", "test"),
+        "pets' photographs at 32×32, `quick-ablation`": ("photos", "pets", "test"),
+    }
+    lines = told_table("README.md", header)
+    assert lines.keys() == places.keys()
+    for name, (stem, dataset, split) in places.items():
+        here = [row for row in read_csv(f"{stem}.csv") if (row["dataset"], row["split"]) == (dataset, split)]
+        found = {
+            (row["method"], row["variant"]): row["iou"]
+            for row in here
+            if row.get("train_dataset", "") in ("", dataset)
+        }
+        assert lines[name] == [found.get(column) or "–" for column in columns]
+
+
 def test_every_figure_of_the_readme_is_in_a_table() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     told = re.findall(r"\d+\.\d\b", readme.split("## What it measures", 1)[1].split("`quick` means", 1)[0])
