@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from benchmarks.cells import Cell, make_cell
+from benchmarks.cells import Cell, Row, make_cell
 from benchmarks.data import Library
 from benchmarks.jobs import Job
 from benchmarks.runs import Runner
@@ -16,6 +18,16 @@ def cell(method: str = "DRC", *, variant: str = "full", split: str = "test", see
 
 def runner(data: Path, runs: Path, **options: object) -> Runner:
     return Runner(runs, Library(data, "smoke"), device="cpu", **options)  # type: ignore[arg-type]
+
+
+def keep_row(runs: Path, row: Row | dict[str, Any]) -> Path:
+    """The folder of a cell that was run, with nothing in it but its row, which may be given as JSON has it."""
+    values = row.to_json() if isinstance(row, Row) else row
+    folder = runs / "cells" / values["key"]
+    folder.mkdir(parents=True)
+    (folder / "row.json").write_text(json.dumps(values))
+    (folder / "done").touch()
+    return folder
 
 
 def folder_of(data: Path, runs: Path, which: Cell) -> Path:

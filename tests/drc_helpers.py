@@ -1,13 +1,33 @@
-"""What the tests of DRC's command line share: a small prepared data set and a run trained on it."""
+"""What the tests of DRC share: its smoke settings, its command line, a small prepared data set and a run on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from click.testing import CliRunner, Result
 
 from data_prep.__main__ import main as data_prep
 from drc.__main__ import main as drc
+from drc.config import DRCConfig, configure
+
+
+def smoke(variant: str = "full") -> DRCConfig:
+    """The settings of a variant under the smoke budget."""
+    return configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+
+
+SMOKE = smoke()
+
+
+def block_pictures(count: int = 16, size: int = 16) -> np.ndarray:
+    """Dark pictures, each with one bright block."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (count, size, size, 3), dtype=np.uint8)
+    for image in images:
+        row, column = generator.integers(0, size - 5, 2)
+        image[row : row + 5, column : column + 5] = generator.integers(180, 256, 3)
+    return images
 
 
 def call(*arguments: object) -> Result:

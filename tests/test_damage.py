@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cell_helpers import cell, folder_of, runner
+from cell_helpers import cell, folder_of, keep_row, runner
 from fake_methods import RandomWalk
 from PIL import Image
 
@@ -125,9 +125,7 @@ def test_of_two_rows_of_a_cell_that_of_todays_settings_and_images_counts(tmp_pat
     today = replace(ROW, key="a" * 16, iou=0.1, finished="2026-01-01T00:00:00+00:00")
     later = replace(ROW, key="b" * 16, iou=0.2, data_sha256="c" * 64, finished="2026-02-01T00:00:00+00:00")
     for row in (today, later):
-        (tmp_path / "cells" / row.key).mkdir(parents=True)
-        write_json(tmp_path / "cells" / row.key / "row.json", row.to_json())
-        (tmp_path / "cells" / row.key / "done").touch()
+        keep_row(tmp_path, row)
     assert [row.iou for row in read_runs(tmp_path).rows.values()] == [0.2]
     current = {ROW.cell: today.key}
     assert [row.iou for row in read_runs(tmp_path, current=current).rows.values()] == [0.1]

@@ -8,24 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drc_helpers import smoke
 from torch.distributions import Normal, kl_divergence
+from training_helpers import noise_pictures, quiet, train_method
 
 from drc import rng
 from drc.amortised import AmortisedModel, AmortisedTrainer, kl_to_standard_normal, objective
-from drc.config import configure
 from drc.method import DRC
 from drc.model import expected_log_likelihood, log_likelihoods
 from drc.trainer import to_signed, train
 
-SMOKE = configure(variant="amortised-inference", preset="smoke", dataset="tm-dsprites", image_size=16)
-
-
-def pictures(count: int = 16) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), np.uint8)
-
-
-def quiet(step: int, total: int, **values: float) -> None:
-    pass
+SMOKE = smoke("amortised-inference")
 
 
 def test_encoders_stand_in_place_of_the_latent_ebm() -> None:
@@ -45,7 +38,7 @@ def test_the_kl_is_that_of_normal_distributions() -> None:
 @pytest.mark.parametrize("pixel_weight", [1.0, 0.25])
 def test_the_loss_is_the_negative_elbo_of_a_pixel_with_its_regularisers(pixel_weight: float) -> None:
     config = replace(SMOKE, tv_weight=2.0, ortho_weight=3.0, pixel_weight=pixel_weight)
-    model, images = AmortisedModel(config), to_signed(pictures(2), "cpu")
+    model, images = AmortisedModel(config), to_signed(noise_pictures(2), "cpu")
     mean, log_variance = model.encode(images)
     regions = model(mean)
     total, terms = objective(model, regions, images, mean, log_variance, config)
@@ -57,7 +50,7 @@ def test_the_loss_is_the_negative_elbo_of_a_pixel_with_its_regularisers(pixel_we
 
 
 def test_a_sample_is_spread_by_the_standard_deviation() -> None:
-    trainer, rows = AmortisedTrainer(pictures(), SMOKE, seed=0), [3, 0, 7]
+    trainer, rows = AmortisedTrainer(noise_pictures(16), SMOKE, seed=0), [3, 0, 7]
     for encoder in trainer.model.encoders:
         torch.nn.init.constant_(list(encoder.parameters())[-1], 1.0)  # far from a variance of one
     images = trainer.pixels(rows, 2)
@@ -70,7 +63,7 @@ def test_a_sample_is_spread_by_the_standard_deviation() -> None:
 
 
 def test_the_loss_falls_on_a_fixed_set() -> None:
-    trainer = AmortisedTrainer(pictures(8), replace(SMOKE, train_steps=40, lr_generators=2e-3), seed=0)
+    trainer = AmortisedTrainer(noise_pictures(8), replace(SMOKE, train_steps=40, lr_generators=2e-3), seed=0)
     losses = [trainer.train_step()["negative_elbo"] for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
@@ -80,10 +73,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         if step == 2:
             raise KeyboardInterrupt
 
-    whole, parts = (AmortisedTrainer(pictures(), SMOKE, seed=1) for _ in range(2))
+    whole, parts = (AmortisedTrainer(noise_pictures(16), SMOKE, seed=1) for _ in range(2))
     train(whole, tmp_path / "whole", quiet)
     with pytest.raises(KeyboardInterrupt):
-        train(AmortisedTrainer(pictures(), SMOKE, seed=1), tmp_path / "parts", stop_at_two)
+        train(AmortisedTrainer(noise_pictures(16), SMOKE, seed=1), tmp_path / "parts", stop_at_two)
     train(parts, tmp_path / "parts", quiet)
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, parts.model.state_dict()[name]), name
@@ -91,15 +84,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 
 def test_masks_are_the_same_after_loading(tmp_path: Path) -> None:
     method = DRC()
-    method.fit(pictures(), config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    train_method(method, noise_pictures(16), SMOKE, tmp_path)
     method.save(tmp_path / "model.pt")
     loaded = DRC.load(tmp_path / "model.pt")
-    np.testing.assert_array_equal(loaded.segment(pictures(3)), method.segment(pictures(3)))
+    np.testing.assert_array_equal(loaded.segment(noise_pictures(3)), method.segment(noise_pictures(3)))
 
 
 def test_masks_are_generated_from_the_mean_that_the_encoders_give_each_image(tmp_path: Path) -> None:
-    method, images = DRC(), pictures(3)
-    method.fit(pictures(), config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    method, images = DRC(), noise_pictures(3)
+    train_method(method, noise_pictures(16), SMOKE, tmp_path)
     assert isinstance(method.model, AmortisedModel)
     with torch.no_grad():
         mean, _ = method.model.encode(to_signed(images, "cpu"))
@@ -109,7 +102,7 @@ def test_masks_are_generated_from_the_mean_that_the_encoders_give_each_image(tmp
 
 
 def test_a_checkpoint_holds_no_chains_but_the_last_samples() -> None:
-    trainer = AmortisedTrainer(pictures(), SMOKE, seed=0)
+    trainer = AmortisedTrainer(noise_pictures(16), SMOKE, seed=0)
     kept = [trainer.state()[f"{name}_chains"] for name in ("posterior", "prior")]
     assert [chains.shape for chains in kept] == [(16, trainer.model.z_dim), (16, 0)]
     assert [chains.untyped_storage().nbytes() for chains in kept] == [16 * trainer.model.z_dim * 4, 0]

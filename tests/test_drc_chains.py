@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_drc_training import SMOKE, pictures
+from drc_helpers import SMOKE, block_pictures, smoke
 from torch import Tensor
+from training_helpers import train_method
 
 from drc import DRC, fast, rng, segment
 from drc.build import build_trainer
@@ -56,7 +57,7 @@ UNUSUAL = replace(
 
 
 def test_training_chains_take_the_steps_that_the_settings_name() -> None:
-    trainer = Trainer(pictures(), UNUSUAL, seed=3)
+    trainer = Trainer(block_pictures(), UNUSUAL, seed=3)
     trainer.step = trainer.config.train_steps // 2
     rows, visit = [5, 2, 7], 4
     images = to_signed(trainer.images[rows], "cpu")
@@ -81,7 +82,7 @@ def test_training_chains_take_the_steps_that_the_settings_name() -> None:
 
 def test_each_chain_goes_on_from_where_it_stopped() -> None:
     """Algorithm 1: chains persist, those of the posterior and those of the prior each their own."""
-    trainer, same = (Trainer(pictures(), UNUSUAL, seed=3) for _ in range(2))
+    trainer, same = (Trainer(block_pictures(), UNUSUAL, seed=3) for _ in range(2))
     rows, visit = [5, 2, 7], 4
     images = to_signed(trainer.images[rows], "cpu")
     before = trainer.posterior_chains.clone()
@@ -94,7 +95,7 @@ def test_each_chain_goes_on_from_where_it_stopped() -> None:
 
 
 def test_both_optimisers_are_the_authors_adam() -> None:
-    optimisers = Trainer(pictures(), SMOKE, seed=0).optimisers
+    optimisers = Trainer(block_pictures(), SMOKE, seed=0).optimisers
     assert {name: o.param_groups[0]["betas"] for name, o in optimisers.items()} == {
         "generators": (0.5, 0.999),
         "lebm": (0.5, 0.999),
@@ -102,7 +103,7 @@ def test_both_optimisers_are_the_authors_adam() -> None:
 
 
 def test_inference_takes_the_steps_that_the_settings_name() -> None:
-    model, images, rows = DRCModel(UNUSUAL, seed=0), to_signed(pictures(4), "cpu"), [4, 1, 0, 9]
+    model, images, rows = DRCModel(UNUSUAL, seed=0), to_signed(block_pictures(4), "cpu"), [4, 1, 0, 9]
     found = infer(Sampler(model, UNUSUAL), images, rows, seed=2)
     start = rng.chain_noise(2, rng.INFERENCE_START, rows, 0, (model.z_dim,))
     noise = [
@@ -119,15 +120,15 @@ def test_inference_takes_the_steps_that_the_settings_name() -> None:
 @pytest.mark.parametrize("without_gradients", [torch.no_grad, torch.inference_mode])
 def test_inference_takes_gradients_where_others_take_none(without_gradients: Callable) -> None:
     method = untrained()
-    expected = method.segment(pictures(5))
+    expected = method.segment(block_pictures(5))
     with without_gradients():
-        np.testing.assert_array_equal(method.segment(pictures(5)), expected)
+        np.testing.assert_array_equal(method.segment(block_pictures(5)), expected)
 
 
 @pytest.mark.parametrize("ask", [DRC.segment, DRC.panels])
 def test_no_images_are_refused_in_a_sentence(ask: Callable) -> None:
     with pytest.raises(ValueError, match="there are no images"):
-        ask(untrained(), pictures(5)[:0])
+        ask(untrained(), block_pictures(5)[:0])
 
 
 @pytest.mark.parametrize(
@@ -146,13 +147,13 @@ def test_images_of_another_size_are_refused_in_one_sentence(
     shape: tuple[int, ...], said: str, tmp_path: Path
 ) -> None:
     """Those to train on and those to segment."""
-    images, quiet = np.zeros(shape, np.uint8), lambda step, total, **values: None
+    images = np.zeros(shape, np.uint8)
     with pytest.raises(ValueError, match=said):
         untrained().segment(images)
     for variant in ("full", "amortised-inference"):
         config = configure(variant=variant, preset="smoke", dataset="any", image_size=16)
         with pytest.raises(ValueError, match=said):
-            DRC().fit(images, config=config, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+            train_method(DRC(), images, config, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -168,7 +169,7 @@ def test_the_first_image_whose_chain_diverged_is_told_by_its_place_among_all(
     method.config = replace(SMOKE, inference_batch_size=4)
     monkeypatch.setattr(segment, "infer", spoilt)
     with pytest.raises(DivergedError, match="on 2 of 3 images, the first at position 5:"):
-        method.segment(pictures(7))
+        method.segment(block_pictures(7))
 
 
 def untrained() -> DRC:
@@ -183,12 +184,12 @@ def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch:
     monkeypatch.setattr(rng, "keyed_generator", lambda *key: (drawn[-1].add(key), keyed(*key))[1])
     inferring = replace(SMOKE, flips=True, restart=0.5, inference_chains=2)
     model = DRCModel(inferring, seed=0)
-    list(infer_regions(model, pictures(), inferring, 0, "cpu"))
+    list(infer_regions(model, block_pictures(), inferring, 0, "cpu"))
     inference = drawn.pop()
-    trainer = Trainer(pictures(), inferring, seed=0)
+    trainer = Trainer(block_pictures(), inferring, seed=0)
     for _ in range(SMOKE.train_steps):
         trainer.train_step()
-    assert len(inference) > len(pictures())
+    assert len(inference) > len(block_pictures())
     assert not inference & drawn.pop()
 
 
@@ -197,19 +198,19 @@ def test_no_number_is_drawn_for_two_things(monkeypatch: pytest.MonkeyPatch) -> N
     drawn: list[tuple[int, ...]] = []
     keyed = rng.keyed_generator
     config = replace(SMOKE, flips=True, restart=0.5)
-    trainer = Trainer(pictures(), config, seed=0)
+    trainer = Trainer(block_pictures(), config, seed=0)
     monkeypatch.setattr(rng, "keyed_generator", lambda *key: (drawn.append(key), keyed(*key))[1])
     trainer.train_step()
     assert len(set(drawn)) == len(drawn) == 1 + 5 * config.batch_size
     drawn.clear()
-    list(infer_regions(trainer.model, pictures(), config, 0, "cpu"))
-    assert len(set(drawn)) == len(drawn) == 3 * len(pictures())  # where a chain starts, and two visits
+    list(infer_regions(trainer.model, block_pictures(), config, 0, "cpu"))
+    assert len(set(drawn)) == len(drawn) == 3 * len(block_pictures())  # where a chain starts, and two visits
 
 
 @pytest.mark.parametrize("variant", ["full", "amortised-inference"])
 def test_a_seed_draws_the_weights_and_the_order_of_the_images(variant: str) -> None:
-    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
-    runs = [build_trainer(pictures(24), config, seed, "cpu") for seed in (0, 0, 1)]
+    config = smoke(variant)
+    runs = [build_trainer(block_pictures(24), config, seed, "cpu") for seed in (0, 0, 1)]
     weights = [run.model.fg.content.weight for run in runs]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
@@ -223,10 +224,10 @@ def test_a_chain_starts_with_the_standard_deviation_that_the_settings_name(scale
     """In training, where it starts anew there, and at inference, where steps of no size leave it: N(0, scale² I)."""
     still = {"inference_steps": 1, "inference_step_size": 1e-12, "inference_last_step_size": 1e-12}
     config = replace(SMOKE, z_fg=1000, restart=1.0, **still)
-    images, rows = to_signed(pictures(8), "cpu"), list(range(8))
+    images, rows = to_signed(block_pictures(8), "cpu"), list(range(8))
 
     def starts(config: DRCConfig) -> list[Tensor]:
-        trainer = Trainer(pictures(8), config, seed=0)
+        trainer = Trainer(block_pictures(8), config, seed=0)
         held = [trainer.posterior_chains.clone(), trainer.prior_chains.clone()]
         inferred = infer(Sampler(trainer.model, config), images, rows, seed=0)
         return [*held, *trainer.chains(rows, 1), inferred]
@@ -241,18 +242,18 @@ def test_a_chain_starts_with_the_standard_deviation_that_the_settings_name(scale
 
 
 def test_chains_that_start_anew_start_elsewhere_each_time() -> None:
-    trainer = Trainer(pictures(8), replace(SMOKE, restart=1.0), 0)
+    trainer = Trainer(block_pictures(8), replace(SMOKE, restart=1.0), 0)
     for first, second in zip(trainer.chains([0, 1], 1), trainer.chains([0, 1], 2), strict=True):
         assert not torch.isclose(first, second).any()
 
 
 def test_of_many_images_the_first_are_trained_on() -> None:
-    trainer = Trainer(pictures(9), replace(SMOKE, train_images=5), 0)
-    np.testing.assert_array_equal(trainer.images, pictures(9)[:5])
+    trainer = Trainer(block_pictures(9), replace(SMOKE, train_images=5), 0)
+    np.testing.assert_array_equal(trainer.images, block_pictures(9)[:5])
 
 
 def test_a_step_has_the_learning_rate_of_its_own_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = Trainer(pictures(8), replace(SMOKE, lr_decay=1.0, train_steps=2), 0)
+    trainer = Trainer(block_pictures(8), replace(SMOKE, lr_decay=1.0, train_steps=2), 0)
     whole, seen = trainer.update, list[float]()
 
     def noting(*words: Any) -> dict[str, float]:
@@ -268,7 +269,7 @@ def test_a_step_has_the_learning_rate_of_its_own_number(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("per", ["channel", "pixel"])
 def test_the_e_step_has_the_responsibilities_that_the_settings_name(per: str) -> None:
     config = replace(UNUSUAL, gamma_per=per, tv_in_e_step=False, pixel_weight=1.0)
-    model, images = DRCModel(config, seed=0), to_signed(pictures(4), "cpu")
+    model, images = DRCModel(config, seed=0), to_signed(block_pictures(4), "cpu")
     z = torch.randn(4, model.z_dim, generator=torch.Generator().manual_seed(0))
     regions = model(z)
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
@@ -279,7 +280,7 @@ def test_the_e_step_has_the_responsibilities_that_the_settings_name(per: str) ->
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_sampler_descends_the_weights_as_they_now_are(precision: str) -> None:
     config = replace(SMOKE, sampler_precision=precision)
-    model, images = DRCModel(config, seed=0).requires_grad_(False), to_signed(pictures(4), "cpu")
+    model, images = DRCModel(config, seed=0).requires_grad_(False), to_signed(block_pictures(4), "cpu")
     z, sampler = torch.ones(4, model.z_dim), Sampler(model, config)
     before = sampler.posterior(images)(z)
     model.load_state_dict(DRCModel(config, seed=1).state_dict())
@@ -292,7 +293,7 @@ def test_chance_goes_by_the_image_and_the_seed_and_not_by_the_place_in_a_batch()
     """Which images are mirrored, and which chains start anew and where."""
 
     def chance(rows: list[int], seed: int) -> tuple[Tensor, Tensor]:
-        trainer = Trainer(pictures(16), replace(SMOKE, flips=True, restart=0.5), seed=0)
+        trainer = Trainer(block_pictures(16), replace(SMOKE, flips=True, restart=0.5), seed=0)
         trainer.seed = seed
         return trainer.pixels(rows, 2), torch.cat(trainer.chains(rows, 2), dim=1)
 

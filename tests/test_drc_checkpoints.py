@@ -10,8 +10,8 @@ import click
 import numpy as np
 import pytest
 import torch
-from drc_helpers import call, make_data
-from test_drc_training import SMOKE, quiet
+from drc_helpers import SMOKE, call, make_data
+from training_helpers import quiet
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, save_checkpoint
 from drc.cli import resolve_device

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +18,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from drc_helpers import call, make_data, make_run
+from drc_helpers import SMOKE, call, make_data, make_run
 from PIL import Image
+from training_helpers import train_method
 
 from drc import DRC, dry_run
 from drc.checkpoint import CheckpointError, load_newest
@@ -32,8 +32,6 @@ from drc.objectives import posterior_potential
 from drc.prepared import open_training_images
 from drc.run_folder import RunProgress, claimed, read_lines
 from drc.trainer import Trainer
-
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +68,7 @@ def test_every_term_both_energies_and_both_norms_are_told(run: Path) -> None:
 
 def test_watching_a_training_does_not_change_it(run: Path, data: Path, tmp_path: Path) -> None:
     images = open_training_images(data, "train").images
-    method = DRC()
-    quiet: Callable[..., None] = lambda *_, **__: None  # noqa: E731
-    method.fit(images, config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    method = train_method(DRC(), images, SMOKE, tmp_path)
     for name, value in DRC.load(run).model.state_dict().items():
         assert torch.equal(value, method.model.state_dict()[name]), name
 

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drc_helpers import call, make_data, make_run
+from drc_helpers import SMOKE, call, make_data, make_run
+from training_helpers import train_method
 
 from drc import DRC
 from drc.build import build_trainer
 from drc.checkpoint import CheckpointError, load_newest, save_checkpoint
 from drc.config import BUDGET_CHANGES, VARIANTS, DRCConfig, configure
 from drc.langevin import langevin
-
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +97,7 @@ def test_a_checkpoint_of_settings_that_cannot_be_is_one_sentence(tmp_path: Path)
     with pytest.raises(CheckpointError, match=said):
         DRC.load(tmp_path)
     with pytest.raises(CheckpointError, match=said):
-        DRC().fit(
-            pictures,
-            config=SMOKE,
-            seed=0,
-            device="cpu",
-            checkpoint_dir=tmp_path,
-            progress=lambda step, total, **values: None,
-        )
+        train_method(DRC(), pictures, SMOKE, tmp_path)
 
 
 def test_a_damaged_record_and_a_number_too_large_are_one_sentence(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_drc_training import SMOKE, pictures, quiet
+from drc_helpers import SMOKE, block_pictures
+from training_helpers import quiet
 
 from drc import fast
 from drc.config import VARIANTS
@@ -37,7 +38,7 @@ def gradient(model: DRCModel, render, z: torch.Tensor, images: torch.Tensor) -> 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_the_fast_path_pulls_chains_as_the_reference_on_a_cpu_does(device: str) -> None:
-    model, images = DRCModel(SMOKE, seed=0), to_signed(pictures(6), "cpu")
+    model, images = DRCModel(SMOKE, seed=0), to_signed(block_pictures(6), "cpu")
     z = torch.randn(6, model.z_dim, generator=torch.Generator().manual_seed(0))
     expected = gradient(model, model, z, images)
     model.to(device)
@@ -48,7 +49,7 @@ def test_the_fast_path_pulls_chains_as_the_reference_on_a_cpu_does(device: str) 
 @NO_CUDA
 def test_the_first_steps_of_training_are_those_of_a_cpu() -> None:
     config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
-    runs = [Trainer(pictures(), config, 0, where) for where in ("cpu", "cuda")]
+    runs = [Trainer(block_pictures(), config, 0, where) for where in ("cpu", "cuda")]
     expected, found = ([run.train_step() for _ in range(2)] for run in runs)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-2)
@@ -62,11 +63,11 @@ def test_a_run_on_cuda_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
-    whole = Trainer(pictures(), config, 0, "cuda")
+    whole = Trainer(block_pictures(), config, 0, "cuda")
     train(whole, tmp_path / "whole", quiet)
     with pytest.raises(KeyboardInterrupt):
-        train(Trainer(pictures(), config, 0, "cuda"), tmp_path / "cut", stop)
-    resumed = Trainer(pictures(), config, 0, "cuda")
+        train(Trainer(block_pictures(), config, 0, "cuda"), tmp_path / "cut", stop)
+    resumed = Trainer(block_pictures(), config, 0, "cuda")
     train(resumed, tmp_path / "cut", quiet)
     assert resumed.step == config.train_steps
     torch.testing.assert_close(resumed.posterior_chains, whole.posterior_chains, rtol=1e-2, atol=1e-2)
@@ -88,7 +89,7 @@ def test_what_is_compiled_and_recorded_on_cuda_follows_the_weights_and_the_image
 
     for seed in (0, 1):  # the second time what was recorded is played again
         model.load_state_dict(DRCModel(config, seed).state_dict())
-        images = to_signed(pictures(7)[seed : seed + 6], "cuda")
+        images = to_signed(block_pictures(7)[seed : seed + 6], "cuda")
         with frozen(model):
             reference = partial(posterior_potential, model, model, images=images, config=config)
             expected, found = pull(reference), pull(sampler.posterior(images))
@@ -110,14 +111,14 @@ def test_what_is_recorded_reads_the_weights_and_the_images_of_its_last_renewal(
     sampler, z = Sampler(model, config), torch.ones(4, model.z_dim)
     for seed in (0, 1):
         model.load_state_dict(DRCModel(config, seed).state_dict())
-        images = to_signed(pictures(5)[seed : seed + 4], "cpu")
+        images = to_signed(block_pictures(5)[seed : seed + 4], "cpu")
         expected = posterior_potential(model, model, z, images, config)
         torch.testing.assert_close(sampler.posterior(images)(z), expected, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(sampler.prior(z)(z), prior_potential(model, z))
 
 
 def test_on_a_cpu_compiled_changes_nothing() -> None:
-    runs = [Trainer(pictures(), replace(SMOKE, compiled=fused), 0) for fused in (False, True)]
+    runs = [Trainer(block_pictures(), replace(SMOKE, compiled=fused), 0) for fused in (False, True)]
     assert runs[0].train_step() == runs[1].train_step()
     assert torch.equal(runs[0].posterior_chains, runs[1].posterior_chains)
 
@@ -128,7 +129,7 @@ def test_a_processor_without_bfloat16_is_named_once(
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
     warn_where_bfloat16_is_slow.cache_clear()
-    config, images = replace(SMOKE, sampler_precision="bfloat16"), to_signed(pictures(2), "cpu")
+    config, images = replace(SMOKE, sampler_precision="bfloat16"), to_signed(block_pictures(2), "cpu")
     sampler = Sampler(DRCModel(config, seed=0), config)
     for _ in range(2):
         sampler.posterior(images)
@@ -141,7 +142,7 @@ def test_a_processor_without_bfloat16_is_named_once(
 @NO_CUDA
 def test_training_that_is_compiled_on_cuda_follows_that_which_is_not() -> None:
     config = replace(SMOKE, posterior_step_size=0.01, prior_step_size=0.01)
-    runs = [Trainer(pictures(), replace(config, compiled=fused), 0, "cuda") for fused in (False, True)]
+    runs = [Trainer(block_pictures(), replace(config, compiled=fused), 0, "cuda") for fused in (False, True)]
     expected, found = ([run.train_step() for _ in range(2)] for run in runs)
     for ours, theirs in zip(found, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-2, abs=1e-2)
@@ -153,8 +154,10 @@ def test_training_that_is_compiled_on_cuda_follows_that_which_is_not() -> None:
 def test_every_variant_fits_and_segments(variant: str, device: str, tmp_path: Path) -> None:
     config = DRC.configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
     method = DRC()
-    method.fit(pictures(), config=config, seed=0, device=device, checkpoint_dir=tmp_path, progress=quiet)
-    masks = method.segment(pictures(5))
+    method.fit(
+        block_pictures(), config=config, seed=0, device=device, checkpoint_dir=tmp_path, progress=quiet
+    )
+    masks = method.segment(block_pictures(5))
     assert masks.shape == (5, 2, 16, 16)
     np.testing.assert_allclose(masks.sum(axis=1), 1, atol=1e-5)
-    assert DRC.load(tmp_path, device=device).segment(pictures(5)) == pytest.approx(masks, abs=1e-2)
+    assert DRC.load(tmp_path, device=device).segment(block_pictures(5)) == pytest.approx(masks, abs=1e-2)

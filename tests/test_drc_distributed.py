@@ -13,19 +13,16 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from drc_helpers import SMOKE, smoke
 from torch import multiprocessing
+from training_helpers import noise_pictures
 
 from drc.build import build_trainer
 from drc.checkpoint import CheckpointError, load_newest
-from drc.config import configure
 from drc.distributed import leave
 from drc.trainer import train
 
 ROOT = Path(__file__).parents[1]
-
-
-def pictures() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), np.uint8)
 
 
 def run(folder: Path, variant: str, stop_at: int) -> None:
@@ -33,7 +30,7 @@ def run(folder: Path, variant: str, stop_at: int) -> None:
 
     Small Langevin steps, since at random weights large ones amplify the last digit to the first.
     """
-    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = smoke(variant)
     config = replace(config, posterior_step_size=0.01)
     first = not dist.is_initialized() or dist.get_rank() == 0
 
@@ -45,7 +42,7 @@ def run(folder: Path, variant: str, stop_at: int) -> None:
             raise KeyboardInterrupt  # in one process; all must stop
 
     try:
-        train(build_trainer(pictures()[:7], config, seed=0), folder, progress)
+        train(build_trainer(noise_pictures(7), config, seed=0), folder, progress)
     except KeyboardInterrupt:
         assert stop_at < config.train_steps
 
@@ -118,7 +115,7 @@ def test_processes_that_do_not_share_a_folder_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["seed", "images", "settings"])
 def test_processes_are_told_apart_by_more_than_their_step(name: str) -> None:
-    config = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = SMOKE
     images = np.zeros((300, 16, 16, 3), np.uint8)
     ours = build_trainer(images, config, seed=0).facts()
     if name == "images":
@@ -162,6 +159,6 @@ def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
 
 def test_more_processes_than_images_in_a_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drc.distributed.processes", lambda: 9)
-    config = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = SMOKE
     with pytest.raises(ValueError, match="9 processes cannot share a batch of 8"):
-        build_trainer(pictures(), config, seed=0)
+        build_trainer(noise_pictures(12), config, seed=0)

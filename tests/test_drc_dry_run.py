@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drc_helpers import SMOKE, smoke
 
 from drc import dry_run
 from drc.build import build_trainer
@@ -14,15 +15,13 @@ from drc.dry_run import estimate, in_hours, measure
 from drc.model import DRCModel
 from drc.trainer import Trainer
 
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
-
 
 def test_every_image_has_two_chains_of_four_bytes_a_number() -> None:
     assert estimate(SMOKE, count=24).chains == 24 * 2 * DRCModel(SMOKE).z_dim * 4
 
 
 def test_amortised_inference_has_one_chain_an_image() -> None:
-    config = configure(variant="amortised-inference", preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = smoke("amortised-inference")
     trainer = build_trainer(np.zeros((8, 16, 16, 3), np.uint8), config, 0, "cpu")
     held = sum(chains.nbytes for chains in (trainer.posterior_chains, trainer.prior_chains))
     assert estimate(config, count=8).chains == held

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from cell_helpers import cell, folder_of, runner
-from test_drc_training import SMOKE, pictures
+from drc_helpers import SMOKE, block_pictures
+from training_helpers import train_method
 
 from benchmarks.cells import read_row
 from benchmarks.runs import draw_live
@@ -26,16 +27,7 @@ CHAINS = 6  # of 12 images: three batches, two chains each
 
 
 def trained(folder: Path, config: Any = CONFIG, seed: int = 0) -> DRC:
-    method = DRC()
-    method.fit(
-        pictures(12),
-        config=config,
-        seed=seed,
-        device="cpu",
-        checkpoint_dir=folder,
-        progress=lambda step, total, **values: None,
-    )
-    return method
+    return train_method(DRC(), block_pictures(12), config, folder, seed=seed)
 
 
 @pytest.fixture
@@ -53,7 +45,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_an_inference_that_was_stopped_goes_on(sampled: list[int], tmp_path: Path) -> None:
-    whole = trained(tmp_path / "whole").segment(pictures(12))
+    whole = trained(tmp_path / "whole").segment(block_pictures(12))
 
     def stop(step: int, total: int) -> None:
         assert total == CHAINS * CONFIG.inference_steps
@@ -61,11 +53,11 @@ def test_an_inference_that_was_stopped_goes_on(sampled: list[int], tmp_path: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "stopped").segment(pictures(12), progress=stop)
+        trained(tmp_path / "stopped").segment(block_pictures(12), progress=stop)
     sampled.clear()
     seen: list[int] = []
     again = trained(tmp_path / "stopped")
-    masks = again.segment(pictures(12), progress=lambda step, total: seen.append(step))
+    masks = again.segment(block_pictures(12), progress=lambda step, total: seen.append(step))
     np.testing.assert_array_equal(masks, whole)
     assert len(sampled) == CHAINS - 3
     assert seen == sorted(seen)
@@ -78,40 +70,40 @@ def test_chains_that_are_read_otherwise_are_not_sampled_again(
     changes: dict[str, Any], sampled: list[int], tmp_path: Path
 ) -> None:
     method = trained(tmp_path / "kept")
-    method.segment(pictures(12))
+    method.segment(block_pictures(12))
     sampled.clear()
     method.config = replace(CONFIG, **changes)
-    masks = method.segment(pictures(12))
+    masks = method.segment(block_pictures(12))
     assert not sampled
     afresh = DRC.load(tmp_path / "kept")
     afresh.config = method.config
-    np.testing.assert_array_equal(masks, afresh.segment(pictures(12)))
+    np.testing.assert_array_equal(masks, afresh.segment(block_pictures(12)))
     assert sampled, "a model that was loaded by itself keeps no chains"
 
 
 def other_seed(method: DRC) -> np.ndarray:
     method.seed = 1
-    return pictures(12)
+    return block_pictures(12)
 
 
 def other_steps(method: DRC) -> np.ndarray:
     method.config = replace(CONFIG, inference_steps=7)
-    return pictures(12)
+    return block_pictures(12)
 
 
 def other_temperature(method: DRC) -> np.ndarray:
     method.config = replace(CONFIG, temperature=0.5)
-    return pictures(12)
+    return block_pictures(12)
 
 
 def other_weights(method: DRC) -> np.ndarray:
     with torch.no_grad():
         next(method.model.parameters()).flatten()[0] += 1e-6
-    return pictures(12)
+    return block_pictures(12)
 
 
 def other_images(method: DRC) -> np.ndarray:
-    changed = pictures(12)
+    changed = block_pictures(12)
     changed[::4, 0, 0] ^= 1  # one image of each batch
     return changed
 
@@ -121,7 +113,7 @@ def test_chains_of_anything_else_are_not_used(
     change: Callable[[DRC], np.ndarray], sampled: list[int], tmp_path: Path
 ) -> None:
     method = trained(tmp_path)
-    method.segment(pictures(12))
+    method.segment(block_pictures(12))
     sampled.clear()
     method.segment(change(method))
     assert len(sampled) == CHAINS
@@ -131,12 +123,12 @@ def test_chains_of_other_code_or_another_device_are_not_used(
     sampled: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = trained(tmp_path)
-    method.segment(pictures(12))
+    method.segment(block_pictures(12))
     for name in ("code", "arithmetic"):
         sampled.clear()
         with monkeypatch.context() as patch:
             patch.setattr(kept, name, lambda *_: "another")
-            method.segment(pictures(12))
+            method.segment(block_pictures(12))
         assert len(sampled) == CHAINS
 
 
@@ -145,7 +137,7 @@ def test_a_file_that_is_not_kept_chains_is_named_and_inferred_anew(
     content: str, sampled: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     method = trained(tmp_path)
-    masks = method.segment(pictures(12))
+    masks = method.segment(block_pictures(12))
     one = sorted((tmp_path / "chains").glob("*.npz"))[0]
     with np.load(one) as good:
         z = good["z"]
@@ -167,12 +159,12 @@ def test_a_file_that_is_not_kept_chains_is_named_and_inferred_anew(
         np.savez(one, z=bad[content], seconds=1.0)
     sampled.clear()
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(method.segment(pictures(12)), masks)
+        np.testing.assert_array_equal(method.segment(block_pictures(12)), masks)
     assert len(sampled) == 1
     (message,) = caplog.messages
     assert str(one) in message
     sampled.clear()
-    method.segment(pictures(12))
+    method.segment(block_pictures(12))
     assert not sampled, "it was written anew"
 
 
@@ -197,7 +189,7 @@ def test_chains_whose_header_is_damaged_are_sampled_anew(
         return ends
 
     def ask() -> torch.Tensor:
-        return chains.ends(pictures(32), range(32), sample, lambda: asked.append("found"))
+        return chains.ends(block_pictures(32), range(32), sample, lambda: asked.append("found"))
 
     ask()
     (file,) = tmp_path.iterdir()
@@ -218,11 +210,11 @@ def test_a_full_disk_costs_the_keeping_and_not_the_inference(
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    masks = trained(tmp_path / "whole").segment(pictures(12))
+    masks = trained(tmp_path / "whole").segment(block_pictures(12))
     monkeypatch.setattr(kept, "write_atomic", full)
     method = trained(tmp_path / "full")
     with caplog.at_level(logging.WARNING):
-        np.testing.assert_array_equal(method.segment(pictures(12)), masks)
+        np.testing.assert_array_equal(method.segment(block_pictures(12)), masks)
     assert "No space left" in caplog.text
 
 
@@ -244,11 +236,11 @@ def test_a_cell_counts_the_seconds_of_chains_that_another_sampled(
 def test_a_live_picture_is_a_glance_that_leaves_nothing_behind(sampled: list[int], tmp_path: Path) -> None:
     method = trained(tmp_path / "fit")
     steps: list[int] = []
-    method.glance().segment(pictures(4), progress=lambda step, total: steps.append(total))
+    method.glance().segment(block_pictures(4), progress=lambda step, total: steps.append(total))
     assert max(steps) == 2, "a quarter of six steps, of one chain"
     sampled.clear()
-    truth = np.zeros(pictures(4).shape[:3], bool)
-    draw_live(tmp_path / "live.png", method, pictures(4), truth, check=lambda: None)
+    truth = np.zeros(block_pictures(4).shape[:3], bool)
+    draw_live(tmp_path / "live.png", method, block_pictures(4), truth, check=lambda: None)
     assert (tmp_path / "live.png").read_bytes().startswith(b"\x89PNG")
     assert len(sampled) == 2, "one chain for the masks, one for the panels"
     assert not (tmp_path / "fit" / "chains").exists()
@@ -257,12 +249,12 @@ def test_a_live_picture_is_a_glance_that_leaves_nothing_behind(sampled: list[int
 
 def test_all_seconds_of_what_was_found_count(tmp_path: Path) -> None:
     method = trained(tmp_path)
-    method.segment(pictures(12))
+    method.segment(block_pictures(12))
     assert method.kept_seconds == 0
     taken = [float(np.load(file)["seconds"]) for file in (tmp_path / "chains").glob("*.npz")]
     assert len(taken) == CHAINS
     for times in (1, 2):
-        method.segment(pictures(12))
+        method.segment(block_pictures(12))
         assert method.kept_seconds == pytest.approx(times * sum(taken))
 
 

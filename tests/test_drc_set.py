@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from drc_helpers import call, make_data
+from drc_helpers import SMOKE, call, make_data
+from training_helpers import train_method
 
 from drc import DRC, fast
 from drc.config import DRCConfig, configure
 from drc.prepared import open_training_images
 from drc.run_folder import RunProgress
 from drc.trainer import Trainer
-
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +132,8 @@ def test_a_run_is_trained_opened_and_saved_with_the_seed_that_was_asked_for(
 ) -> None:
     words = ("train", "--data", data, "--out", tmp_path / "run", "--preset", "smoke", "--device", "cpu")
     assert call(*words, "--seed", 3).exit_code == 0
-    images, quiet = open_training_images(data, "train").images, lambda step, total, **values: None
-    method = DRC()
-    method.fit(images, config=SMOKE, seed=3, device="cpu", checkpoint_dir=tmp_path / "fit", progress=quiet)
+    images = open_training_images(data, "train").images
+    method = train_method(DRC(), images, SMOKE, tmp_path / "fit", seed=3)
     opened = DRC.load(tmp_path / "run")
     opened.save(tmp_path / "model.pt")
     for other in (opened, DRC.load(tmp_path / "model.pt")):

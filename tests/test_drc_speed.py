@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from drc_helpers import SMOKE
 
 from benchmarks import speed
-from drc.config import configure
 from drc.model import DRCModel
 
 
@@ -71,7 +71,7 @@ def test_a_matrix_product_is_two_operations_for_each_term(monkeypatch: pytest.Mo
 def test_anomalies_are_looked_for_as_released_and_not_in_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[bool] = []
     monkeypatch.setattr(speed, "gradient", lambda target, z: looked.append(torch.is_anomaly_enabled()))
-    config = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = SMOKE
     model = DRCModel(config, 0)
     actions = speed.ways(model, config, torch.zeros(2, model.z_dim), torch.zeros(2, 3, 16, 16))
     for action in actions.values():

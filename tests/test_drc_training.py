@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drc_helpers import SMOKE, block_pictures
+from training_helpers import quiet, train_method
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
 from drc.config import configure
@@ -20,21 +22,6 @@ from drc.method import DRC
 from drc.trainer import DivergedError, Trainer, to_signed, train
 
 WEIGHTS = bytes(range(1, 200))
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
-
-
-def pictures(count: int = 16, size: int = 16) -> np.ndarray:
-    """Dark pictures, each with one bright block."""
-    generator = np.random.default_rng(0)
-    images = generator.integers(0, 60, (count, size, size, 3), dtype=np.uint8)
-    for image in images:
-        row, column = generator.integers(0, size - 5, 2)
-        image[row : row + 5, column : column + 5] = generator.integers(180, 256, 3)
-    return images
-
-
-def quiet(step: int, total: int, **values: float) -> None:
-    """A progress callback that says nothing."""
 
 
 def assert_same_run(first: Trainer, second: Trainer) -> None:
@@ -46,7 +33,7 @@ def assert_same_run(first: Trainer, second: Trainer) -> None:
 
 def test_one_m_step_lowers_the_loss_on_a_fixed_batch() -> None:
     config = replace(SMOKE, lr_generators=1e-3)
-    trainer = Trainer(pictures(), config, seed=0)
+    trainer = Trainer(block_pictures(), config, seed=0)
     rows, visit = trainer.batch()
     images = to_signed(trainer.images[rows], "cpu")
     z_posterior, z_prior = trainer.sample(rows, visit, images)
@@ -57,7 +44,7 @@ def test_one_m_step_lowers_the_loss_on_a_fixed_batch() -> None:
 
 def test_the_energy_of_the_posterior_falls_against_that_of_the_prior() -> None:
     """Eq. 3: the latent EBM learns to hold likely what the posterior chains visit."""
-    trainer = Trainer(pictures(), replace(SMOKE, lr_lebm=1e-2), seed=0)
+    trainer = Trainer(block_pictures(), replace(SMOKE, lr_lebm=1e-2), seed=0)
     rows, _ = trainer.batch()
     images = to_signed(trainer.images[rows], "cpu")
     generator = torch.Generator().manual_seed(0)
@@ -75,7 +62,7 @@ def test_the_energy_of_the_posterior_falls_against_that_of_the_prior() -> None:
 
 
 def test_flips_mirror_some_images_anew_at_each_visit() -> None:
-    images, rows = pictures(), list(range(16))
+    images, rows = block_pictures(), list(range(16))
     plain = to_signed(images, "cpu")
     assert torch.equal(Trainer(images, SMOKE, seed=0).pixels(rows, 3), plain)
     trainer = Trainer(images, replace(SMOKE, flips=True), seed=0)
@@ -88,24 +75,24 @@ def test_flips_mirror_some_images_anew_at_each_visit() -> None:
 
 
 def test_a_checkpoint_from_before_a_setting_was_added_goes_on() -> None:
-    trainer = Trainer(pictures(), SMOKE, seed=0)
+    trainer = Trainer(block_pictures(), SMOKE, seed=0)
     state = trainer.state()
     del state["config"]["flips"]
-    Trainer(pictures(), SMOKE, seed=0).load_state(state)
+    Trainer(block_pictures(), SMOKE, seed=0).load_state(state)
     with pytest.raises(CheckpointError):
-        Trainer(pictures(), replace(SMOKE, flips=True), seed=0).load_state(state)
+        Trainer(block_pictures(), replace(SMOKE, flips=True), seed=0).load_state(state)
 
 
 def test_training_lowers_the_reconstruction_error(tmp_path: Path) -> None:
     errors = []
     config = replace(SMOKE, train_steps=40, lr_generators=2e-3, posterior_steps=4, start=16, width=8)
-    trainer = Trainer(pictures(), config, seed=0)
+    trainer = Trainer(block_pictures(), config, seed=0)
     train(trainer, tmp_path, lambda step, total, **values: errors.append(values["reconstruction"]))
     assert np.mean(errors[-4:]) < 0.8 * np.mean(errors[:4])
 
 
 def test_one_seed_gives_one_result_and_another_seed_another() -> None:
-    runs = [Trainer(pictures(), SMOKE, seed) for seed in (1, 1, 2)]
+    runs = [Trainer(block_pictures(), SMOKE, seed) for seed in (1, 1, 2)]
     for run in runs:
         run.train_step()
         run.train_step()
@@ -119,11 +106,11 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path, stop_at: int) ->
         if step == stop_at:
             raise KeyboardInterrupt
 
-    whole = Trainer(pictures(), SMOKE, seed=0)
+    whole = Trainer(block_pictures(), SMOKE, seed=0)
     train(whole, tmp_path / "whole", quiet)
     with pytest.raises(KeyboardInterrupt):
-        train(Trainer(pictures(), SMOKE, seed=0), tmp_path / "cut", stop)
-    resumed = Trainer(pictures(), SMOKE, seed=0)
+        train(Trainer(block_pictures(), SMOKE, seed=0), tmp_path / "cut", stop)
+    resumed = Trainer(block_pictures(), SMOKE, seed=0)
     train(resumed, tmp_path / "cut", quiet)
     assert resumed.step == SMOKE.train_steps
     assert_same_run(whole, resumed)
@@ -135,8 +122,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from dataclasses import replace
 from drc.trainer import Trainer, train
-from test_drc_training import SMOKE, pictures
-trainer = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
+from drc_helpers import SMOKE, block_pictures
+trainer = Trainer(block_pictures(), replace(SMOKE, train_steps=100_000), seed=0)
 train(trainer, Path(sys.argv[1]), lambda step, total, **values: print(step, flush=True), float(sys.argv[3]))
 """
 
@@ -174,7 +161,7 @@ def test_a_stopped_process_leaves_a_checkpoint_to_go_on_from(
         assert reached == int((line + printed).split()[-1])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    fresh = Trainer(pictures(), replace(SMOKE, train_steps=100_000), seed=0)
+    fresh = Trainer(block_pictures(), replace(SMOKE, train_steps=100_000), seed=0)
     while fresh.step < reached:
         fresh.train_step()
     torch.set_num_threads(threads)
@@ -254,21 +241,21 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    train(Trainer(pictures(), SMOKE, seed=0), tmp_path, quiet)
+    train(Trainer(block_pictures(), SMOKE, seed=0), tmp_path, quiet)
     with pytest.raises(CheckpointError, match="other settings"):
-        train(Trainer(pictures(), SMOKE, seed=1), tmp_path, quiet)
+        train(Trainer(block_pictures(), SMOKE, seed=1), tmp_path, quiet)
 
 
 def test_a_checkpoint_of_other_images_is_refused() -> None:
-    state = Trainer(pictures(), SMOKE, seed=0).state()
+    state = Trainer(block_pictures(), SMOKE, seed=0).state()
     with pytest.raises(CheckpointError, match="other images"):
-        Trainer(255 - pictures(), SMOKE, seed=0).load_state(state)
+        Trainer(255 - block_pictures(), SMOKE, seed=0).load_state(state)
     del state["images_sha256"]  # as earlier versions wrote it
-    Trainer(pictures(), SMOKE, seed=0).load_state(state)
+    Trainer(block_pictures(), SMOKE, seed=0).load_state(state)
 
 
 def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = Trainer(pictures(), SMOKE, seed=0)
+    trainer = Trainer(block_pictures(), SMOKE, seed=0)
     trainer.train_step()
     with torch.no_grad():
         trainer.model.lebm.fg.get_submodule("1").weight.fill_(float("nan"))
@@ -280,10 +267,10 @@ def test_divergence_names_the_step_and_the_term(tmp_path: Path, monkeypatch: pyt
 
 
 def test_divergence_names_the_last_checkpoint(tmp_path: Path) -> None:
-    trainer = Trainer(pictures(), SMOKE, seed=0)
+    trainer = Trainer(block_pictures(), SMOKE, seed=0)
     trainer.train_step()
     save_checkpoint(tmp_path, trainer.step, trainer.state())
-    later = Trainer(pictures(), SMOKE, seed=0)
+    later = Trainer(block_pictures(), SMOKE, seed=0)
 
     def blow_up(step: int, total: int, **values: float) -> None:
         later.prior_chains += 1e9
@@ -299,7 +286,7 @@ def test_a_checkpoint_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
 
 
 def test_every_image_is_visited_once_an_epoch() -> None:
-    trainer = Trainer(pictures(), SMOKE, seed=0)
+    trainer = Trainer(block_pictures(), SMOKE, seed=0)
     visited: list[int] = []
     for _ in range(trainer.batches_per_epoch):
         rows, _ = trainer.batch()
@@ -310,14 +297,14 @@ def test_every_image_is_visited_once_an_epoch() -> None:
 
 
 def test_short_run_chains_start_anew_at_every_visit() -> None:
-    trainer = Trainer(pictures(), replace(SMOKE, restart=1.0), seed=0)
+    trainer = Trainer(block_pictures(), replace(SMOKE, restart=1.0), seed=0)
     trainer.posterior_chains += 1e6  # would blow the run up if it were gone on from
     values = trainer.train_step()
     assert values["z_norm"] < 1e3
 
 
 def test_the_asked_share_of_chains_starts_anew() -> None:
-    trainer = Trainer(pictures(), replace(SMOKE, restart=0.25), seed=0)
+    trainer = Trainer(block_pictures(), replace(SMOKE, restart=0.25), seed=0)
     trainer.posterior_chains += 1e6
     trainer.prior_chains += 1e6
     rows = list(range(16))
@@ -332,7 +319,7 @@ def test_the_asked_share_of_chains_starts_anew() -> None:
 
 
 def test_learning_rates_fall_to_a_tenth_at_the_end_when_asked() -> None:
-    trainer = Trainer(pictures(), replace(SMOKE, lr_decay=0.5, train_steps=100), seed=0)
+    trainer = Trainer(block_pictures(), replace(SMOKE, lr_decay=0.5, train_steps=100), seed=0)
     rates = []
     for trainer.step in (0, 49, 75, 100):
         trainer.set_learning_rates()
@@ -345,7 +332,7 @@ def test_learning_rates_fall_to_a_tenth_at_the_end_when_asked() -> None:
 
 
 def test_posterior_steps_fall_over_a_training_when_asked() -> None:
-    trainer = Trainer(pictures(), replace(SMOKE, posterior_step_size=0.2, train_steps=100), seed=0)
+    trainer = Trainer(block_pictures(), replace(SMOKE, posterior_step_size=0.2, train_steps=100), seed=0)
     trainer.step = 50
     assert trainer.posterior_step_size() == 0.2
     trainer.config = replace(trainer.config, posterior_step_fall=0.25)
@@ -371,10 +358,9 @@ def test_budgets_of_few_images_have_a_background_of_few_numbers() -> None:
 def test_a_mask_does_not_depend_on_the_batch_it_is_inferred_in_and_progress_reaches_its_total(
     tmp_path: Path,
 ) -> None:
-    method = DRC()
-    method.fit(pictures(), config=SMOKE, seed=0, device="cpu", checkpoint_dir=tmp_path, progress=quiet)
+    method = train_method(DRC(), block_pictures(), SMOKE, tmp_path)
     told: list[tuple[int, int]] = []
-    whole = method.segment(pictures(5), progress=lambda step, total: told.append((step, total)))
+    whole = method.segment(block_pictures(5), progress=lambda step, total: told.append((step, total)))
     assert told == [(2, 4), (4, 4)]
     method.config = replace(SMOKE, inference_batch_size=2)
-    np.testing.assert_allclose(method.segment(pictures(5)), whole, atol=1e-3)
+    np.testing.assert_allclose(method.segment(block_pictures(5)), whole, atol=1e-3)

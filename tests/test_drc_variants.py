@@ -9,23 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drc_helpers import SMOKE, smoke
+from training_helpers import noise_pictures
 
 from drc.build import build_trainer
 from drc.config import BUDGET_CHANGES, VARIANTS, configure, drc_tuned
 from drc.segment import infer_regions
 from drc.trainer import to_signed
 
-SMOKE = configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
-
-
-def pictures(count: int, size: int = 16) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
-
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_step_of_a_variant_changes_every_weight_it_trains_and_stays_finite(variant: str) -> None:
-    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
-    trainer = build_trainer(pictures(8), config, seed=0)
+    config = smoke(variant)
+    trainer = build_trainer(noise_pictures(8), config, seed=0)
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     values = trainer.train_step()
     assert np.isfinite(list(values.values())).all()
@@ -41,21 +37,21 @@ def test_a_step_of_a_variant_changes_every_weight_it_trains_and_stays_finite(var
 @pytest.mark.parametrize("variant", ["full", "amortised-inference", "no-pixel-reassignment"])
 def test_every_size_of_4_times_2_4_8_and_so_on_trains_and_segments(image_size: int, variant: str) -> None:
     config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=image_size)
-    trainer = build_trainer(pictures(3, image_size), config, seed=0)
+    trainer = build_trainer(noise_pictures(3, size=image_size), config, seed=0)
     assert np.isfinite(list(trainer.train_step().values())).all()
-    (regions,) = infer_regions(trainer.model, pictures(3, image_size), config, 0, "cpu")
+    (regions,) = infer_regions(trainer.model, noise_pictures(3, size=image_size), config, 0, "cpu")
     assert regions.pi.shape == (3, 2, image_size, image_size)
     torch.testing.assert_close(regions.pi.sum(1), torch.ones(3, image_size, image_size))
 
 
 @pytest.mark.parametrize("variant", ["full", "amortised-inference"])
 def test_latent_vectors_of_length_one_and_a_single_image(variant: str) -> None:
-    config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=16)
+    config = smoke(variant)
     config = replace(config, z_fg=1, z_bg=1, z_reassign=1)
-    trainer = build_trainer(pictures(1), config, seed=0)
+    trainer = build_trainer(noise_pictures(1), config, seed=0)
     for _ in range(2):
         assert np.isfinite(list(trainer.train_step().values())).all()
-    (regions,) = infer_regions(trainer.model, pictures(1), config, 0, "cpu")
+    (regions,) = infer_regions(trainer.model, noise_pictures(1), config, 0, "cpu")
     assert regions.pi.shape == (1, 2, 16, 16)
 
 
@@ -68,10 +64,12 @@ def test_any_sizes_train_and_segment(case: int) -> None:
     lengths = {name: draw.randint(1, 7) for name in ("z_fg", "z_bg", "z_reassign")}
     batches = {"batch_size": draw.randint(1, 7), "inference_batch_size": draw.randint(1, 7)}
     config = replace(config, start=draw.randint(1, 9), width=draw.randint(1, 5), **lengths, **batches)
-    trainer = build_trainer(pictures(count, size), config, seed=case)
+    trainer = build_trainer(noise_pictures(count, size=size), config, seed=case)
     for _ in range(2):
         assert np.isfinite(list(trainer.train_step().values())).all()
-    found = torch.cat([r.pi for r in infer_regions(trainer.model, pictures(count, size), config, 0, "cpu")])
+    found = torch.cat(
+        [r.pi for r in infer_regions(trainer.model, noise_pictures(count, size=size), config, 0, "cpu")]
+    )
     assert found.shape == (count, 2, size, size)
     torch.testing.assert_close(found.sum(1), torch.ones(count, size, size))
 
@@ -104,7 +102,7 @@ def test_the_authors_settings_of_each_run(run: str, sizes: tuple[int, int, int, 
 
 def test_images_that_fill_no_batch_sit_an_epoch_out_and_are_segmented_all_the_same() -> None:
     config = replace(SMOKE, batch_size=4, inference_batch_size=4)
-    trainer = build_trainer(pictures(7), config, seed=0)
+    trainer = build_trainer(noise_pictures(7), config, seed=0)
     visited: set[int] = set()
     for _ in range(6):
         rows, _ = trainer.batch()
@@ -112,12 +110,12 @@ def test_images_that_fill_no_batch_sit_an_epoch_out_and_are_segmented_all_the_sa
         visited |= set(rows)
         trainer.train_step()
     assert visited == set(range(7))
-    batches = list(infer_regions(trainer.model, pictures(7), config, 0, "cpu"))
+    batches = list(infer_regions(trainer.model, noise_pictures(7), config, 0, "cpu"))
     assert [len(batch.pi) for batch in batches] == [4, 3]
 
 
 def test_a_chain_depends_on_seed_and_image_and_not_on_its_neighbours() -> None:
-    images = pictures(8)
+    images = noise_pictures(8)
 
     def moved(rows: list[int], seed: int = 0) -> dict[int, torch.Tensor]:
         """Where both chains of each image stand after two visits, in the company of `rows`."""

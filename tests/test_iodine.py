@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from training_helpers import noise_batch, noise_pictures, parameters, train_method
 
 from baselines import iodine
 from baselines.iodine import IODINE, IODINEConfig, IODINELearner, IODINENetworks
@@ -33,28 +34,13 @@ def paper(dataset: str, size: int = 128) -> IODINEConfig:
     return IODINE.configure(variant="full", preset="paper", dataset=dataset, image_size=size)
 
 
-def pictures(count: int = 8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
-
-
-def batch(count: int = 4, seed: int = 0) -> Tensor:
-    return torch.from_numpy(pictures(count, seed)).permute(0, 3, 1, 2).float() / 255
-
-
 def noise(config: IODINEConfig, count: int, seed: int = 0) -> Tensor:
     shape = (config.iterations + 1, count, config.slots, config.z_dim)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
 def fit(config: IODINEConfig, folder: Path, **options: Any) -> IODINE:
-    method, silent = IODINE(), lambda step, total, **values: None
-    options = {"seed": 0, "device": "cpu", "checkpoint_dir": folder, "progress": silent} | options
-    method.fit(pictures(), config=config, **options)
-    return method
+    return train_method(IODINE(), noise_pictures(), config, folder, **options)
 
 
 def first_spatial_inputs(networks: IODINENetworks, images: Tensor) -> dict[str, Tensor]:
@@ -125,7 +111,7 @@ def test_the_rate_falls_tenfold_over_its_steps() -> None:
     learner = IODINELearner(replace(TINY, lr=1e-3, lr_decay_steps=10), 0, "cpu")
     rates = []
     for step in (0, 5, 10):
-        learner.step(batch(), step)
+        learner.step(noise_batch(4), step)
         rates.append(learner.optimiser.param_groups[0]["lr"])
     assert rates == pytest.approx([1e-3, 1e-3 / math.sqrt(10), 1e-4])
 
@@ -196,7 +182,7 @@ def test_samples_have_the_posteriors_moments() -> None:
 
 def test_the_refinement_sees_all_that_the_authors_show_it() -> None:
     networks = IODINENetworks(replace(TINY, slots=3))
-    seen = first_spatial_inputs(networks, batch(2))
+    seen = first_spatial_inputs(networks, noise_batch(2))
     channels = {name: value.shape[2] for name, value in seen.items()}
     assert channels == {
         "image": 3, "means": 3, "logits": 1, "masks": 1, "d_logits": 1, "d_means": 3, "posterior": 1,
@@ -244,12 +230,12 @@ def test_gradients_shown_are_those_of_the_loss(monkeypatch: pytest.MonkeyPatch) 
 
     original = networks.spatial_inputs
     monkeypatch.setattr(networks, "spatial_inputs", look)
-    list(networks.explain(batch(2), noise(networks.config, 2), learning=True))
+    list(networks.explain(noise_batch(2), noise(networks.config, 2), learning=True))
     torch.testing.assert_close(shown["found"], shown["expected"], atol=1e-5, rtol=1e-3)
 
 
 def test_the_posteriors_gradient_is_that_of_the_error_and_the_kl(monkeypatch: pytest.MonkeyPatch) -> None:
-    networks, images, shown = IODINENetworks(replace(TINY, scale=1.0)), batch(2), []
+    networks, images, shown = IODINENetworks(replace(TINY, scale=1.0)), noise_batch(2), []
     draws, original = noise(networks.config, 2), networks.refined
 
     def look(parameters: Tensor, gradient: Tensor, *rest: Any) -> Any:
@@ -285,16 +271,16 @@ def test_the_loss_counts_later_decodings_more() -> None:
     assert iodine.iteration_weights(5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     learner = IODINELearner(TINY, 0, "cpu")
     draws = noise(TINY, 4)
-    total, _ = learner.loss(batch(), draws)
-    each = [(e + kl).mean() for _, _, e, kl in learner.networks.explain(batch(), draws, learning=True)]
+    total, _ = learner.loss(noise_batch(4), draws)
+    each = [(e + kl).mean() for _, _, e, kl in learner.networks.explain(noise_batch(4), draws, learning=True)]
     torch.testing.assert_close(total, 0.5 * each[1] + each[2])
 
 
 def test_exchanging_the_slots_noise_exchanges_the_slots() -> None:
     c = replace(TINY, slots=3)
     networks, draws, order = IODINENetworks(c), noise(c, 2), [2, 0, 1]
-    *_, (logits, means, error, kl) = networks.explain(batch(2), draws, learning=False)
-    *_, other = networks.explain(batch(2), draws[:, :, order], learning=False)
+    *_, (logits, means, error, kl) = networks.explain(noise_batch(2), draws, learning=False)
+    *_, other = networks.explain(noise_batch(2), draws[:, :, order], learning=False)
     torch.testing.assert_close(other[0], logits[:, order], atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(other[1], means[:, order], atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(other[2:], (error, kl), atol=1e-2, rtol=1e-4)
@@ -302,16 +288,16 @@ def test_exchanging_the_slots_noise_exchanges_the_slots() -> None:
 
 def test_learning_and_segmenting_go_through_the_same_numbers() -> None:
     networks, draws = IODINENetworks(TINY), noise(TINY, 2)
-    learned = list(networks.explain(batch(2), draws, learning=True))
+    learned = list(networks.explain(noise_batch(2), draws, learning=True))
     with torch.no_grad():
-        segmented = list(networks.explain(batch(2), draws, learning=False))
+        segmented = list(networks.explain(noise_batch(2), draws, learning=False))
     for one, two in zip(learned, segmented, strict=True):
         torch.testing.assert_close(one[0], two[0])
 
 
 def test_all_weights_learn() -> None:
     learner = IODINELearner(TINY, 0, "cpu")
-    loss, _ = learner.loss(batch(), noise(TINY, 4))
+    loss, _ = learner.loss(noise_batch(4), noise(TINY, 4))
     loss.backward()
     idle = [n for n, p in learner.networks.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
@@ -319,20 +305,20 @@ def test_all_weights_learn() -> None:
 
 def test_steps_lower_the_loss() -> None:
     learner, draws = IODINELearner(replace(TINY, lr=1e-3), 0, "cpu"), noise(TINY, 4)
-    before = learner.loss(batch(), draws)[0].item()
-    learner.step(batch(), 0)
-    once = learner.loss(batch(), draws)[0].item()
+    before = learner.loss(noise_batch(4), draws)[0].item()
+    learner.step(noise_batch(4), 0)
+    once = learner.loss(noise_batch(4), draws)[0].item()
     for step in range(1, 20):
-        learner.step(batch(), step)
+        learner.step(noise_batch(4), step)
     assert once < before
-    assert learner.loss(batch(), draws)[0].item() < once
+    assert learner.loss(noise_batch(4), draws)[0].item() < once
 
 
 # --- the method --------------------------------------------------------------------------------------------
 
 
 def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
-    method, images = fit(TINY, tmp_path), pictures(IODINE.segment_batch + 3, seed=2)
+    method, images = fit(TINY, tmp_path), noise_pictures(IODINE.segment_batch + 3, seed=2)
     together = method.segment(images)
     assert together.shape == (len(images), 2, 16, 16)
     for i in (0, IODINE.segment_batch - 1, IODINE.segment_batch + 2):
@@ -343,7 +329,9 @@ def test_how_it_segments_is_no_part_of_its_training(tmp_path: Path) -> None:
     few, many = replace(TINY, inference_iterations=1), replace(TINY, inference_iterations=6)
     steps: list[int] = []
     masks = [
-        fit(config, tmp_path, progress=lambda step, total, **values: steps.append(step)).segment(pictures(2))
+        fit(config, tmp_path, progress=lambda step, total, **values: steps.append(step)).segment(
+            noise_pictures(2)
+        )
         for config in (few, many)
     ]
     assert steps == [1, 2, 3, 4]  # the second found the training done
@@ -356,7 +344,7 @@ def test_with_means_only_the_first_draw_counts(tmp_path: Path, monkeypatch: pyte
         draws = noise(replace(TINY, iterations=TINY.inference_iterations), 1)
         draws[1:] += later
         monkeypatch.setattr(method.learner, "noise", lambda *_: draws)
-        return method.segment(pictures(2))
+        return method.segment(noise_pictures(2))
 
     np.testing.assert_array_equal(masks(False, 0.0), masks(False, 3.0))
     assert np.abs(masks(True, 0.0) - masks(True, 3.0)).max() > 1e-4
@@ -364,14 +352,14 @@ def test_with_means_only_the_first_draw_counts(tmp_path: Path, monkeypatch: pyte
 
 def test_another_seed_segments_with_other_noise(tmp_path: Path) -> None:
     method = fit(TINY, tmp_path)
-    masks = method.segment(pictures(2))
+    masks = method.segment(noise_pictures(2))
     method.learner.seed = 1
-    assert np.abs(method.segment(pictures(2)) - masks).max() > 1e-4
+    assert np.abs(method.segment(noise_pictures(2)) - masks).max() > 1e-4
 
 
 def test_slots_start_apart(tmp_path: Path) -> None:
     """All share one first guess; only the noise tells them apart."""
-    masks = fit(TINY, tmp_path).segment(pictures(2))
+    masks = fit(TINY, tmp_path).segment(noise_pictures(2))
     assert np.abs(masks[:, 0] - masks[:, 1]).max() > 1e-3
 
 
@@ -383,7 +371,7 @@ def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -
 def test_gradients_are_clipped_to_the_authors_norm() -> None:
     for clip in (1e-3, 1e9):
         learner = IODINELearner(replace(TINY, clip=clip), 0, "cpu")
-        learner.step(batch(), 0)
+        learner.step(noise_batch(4), 0)
         gradients = [p.grad.flatten() for p in learner.networks.parameters() if p.grad is not None]
         norm = torch.cat(gradients).norm().item()
         assert norm == pytest.approx(clip, rel=1e-2) if clip < 1 else norm > 1e-2
@@ -391,7 +379,7 @@ def test_gradients_are_clipped_to_the_authors_norm() -> None:
 
 def test_its_picture_is_the_mixture_of_its_slots(tmp_path: Path) -> None:
     method = fit(TINY, tmp_path)
-    ((masks, means),) = method.explained(pictures(3))
+    ((masks, means),) = method.explained(noise_pictures(3))
     mixed = torch.einsum("bkhw,bkchw->bhwc", masks, means).numpy()
-    shown = method.panels(pictures(3))["reconstruction"]
+    shown = method.panels(noise_pictures(3))["reconstruction"]
     np.testing.assert_allclose(shown, np.clip(255 * mixed, 0, 255), atol=0.51)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training_helpers import train_method
 
 from baselines.matching import STRATEGIES
 from benchmarks.data import object_boxes
@@ -51,18 +52,10 @@ def images(count: int = 8) -> np.ndarray:
     return found
 
 
-def fit(name: str, variant: str, folder: Path, *, seed: int = 0, progress: Any = None) -> Any:
+def fit(name: str, variant: str, folder: Path, **options: Any) -> Any:
     method = load(name)()
     config = method.configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=SIZE)
-    method.fit(
-        images(),
-        config=config,
-        seed=seed,
-        device="cpu",
-        checkpoint_dir=folder,
-        progress=progress or (lambda step, total, **values: None),
-    )
-    return method
+    return train_method(method, images(), config, folder, **options)
 
 
 def segment(method: Any, pictures: np.ndarray) -> np.ndarray:
@@ -345,14 +338,7 @@ def test_arrays_of_another_kind_are_refused(name: str, other: np.ndarray, tmp_pa
     with pytest.raises(ValueError, match=r"give uint8 from 0 to 255 of shape \(N, H, W, 3\)"):
         method.segment(other)
     with pytest.raises(ValueError, match=r"give uint8 from 0 to 255 of shape \(N, H, W, 3\)"):
-        load(name)().fit(
-            other,
-            config=method.config,
-            seed=0,
-            device="cpu",
-            checkpoint_dir=tmp_path / "other",
-            progress=lambda step, total, **values: None,
-        )
+        train_method(load(name)(), other, method.config, tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", TRAINED)

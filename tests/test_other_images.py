@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cell_helpers import keep_row
 from click.testing import CliRunner, Result
 from fake_methods import RandomWalk
 
 from baselines.floors import AllForeground
 from benchmarks.__main__ import main
-from benchmarks.cells import Row, parse_row
+from benchmarks.cells import parse_row
 from benchmarks.collect import read_runs
 from benchmarks.data import hashes_below
 from benchmarks.registry import DATASETS
@@ -60,14 +61,6 @@ def crash(self: Any, images: np.ndarray, **rest: Any) -> np.ndarray:
     raise RuntimeError("it fell over")
 
 
-def put(runs: Path, row: Row) -> Row:
-    folder = runs / "cells" / row.key
-    folder.mkdir(parents=True)
-    (folder / "row.json").write_text(json.dumps(row.to_json()))
-    (folder / "done").touch()
-    return row
-
-
 def of_now(name: str, preset: str) -> str:
     """The hash of every data set today."""
     return "b" * 64
@@ -106,11 +99,10 @@ def test_data_sets_of_one_name_are_not_taken_for_one_another(tmp_path: Path) -> 
 
 
 def test_what_is_left_out_is_counted_by_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    put(tmp_path, ROW)
-    put(tmp_path, replace(ROW, seed=1, key="e" * 16))
-    whole = put(
-        tmp_path, replace(ROW, seed=2, key="f" * 16, data_sha256="b" * 64, train_data_sha256="b" * 64)
-    )
+    keep_row(tmp_path, ROW)
+    keep_row(tmp_path, replace(ROW, seed=1, key="e" * 16))
+    whole = replace(ROW, seed=2, key="f" * 16, data_sha256="b" * 64, train_data_sha256="b" * 64)
+    keep_row(tmp_path, whole)
     stored = read_runs(tmp_path, images=of_now)
     assert list(stored.rows.values()) == [whole]
     assert set(stored.outdated) == {ROW.cell, replace(ROW, seed=1).cell}
@@ -118,13 +110,14 @@ def test_what_is_left_out_is_counted_by_data_set(tmp_path: Path, caplog: pytest.
 
 
 def test_a_row_that_was_trained_on_other_images_is_left_out_too(tmp_path: Path) -> None:
-    put(tmp_path, replace(ROW, data_sha256="b" * 64))
+    keep_row(tmp_path, replace(ROW, data_sha256="b" * 64))
     assert not read_runs(tmp_path, images=of_now).rows
     assert read_runs(tmp_path, images=lambda name, preset: "").rows
 
 
 def test_the_report_alone_leaves_them_out_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = put(tmp_path / "runs", replace(ROW, preset="quick"))
+    row = replace(ROW, preset="quick")
+    keep_row(tmp_path / "runs", row)
     places = [f"--{name}={tmp_path / name}" for name in ("data", "runs", "results")]
     for hashes, shown in ((lambda folder: of_now, False), (hashes_below, True)):  # there is no data set below
         monkeypatch.setattr("benchmarks.data.hashes_below", hashes)
@@ -137,8 +130,8 @@ def test_what_was_measured_again_is_not_complained_of(tmp_path: Path) -> None:
     today = replace(
         ROW, key="e" * 16, data_sha256="b" * 64, train_data_sha256="b" * 64, finished="2025-01-01"
     )
-    put(tmp_path, ROW)
-    put(tmp_path, today)
+    keep_row(tmp_path, ROW)
+    keep_row(tmp_path, today)
     stored = read_runs(tmp_path, images=of_now)
     assert (list(stored.rows.values()), stored.outdated, stored.faults) == ([today], {}, [])
 

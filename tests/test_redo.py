@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from training_helpers import noise_batch, noise_pictures, parameters, train_method
 
 from baselines import redo
 from baselines.redo import ReDO, ReDOConfig, ReDOLearner, ReDONetworks
@@ -21,29 +22,8 @@ from benchmarks.toys import two_textures
 TINY = ReDO.configure(variant="full", preset="smoke", dataset="any", image_size=16)
 
 
-def pictures(count: int = 8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
-
-
-def batch(count: int = 8, seed: int = 0) -> Tensor:
-    return torch.from_numpy(pictures(count, seed)).permute(0, 3, 1, 2).float() / 255
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-def fit(config: ReDOConfig, folder: Path, *, seed: int = 0, progress: Any = None) -> ReDO:
-    method = ReDO()
-    method.fit(
-        pictures(),
-        config=config,
-        seed=seed,
-        device="cpu",
-        checkpoint_dir=folder,
-        progress=progress or (lambda step, total, **values: None),
-    )
-    return method
+def fit(config: ReDOConfig, folder: Path, **options: Any) -> ReDO:
+    return train_method(ReDO(), noise_pictures(), config, folder, **options)
 
 
 # --- the authors' sizes ------------------------------------------------------------------------------------
@@ -181,7 +161,7 @@ def test_attention_starts_as_nothing_and_learns() -> None:
 def test_a_step_moves_each_network() -> None:
     learner = ReDOLearner(replace(TINY, attention=False), 0, "cpu")
     before = {name: p.clone() for name, p in learner.networks.named_parameters()}
-    learner.step(batch(), 0)
+    learner.step(noise_batch(8), 0)
     for part in ("masks", "generators.0", "generators.1", "discriminator", "recovery"):
         moved = [
             not torch.equal(p, before[n])
@@ -192,7 +172,7 @@ def test_a_step_moves_each_network() -> None:
 
 
 def test_the_discriminator_is_not_moved_by_the_painters() -> None:
-    learner, images = ReDOLearner(TINY, 0, "cpu"), 2 * batch() - 1
+    learner, images = ReDOLearner(TINY, 0, "cpu"), 2 * noise_batch(8) - 1
     before = [p.clone() for p in learner.networks.discriminator.parameters()]
     learner.learn_to_redraw(images, torch.randn(len(images), 2, TINY.z_dim))
     after = learner.networks.discriminator.parameters()
@@ -205,7 +185,7 @@ def assert_same_gradients(ours: nn.Module, expected: nn.Module) -> None:
 
 
 def test_masks_and_generators_go_where_what_they_redraw_scores_high_and_tells_its_z() -> None:
-    learner, images = ReDOLearner(replace(TINY, recovery_weight=2.5), 0, "cpu"), 2 * batch() - 1
+    learner, images = ReDOLearner(replace(TINY, recovery_weight=2.5), 0, "cpu"), 2 * noise_batch(8) - 1
     networks, z = deepcopy(learner.networks), torch.randn(len(images), 2, TINY.z_dim)
     learner.learn_to_redraw(images, z)
     masks = networks.masks(images)
@@ -218,7 +198,7 @@ def test_masks_and_generators_go_where_what_they_redraw_scores_high_and_tells_it
 
 
 def test_the_discriminator_learns_to_score_images_high_and_what_was_redrawn_low() -> None:
-    learner, (images, real) = ReDOLearner(TINY, 0, "cpu"), (2 * batch(16) - 1).chunk(2)
+    learner, (images, real) = ReDOLearner(TINY, 0, "cpu"), (2 * noise_batch(16) - 1).chunk(2)
     learner.networks.discriminator.head.weight.data /= 20  # so that scores lie between the margins
     networks, z = deepcopy(learner.networks), torch.randn(len(images), 2, TINY.z_dim)
     learner.learn_to_tell(images, real, z)
@@ -232,7 +212,7 @@ def test_the_discriminator_learns_to_score_images_high_and_what_was_redrawn_low(
 def test_another_seed_paints_from_other_vectors() -> None:
     learners = [ReDOLearner(TINY, seed, "cpu") for seed in (0, 1)]
     learners[1].networks.load_state_dict(learners[0].networks.state_dict())
-    values = [learner.step(batch(), 0) for learner in learners]
+    values = [learner.step(noise_batch(8), 0) for learner in learners]
     assert values[0]["smaller_region"] == values[1]["smaller_region"]
     assert values[0]["recovery"] != values[1]["recovery"]
 
@@ -255,12 +235,12 @@ def test_a_collapse_is_looked_for_at_its_time_and_answered_by_other_weights() ->
     learner, first = ReDOLearner(config, 0, "cpu"), weights(ReDOLearner(config, 0, "cpu"))
     torch.testing.assert_close(weights(learner), first)
     give_all_to_the_first(learner)
-    assert learner.step(batch(), 0)["restarts"] == 0
-    values = learner.step(batch(), 1)
+    assert learner.step(noise_batch(8), 0)["restarts"] == 0
+    values = learner.step(noise_batch(8), 1)
     assert (values["restarts"], values["smaller_region"]) == (1, 0)
     assert not torch.allclose(weights(learner), first)
-    learner.step(batch(), 2)
-    learner.step(batch(), 3)
+    learner.step(noise_batch(8), 2)
+    learner.step(noise_batch(8), 3)
     assert learner.restarts == 1, "fresh networks have not collapsed"
 
 
@@ -299,7 +279,7 @@ def test_restarts_are_counted_kept_and_resumed_exactly(tmp_path: Path) -> None:
         fit(config, tmp_path / "parts", progress=interrupt)
     resumed = fit(config, tmp_path / "parts")
     assert resumed.restarts == 2
-    np.testing.assert_array_equal(resumed.segment(pictures()), whole.segment(pictures()))
+    np.testing.assert_array_equal(resumed.segment(noise_pictures()), whole.segment(noise_pictures()))
 
 
 def test_a_small_foreground_is_no_collapse() -> None:
@@ -314,7 +294,7 @@ def test_a_small_foreground_is_no_collapse() -> None:
 
 
 def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
-    method, images = fit(TINY, tmp_path), pictures(ReDO.segment_batch + 3, seed=2)
+    method, images = fit(TINY, tmp_path), noise_pictures(ReDO.segment_batch + 3, seed=2)
     together = method.segment(images)
     for i in (0, ReDO.segment_batch - 1, ReDO.segment_batch + 2):
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-6)
@@ -322,14 +302,7 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
 
 def test_one_image_is_too_few_to_redraw_and_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 2 images, not 1"):
-        ReDO().fit(
-            pictures(1),
-            config=TINY,
-            seed=0,
-            device="cpu",
-            checkpoint_dir=tmp_path,
-            progress=lambda step, total, **values: None,
-        )
+        train_method(ReDO(), noise_pictures(1), TINY, tmp_path)
 
 
 # --- the toy it is validated on ----------------------------------------------------------------------------
@@ -376,15 +349,15 @@ def test_each_network_learns_at_its_own_rate() -> None:
 @pytest.mark.parametrize("weight", [0.0, 2.5])
 def test_the_recovery_of_z_counts_by_its_weight(weight: float) -> None:
     learner = ReDOLearner(replace(TINY, recovery_weight=weight), 0, "cpu")
-    learner.step(batch(), 0)
+    learner.step(noise_batch(8), 0)
     moved = [p.grad.abs().max().item() for p in learner.networks.recovery.parameters() if p.grad is not None]
     assert (max(moved) > 0) == (weight > 0)
 
 
 def test_its_picture_has_both_regions_painted_anew(tmp_path: Path) -> None:
     method = fit(TINY, tmp_path)
-    networks, images = deepcopy(method.learner.networks).eval(), 2 * batch(3) - 1
+    networks, images = deepcopy(method.learner.networks).eval(), 2 * noise_batch(3) - 1
     with torch.no_grad():
         painted = networks.paint(networks.masks(images), networks.recover(images)).sum(dim=1)
-    shown = method.panels(pictures(3))["reconstruction"]
+    shown = method.panels(noise_pictures(3))["reconstruction"]
     np.testing.assert_allclose(shown, 127.5 * (painted.permute(0, 2, 3, 1).numpy() + 1), atol=0.51)

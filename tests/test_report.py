@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from cell_helpers import keep_row
 from PIL import Image
 
 from benchmarks.cells import read_row
@@ -58,16 +59,8 @@ def why(entry: Entry) -> str:
 def runs(tmp_path: Path) -> Path:
     """A runs folder that holds the miniature rows."""
     for line in (GOLDEN / "rows.jsonl").read_text().splitlines():
-        put(tmp_path / "runs", json.loads(line))
+        keep_row(tmp_path / "runs", json.loads(line))
     return tmp_path / "runs"
-
-
-def put(runs: Path, row: dict[str, Any]) -> Path:
-    folder = runs / "cells" / row["key"]
-    folder.mkdir(parents=True)
-    (folder / "row.json").write_text(json.dumps(row))
-    (folder / "done").touch()
-    return folder
 
 
 def layout_of(runs: Path, seeds: list[int]) -> Layout:
@@ -215,7 +208,7 @@ def test_a_row_without_done_does_not_count(runs: Path) -> None:
 
 def test_of_two_rows_of_one_cell_the_later_counts(runs: Path) -> None:
     row = json.loads((GOLDEN / "rows.jsonl").read_text().splitlines()[0])
-    put(runs, {**row, "key": "0" * 15 + "f", "iou": 0.25, "finished": "2027-01-01T00:00:00+00:00"})
+    keep_row(runs, {**row, "key": "0" * 15 + "f", "iou": 0.25, "finished": "2027-01-01T00:00:00+00:00"})
     assert csv_of(runs, [0]).loc[("GrabCut", "border", "tm-dsprites", "eval"), "iou"] == 25.0
 
 

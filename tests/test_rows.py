@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cell_helpers import keep_row
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
@@ -29,15 +30,8 @@ LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text()
 ROW = parse_row(LINES[0], "golden")
 
 
-def put(runs: Path, row: Row) -> None:
-    folder = runs / "cells" / row.key
-    folder.mkdir(parents=True)
-    (folder / "row.json").write_text(json.dumps(row.to_json()))
-    (folder / "done").touch()
-
-
 def test_what_was_measured_is_kept_once_and_read_back_elsewhere(tmp_path: Path) -> None:
-    put(tmp_path / "runs", ROW)
+    keep_row(tmp_path / "runs", ROW)
     for _ in range(2):
         read_runs(tmp_path / "runs", tmp_path / "rows")
     assert [path.name for path in (tmp_path / "rows").iterdir()] == [file_name(ROW)]

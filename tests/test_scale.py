@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cell_helpers import keep_row
 
 from benchmarks.cells import make_cell
 from benchmarks.collect import read_runs
@@ -36,10 +37,7 @@ def row(seed: int) -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for seed in range(ROWS):
-        cell = folder / "cells" / f"{seed:016x}"
-        cell.mkdir(parents=True)
-        (cell / "row.json").write_text(json.dumps(row(seed)))
-        (cell / "done").touch()
+        keep_row(folder, row(seed))
     return folder
 
 

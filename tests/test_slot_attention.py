@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from training_helpers import noise_batch, noise_pictures, parameters, train_method
 
 from baselines import slot_attention
 from baselines.slot_attention import (
@@ -29,23 +29,8 @@ def paper(dataset: str) -> SlotAttentionConfig:
     return SlotAttention.configure(variant="full", preset="paper", dataset=dataset, image_size=128)
 
 
-def pictures(count: int = 8, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3)).astype(np.uint8)
-
-
-def batch(count: int = 4, seed: int = 0) -> Tensor:
-    return torch.from_numpy(pictures(count, seed)).permute(0, 3, 1, 2).float() / 255
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
 def fit(config: SlotAttentionConfig, folder: Path) -> SlotAttention:
-    method = SlotAttention()
-    silent = lambda step, total, **values: None  # noqa: E731
-    method.fit(pictures(), config=config, seed=0, device="cpu", checkpoint_dir=folder, progress=silent)
-    return method
+    return train_method(SlotAttention(), noise_pictures(), config, folder)
 
 
 # --- the authors' sizes ------------------------------------------------------------------------------------
@@ -158,7 +143,7 @@ def test_positions_are_the_distances_from_the_four_sides() -> None:
 
 def test_masks_sum_to_one_and_mix_the_colours() -> None:
     networks = SlotAttentionNetworks(replace(TINY, slots=3))
-    colours, masks = networks(batch(2), torch.randn(2, 3, TINY.slot_size))
+    colours, masks = networks(noise_batch(2), torch.randn(2, 3, TINY.slot_size))
     assert (colours.shape, masks.shape) == ((2, 3, 3, 16, 16), (2, 3, 1, 16, 16))
     torch.testing.assert_close(masks.sum(dim=1), torch.ones(2, 1, 16, 16))
     whole = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1).expand_as(masks)
@@ -167,7 +152,7 @@ def test_masks_sum_to_one_and_mix_the_colours() -> None:
 
 def test_all_weights_learn() -> None:
     learner = SlotAttentionLearner(TINY, 0, "cpu")
-    images = 2 * batch() - 1
+    images = 2 * noise_batch(4) - 1
     colours, masks = learner.networks(images, torch.randn(4, 2, TINY.slot_size))
     (mixture(colours, masks) - images).square().mean().backward()
     idle = [n for n, p in learner.networks.named_parameters() if p.grad is None or not p.grad.any()]
@@ -176,7 +161,7 @@ def test_all_weights_learn() -> None:
 
 def test_steps_lower_the_loss() -> None:
     learner = SlotAttentionLearner(replace(TINY, lr=3e-3, warmup_steps=1), 0, "cpu")
-    losses = [learner.step(batch(), step)["reconstruction"] for step in range(60)]
+    losses = [learner.step(noise_batch(4), step)["reconstruction"] for step in range(60)]
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
 
 
@@ -184,7 +169,7 @@ def test_steps_lower_the_loss() -> None:
 
 
 def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
-    method, images = fit(TINY, tmp_path), pictures(SlotAttention.segment_batch + 3, seed=2)
+    method, images = fit(TINY, tmp_path), noise_pictures(SlotAttention.segment_batch + 3, seed=2)
     together = method.segment(images)
     assert together.shape == (len(images), 2, 16, 16)
     for i in (0, SlotAttention.segment_batch - 1, SlotAttention.segment_batch + 2):
@@ -193,9 +178,9 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
 
 def test_another_seed_segments_with_other_noise(tmp_path: Path) -> None:
     method = fit(TINY, tmp_path)
-    masks = method.segment(pictures(2))
+    masks = method.segment(noise_pictures(2))
     method.learner.seed = 1
-    assert np.abs(method.segment(pictures(2)) - masks).max() > 1e-4
+    assert np.abs(method.segment(noise_pictures(2)) - masks).max() > 1e-4
 
 
 def test_a_training_that_leaves_the_numbers_says_at_which_step(tmp_path: Path) -> None:
@@ -216,13 +201,13 @@ def test_what_a_slot_gathers_is_a_mean_over_places() -> None:
 @pytest.mark.parametrize("step", [0, 3, 500])
 def test_each_step_is_taken_at_the_rate_of_the_schedule(step: int) -> None:
     learner = SlotAttentionLearner(TINY, 0, "cpu")
-    learner.step(batch(), step)
+    learner.step(noise_batch(4), step)
     assert [group["lr"] for group in learner.optimiser.param_groups] == [learning_rate(TINY, step)]
 
 
 def test_its_picture_is_the_mixture_of_its_slots(tmp_path: Path) -> None:
     method = fit(TINY, tmp_path)
-    ((colours, masks),) = method.explained(pictures(3))
+    ((colours, masks),) = method.explained(noise_pictures(3))
     mixed = torch.einsum("bkchw,bkuhw->bhwc", colours, masks).numpy()
-    shown = method.panels(pictures(3))["reconstruction"]
+    shown = method.panels(noise_pictures(3))["reconstruction"]
     np.testing.assert_allclose(shown, np.clip(127.5 * (mixed + 1), 0, 255), atol=0.51)

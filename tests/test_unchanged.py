@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training_helpers import train_method
 
 from benchmarks.registry import METHODS
 
@@ -37,13 +38,6 @@ def test_a_seed_gives_what_it_gave(name: str, tmp_path: Path) -> None:
     images = blocks.repeat(4, axis=1).repeat(4, axis=2)
     method = METHODS[name].load()()
     config = method.configure(variant="full", preset="smoke", dataset="tm-dsprites", image_size=16)
-    method.fit(
-        images[:12],
-        config=replace(config, **CHANGES.get(name, {})),
-        seed=0,
-        device="cpu",
-        checkpoint_dir=tmp_path,
-        progress=lambda step, total, **values: None,
-    )
+    train_method(method, images[:12], replace(config, **CHANGES.get(name, {})), tmp_path)
     found = method.segment(images[12:])[:, 0].mean(axis=(1, 2))
     assert found == pytest.approx(GIVEN[name], abs=1e-3)
