@@ -3,8 +3,8 @@
 A posterior step is one gradient of the potential with respect to z. As released it runs with anomaly detection on
 and with both classifiers inside, whose output nothing uses; the reference is `drc.model` as it stands; the fast path
 is `drc.fast`, with its convolutions in float32, which on a GPU PyTorch does in TF32 whichever the way, and in
-bfloat16, on a GPU compiled and recorded (`drc.compiled`, `drc.sampler`). The ways take turns, so that whatever else
-the machine does meets all of them, and medians are compared.
+bfloat16, and `drc.compiled`, in bfloat16, where torch.compile works. The ways take turns, so that whatever else the
+machine does meets all of them, and medians are compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.trainer import frozen
 
-POSTERIOR = ("released", "reference", "fast", "fast_bfloat16")
+POSTERIOR = ("released", "reference", "fast", "fast_bfloat16", "compiled_bfloat16")
 PRIOR = {"released": "prior_released", "reference": "prior_reference", "fast": "prior"}
 """The ways of a posterior step, and those of a prior one by what they are called."""
 ROUNDS = 9  # of matrix products
@@ -70,7 +70,7 @@ def gradient(potential: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
 
 
 def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[str, Callable[[], object]]:
-    """One posterior step each way, and one prior step as released, of the reference and ours.
+    """One posterior step each way that there is here, and one prior step as released, of the reference and ours.
 
     Ours descend a model whose weights are frozen, which the trainer does once for all steps of a visit.
     """
@@ -83,17 +83,23 @@ def ways(model: DRCModel, config: DRCConfig, z: Tensor, images: Tensor) -> dict[
         with torch.autograd.set_detect_anomaly(True, check_nan=True):
             gradient(target, z)
 
-    half = Sampler(ours, replace(config, sampler_precision="bfloat16"))
-    full = Sampler(ours, replace(config, sampler_precision="float32", compiled=False))
-    fast_full, fast_half, prior = full.posterior(images), half.posterior(images), half.prior(z)
+    def sampler(precision: str, *, fused: bool) -> Sampler:
+        return Sampler(ours, replace(config, sampler_precision=precision, compiled=fused))
+
+    best = sampler("bfloat16", fused=True)
+    paths = {
+        "fast": sampler("float32", fused=False).posterior(images),
+        "fast_bfloat16": sampler("bfloat16", fused=False).posterior(images),
+    }
+    if compiled.usable(z.device.type):
+        paths["compiled_bfloat16"] = best.posterior(images)
     return {
         "released": lambda: released(potential(model, partial(released_render, model))),
         "reference": lambda: gradient(potential(ours, ours), z),
-        "fast": lambda: gradient(fast_full, z),
-        "fast_bfloat16": lambda: gradient(fast_half, z),
+        **{way: partial(gradient, path, z) for way, path in paths.items()},
         "prior_released": lambda: released(partial(prior_potential, model)),
         "prior_reference": lambda: gradient(partial(prior_potential, ours), z),
-        "prior": lambda: gradient(prior, z),
+        "prior": partial(gradient, best.prior(z), z),
     }
 
 
@@ -150,7 +156,7 @@ def measure(name: str, setting: Setting, device: str) -> dict[str, float]:
     taken = compare(actions, setting.rounds, device, label)
     prefix = f"{'gpu' if device == 'cuda' else 'cpu'}_{name}"
     found = {f"{prefix}_{way}_images_steps_per_second": setting.batch / t for way, t in taken.items()}
-    best = min(("fast", "fast_bfloat16"), key=taken.__getitem__)
+    best = min(set(POSTERIOR[2:]) & taken.keys(), key=taken.__getitem__)
     arithmetic = step_flops(model, config, z, images)
     found |= {
         f"{prefix}_ratio": taken["released"] / taken[best],
@@ -195,8 +201,12 @@ def describe(found: dict[str, Any]) -> str:
     for key in ("cpu_authors_width", "cpu_quick", "gpu_authors_width"):
         if found.get(f"{key}_ratio") is None:
             continue
-        rate = {way: found[f"{key}_{way}_images_steps_per_second"] for way in (*POSTERIOR, *PRIOR.values())}
-        posterior = ", ".join(f"{way} {rate[way]:.1f}" for way in POSTERIOR)
+        rate = {
+            way: found[f"{key}_{way}_images_steps_per_second"]
+            for way in (*POSTERIOR, *PRIOR.values())
+            if f"{key}_{way}_images_steps_per_second" in found
+        }
+        posterior = ", ".join(f"{way} {rate[way]:.1f}" for way in POSTERIOR if way in rate)
         prior = ", ".join(f"{said} {rate[way]:.0f}" for said, way in PRIOR.items())
         lines.append(
             f"{key}: images × posterior steps a second: {posterior}; fastest over released "

@@ -1,8 +1,8 @@
-"""The posterior's potential as torch.compile fuses it on a GPU.
+"""The posterior's potential as torch.compile fuses it, on a GPU and on a processor.
 
-There the small operations between the convolutions would take most of the time, each a pass over maps of hundreds of
-megabytes. They are written here so that they fuse: maps as (B, H, W, C), the enlarging as sums of reads in both
-directions, instance norm as two sums. Convolutions stay cuDNN's. `drc.model` remains the oracle.
+The small operations between the convolutions would take most of the time, each a pass over all maps. They are written
+here so that they fuse: maps as (B, H, W, C), the enlarging as sums of reads, instance norm as two sums. Convolutions
+stay PyTorch's. `drc.model` remains the oracle.
 """
 
 from __future__ import annotations
@@ -48,6 +48,22 @@ class Enlarge(torch.autograd.Function):
         return 0.75 * inner + 0.25 * (rows[:, :, before] + rows[:, :, after])
 
 
+class Interleave(Enlarge):
+    """`Enlarge` for a processor, whose vectors take rows that lie side by side and not reads from here and there."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return doubled(doubled(x, 1), 2)
+
+
+def doubled(x: Tensor, dim: int) -> Tensor:
+    """A map twice as long in one dimension, linearly in between."""
+    first, last = x.narrow(dim, 0, 1), x.narrow(dim, x.shape[dim] - 1, 1)
+    before = torch.cat([first, x.narrow(dim, 0, x.shape[dim] - 1)], dim)
+    after = torch.cat([x.narrow(dim, 1, x.shape[dim] - 1), last], dim)
+    return torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim + 1).flatten(dim, dim + 1)
+
+
 class NormedLeakyReLU(torch.autograd.Function):
     """LeakyReLU(instance_norm(x)) over x (B, H, W, C) in any precision, worked out in that of the weights.
 
@@ -82,18 +98,20 @@ class NormedLeakyReLU(torch.autograd.Function):
         return grad_x, grad_weight, grad_bias, None
 
 
-def grow(decoder: Decoder, start: Tensor, weights: list[Tensor]) -> Tensor:
+def grow(decoder: Decoder, start: Tensor, weights: list[Tensor], enlarge: type[Enlarge] = Enlarge) -> Tensor:
     """`Decoder.grow` with its convolutions, and its result, in the precision of the weights."""
-    x = start.permute(0, 2, 3, 1)
+    x = start.permute(0, 2, 3, 1).to(weights[0].dtype)
     for block, weight in zip(decoder.up_blocks, weights, strict=True):
-        x = Enlarge.apply(x.to(weight.dtype))
-        x = F.conv2d(x.permute(0, 3, 1, 2), weight, padding=1).permute(0, 2, 3, 1)
-        x = NormedLeakyReLU.apply(x, block.norm.weight, block.norm.bias, 0.01)
+        if weight.ndim == 3:
+            x = fast.enlarged_conv(x.permute(0, 3, 1, 2), weight)
+        else:
+            x = F.conv2d(enlarge.apply(x).permute(0, 3, 1, 2), weight, padding=1)
+        x = NormedLeakyReLU.apply(x.permute(0, 2, 3, 1), block.norm.weight, block.norm.bias, 0.01)
     return x.permute(0, 3, 1, 2)
 
 
 def kernels(model: DRCModel, precision: torch.dtype) -> fast.Kernels:
-    """The decoders' convolution kernels, (D, C, 3, 3) in channels-last memory."""
+    """The decoders' convolution kernels for a GPU, (D, C, 3, 3) in channels-last memory."""
     return fast.kernels(model, precision, channels_last)
 
 
@@ -102,26 +120,58 @@ def channels_last(weight: Tensor, side: int, precision: torch.dtype) -> Tensor:
     return weight.to(precision).contiguous(memory_format=torch.channels_last)
 
 
-def render(model: DRCModel, z: Tensor, arranged: fast.Kernels | None = None) -> Regions:
+def cpu_kernels(model: DRCModel, precision: torch.dtype) -> fast.Kernels:
+    """Those for a processor: as `fast.arrange` makes them, and what it leaves as it is in channels-last memory."""
+
+    def arrange(weight: Tensor, side: int, precision: torch.dtype) -> Tensor:
+        arranged = fast.arrange(weight, side, precision)
+        return arranged if arranged.ndim == 3 else channels_last(weight, side, precision)
+
+    return fast.kernels(model, precision, arrange)
+
+
+def render(
+    model: DRCModel, z: Tensor, arranged: fast.Kernels | None = None, enlarge: type[Enlarge] = Enlarge
+) -> Regions:
     """`DRCModel.forward` in the form that fuses; with kernels arranged before, or in the precision of z."""
-    return fast.render(model, z, arranged or kernels(model, z.dtype), grow)
+    return fast.render(model, z, arranged or kernels(model, z.dtype), partial(grow, enlarge=enlarge))
 
 
 def potential(
-    model: DRCModel, arranged: fast.Kernels, z: Tensor, images: Tensor, config: DRCConfig
+    model: DRCModel,
+    arranged: fast.Kernels,
+    z: Tensor,
+    images: Tensor,
+    config: DRCConfig,
+    enlarge: type[Enlarge] = Enlarge,
 ) -> Tensor:
     """`posterior_potential` in the form that fuses: (B, d), (B, 3, H, W) -> (B,)."""
-    return posterior_potential(model, partial(render, model, arranged=arranged), z, images, config)
+    form = partial(render, model, arranged=arranged, enlarge=enlarge)
+    return posterior_potential(model, form, z, images, config)
+
+
+def cpu_potential(model: DRCModel, config: DRCConfig, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """That of images (B, 3, H, W) on a processor, compiled, with the weights as they now are: (B, d) -> (B,)."""
+    arranged = cpu_kernels(model, fast.PRECISIONS[config.sampler_precision])
+    return partial(fused(potential), model, arranged, images=images, config=config, enlarge=Interleave)
 
 
 @cache
-def usable() -> bool:
-    """Whether torch.compile works on a GPU here; if not, that is said once and the slower way is taken."""
-    from torch.utils._triton import has_triton
+def usable(device: str) -> bool:
+    """Whether torch.compile works on `cuda` or `cpu` here; if not, that is said once and the slower way is taken."""
+    if device == "cuda":
+        from torch.utils._triton import has_triton
 
-    if not has_triton():
-        log.warning("torch.compile needs Triton, which is not usable here: the GPU will be slower")
-    return has_triton()
+        reason = None if has_triton() else "it needs Triton"
+    else:
+        try:
+            fused(lambda x: x + 1)(torch.zeros(1))
+            reason = None
+        except RuntimeError as error:  # whatever a compiler says, or that there is none
+            reason = str(error).strip().partition("\n")[0]
+    if reason is not None:
+        log.warning("torch.compile does not work here, and the sampler will be slower: %s", reason)
+    return reason is None
 
 
 @cache
@@ -129,4 +179,5 @@ def fused(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`function` compiled for just the shapes and settings that it meets, however many these are in a process."""
     torch._dynamo.config.recompile_limit = 64
     warnings.filterwarnings("ignore", module="torch._inductor")  # its advice is for whoever writes `function`
+    warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
     return torch.compile(function, dynamic=False, options={"realize_reads_threshold": INLINED})

@@ -81,7 +81,7 @@ class DRCConfig:
     momentum: float = 0.0  # of the posterior chains; 0 is Eq. 13
     temperature: float = 1.0  # of the posterior chains; 1 samples the posterior
     sampler_precision: str = "float32"  # of the sampler's convolutions; "bfloat16" is faster where supported
-    compiled: bool = field(default=False, metadata=ADDED)  # on a GPU: fuse the generators; takes a minute
+    compiled: bool = field(default=False, metadata=ADDED)  # fuse the generators; takes a minute
     tv_in_e_step: bool = field(default=True, metadata=ADDED)  # the background's, as released; not in Eq. 12
     pixel_weight: float = 1.0  # on the pixels' part of the potential: less where there are more of them
     flips: bool = field(default=False, metadata=ADDED)  # mirror images at random; their chains are not told

@@ -19,7 +19,7 @@ from drc.build import build_model, build_trainer
 from drc.config import DRCConfig
 from drc.model import DRCModel, Regions
 from drc.objectives import generator_terms, lebm_loss, posterior_potential, prior_potential
-from drc.sampler import compiles
+from drc.sampler import compiles, records
 
 STEPS = 10  # of training are measured, of a whole batch
 MEASURED_FLOPS = {
@@ -60,7 +60,7 @@ def estimate(config: DRCConfig, count: int, device: str = "cpu") -> Cost:
         activations = saved_bytes(model, learn)
         m_step = flops(lambda: learn().backward())
         model.requires_grad_(False)
-        recorded = compiles(c, torch.device(device)) and not c.amortised
+        recorded = records(c, torch.device(device)) and not c.amortised
         posterior, prior, inference = sampling(model, images, c, compiled.render if recorded else fast.render)
         kept = recorded_bytes(model, images, c) if recorded else 0
     step = c.posterior_steps * posterior + c.prior_steps * prior + m_step

@@ -46,7 +46,6 @@ class Posterior(Recorded):
     def __init__(self, model: DRCModel, config: DRCConfig, images: Tensor) -> None:
         self.model, self.precision = model, fast.PRECISIONS[config.sampler_precision]
         self.images, self.kernels = images.clone(), compiled.kernels(model, self.precision)
-        log.info("compiling the sampler for batches of %d images: about a minute", len(images))
         function = compiled.fused(compiled.potential)
         potential = partial(function, model, self.kernels, images=self.images, config=config)
         super().__init__(potential, torch.zeros(len(images), model.z_dim, device=images.device))
@@ -63,24 +62,30 @@ class Posterior(Recorded):
 class Sampler:
     """The potentials that the chains of one model descend, with its weights as they are when one is asked for.
 
-    On a GPU, and if the settings say `compiled`, a potential is compiled and recorded when chains of some shape first
-    come, and replayed from then on. Weights must be frozen where a potential is asked for, and one of the posterior
-    serves until the next one is.
+    If the settings say `compiled`, that of the posterior is compiled when chains of some shape first come; on a GPU
+    both are recorded then, and replayed from then on. Weights must be frozen where a potential is asked for, and one of
+    the posterior serves until the next one is.
     """
 
     def __init__(self, model: DRCModel, config: DRCConfig) -> None:
         self.model, self.config = model, config
+        self._seen: set[torch.Size] = set()
         self._posteriors: dict[torch.Size, Posterior] = {}
         self._priors: dict[torch.Size, Recorded] = {}
 
     def posterior(self, images: Tensor) -> Potential:
         """Of images (B, 3, H, W) in [-1, 1]: (B, d) -> (B,)."""
+        if self.config.sampler_precision == "bfloat16" and images.device.type == "cpu":
+            warn_where_bfloat16_is_slow()
         if not compiles(self.config, images.device):
-            if self.config.sampler_precision == "bfloat16" and images.device.type == "cpu":
-                warn_where_bfloat16_is_slow()
             render = fast.sampler_render(self.model, self.config)
             return partial(posterior_potential, self.model, render, images=images, config=self.config)
+        if images.shape not in self._seen:
+            self._seen.add(images.shape)
+            log.info("compiling the sampler for batches of %d images: about a minute", len(images))
         with torch.no_grad():
+            if not records(self.config, images.device):
+                return compiled.cpu_potential(self.model, self.config, images)
             if images.shape not in self._posteriors:
                 self._posteriors[images.shape] = Posterior(self.model, self.config, images)
             return self._posteriors[images.shape].renew(images)
@@ -88,7 +93,7 @@ class Sampler:
     def prior(self, chains: Tensor) -> Potential:
         """For chains (B, d): (B, d) -> (B,)."""
         potential = partial(prior_potential, self.model)
-        if not compiles(self.config, chains.device):
+        if not records(self.config, chains.device):
             return potential
         if chains.shape not in self._priors:
             self._priors[chains.shape] = Recorded(potential, chains)
@@ -97,7 +102,12 @@ class Sampler:
 
 def compiles(config: DRCConfig, device: torch.device) -> bool:
     """Whether these settings ask for what is compiled, on a device where that can be had."""
-    return config.compiled and device.type == "cuda" and compiled.usable()
+    return config.compiled and compiled.usable(device.type)
+
+
+def records(config: DRCConfig, device: torch.device) -> bool:
+    """Whether potentials are recorded as CUDA graphs too: on a GPU, where they are compiled."""
+    return device.type == "cuda" and compiles(config, device)
 
 
 @lru_cache

@@ -15,7 +15,7 @@ from drc.config import DRCConfig
 from drc.kept import KeptChains
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
-from drc.sampler import Sampler, compiles
+from drc.sampler import Sampler, records
 from drc.trainer import DivergedError, frozen, to_device, to_signed
 
 CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
@@ -78,14 +78,15 @@ def infer_regions(
     is keyed by, their rows where there are none; a chain found in `kept` is not sampled, and any other kept there.
     Matrix products of one to three rows round otherwise than larger ones, and a chain amplifies that to masks one can
     tell apart. So copies of the last image fill a batch up to a multiple of FILL, and on a CPU a mask has the same bits
-    in any batch; where generators are compiled, they fill it to `inference_batch_size`, the one size compiled for.
+    in any batch; where generators are compiled on a GPU, they fill it to `inference_batch_size`, the one size compiled
+    for there.
 
     Raises ValueError for no images and for those of another size than the model's, and DivergedError where a
     chain leaves the finite numbers.
     """
     check_images(images, config.image_size)
     starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
-    fill = config.inference_batch_size if compiles(config, torch.device(device)) else FILL
+    fill = config.inference_batch_size if records(config, torch.device(device)) else FILL
     total, sampler = len(starts) * len(chains) * config.inference_steps, Sampler(model, config)
     for batch, first in enumerate(starts):
         count = min(config.inference_batch_size, len(images) - first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from drc_helpers import SMOKE, block_pictures
+from torch._inductor.exc import InvalidCxxCompiler
 from training_helpers import quiet
 
-from drc import fast
+from drc import compiled, fast
 from drc.config import VARIANTS
 from drc.method import DRC
 from drc.model import DRCModel
@@ -104,7 +106,8 @@ def test_what_is_recorded_reads_the_weights_and_the_images_of_its_last_renewal(
 ) -> None:
     """Without a GPU, the graphs being played by what they are recorded of."""
     config = replace(SMOKE, compiled=True)
-    monkeypatch.setattr("drc.sampler.compiles", lambda config, device: True)
+    for name in ("compiles", "records"):
+        monkeypatch.setattr(f"drc.sampler.{name}", lambda config, device: True)
     monkeypatch.setattr("drc.compiled.fused", lambda function: function)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda function, sample: function)
     model = DRCModel(config, seed=0).requires_grad_(False)
@@ -117,10 +120,42 @@ def test_what_is_recorded_reads_the_weights_and_the_images_of_its_last_renewal(
         torch.testing.assert_close(sampler.prior(z)(z), prior_potential(model, z))
 
 
-def test_on_a_cpu_compiled_changes_nothing() -> None:
+@pytest.fixture
+def tried_anew() -> Iterator[None]:
+    """Whether torch.compile works is found out again, and forgotten."""
+    compiled.usable.cache_clear()
+    yield
+    compiled.usable.cache_clear()
+
+
+def test_a_processor_without_a_compiler_is_named_once_and_compiled_changes_nothing(
+    tried_anew: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(function: object) -> None:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(compiled, "fused", no_compiler)
     runs = [Trainer(block_pictures(), replace(SMOKE, compiled=fused), 0) for fused in (False, True)]
     assert runs[0].train_step() == runs[1].train_step()
     assert torch.equal(runs[0].posterior_chains, runs[1].posterior_chains)
+    (said,) = [record.message for record in caplog.records if "torch.compile" in record.message]
+    assert said.startswith("torch.compile does not work here, and the sampler will be slower: No working C++")
+
+
+def test_what_is_compiled_on_a_processor_follows_the_weights_and_the_images() -> None:
+    if not compiled.usable("cpu"):
+        pytest.skip("torch.compile finds no C++ compiler here")
+    config = replace(SMOKE, compiled=True)
+    model = DRCModel(config, seed=0).requires_grad_(False)
+    sampler, chains = Sampler(model, config), torch.randn(4, model.z_dim)
+    for seed in (0, 1):  # the second time what was compiled is used again
+        model.load_state_dict(DRCModel(config, seed).state_dict())
+        images = to_signed(block_pictures(5)[seed : seed + 4], "cpu")
+        z, same = (chains.clone().requires_grad_(True) for _ in range(2))
+        (found,) = torch.autograd.grad(sampler.posterior(images)(z).sum(), z)
+        reference = posterior_potential(model, model, same, images, config)
+        (expected,) = torch.autograd.grad(reference.sum(), same)
+        assert (found - expected).norm() < 1e-4 * expected.norm()
 
 
 @pytest.mark.parametrize(("vectors", "said"), [("AVX2", 1), ("AVX512", 0)])

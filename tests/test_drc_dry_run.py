@@ -33,7 +33,7 @@ def test_where_a_step_is_compiled_its_own_arithmetic_and_memory_are_counted(
     """At the authors' width the form for a processor has half of the products."""
     gpu = configure(variant="full", preset="gpu", dataset="tm-dsprites", image_size=128)
     plain = estimate(gpu, 1000, "cpu")
-    monkeypatch.setattr(dry_run, "compiles", lambda config, device: device.type == "cuda")
+    monkeypatch.setattr(dry_run, "records", lambda config, device: device.type == "cuda")
     fused = estimate(gpu, 1000, "cuda")
     assert fused.posterior_step == pytest.approx(48 * 59.6e9, rel=0.01)
     assert plain.posterior_step < 0.6 * fused.posterior_step

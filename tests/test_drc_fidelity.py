@@ -33,6 +33,11 @@ def as_compiled(model: DRCModel, config: DRCConfig) -> Callable[[Tensor], Region
     return partial(compiled.render, model, arranged=kernels)
 
 
+def as_compiled_on_a_cpu(model: DRCModel, config: DRCConfig) -> Callable[[Tensor], Regions]:
+    kernels = compiled.cpu_kernels(model, fast.PRECISIONS[config.sampler_precision])
+    return partial(compiled.render, model, arranged=kernels, enlarge=compiled.Interleave)
+
+
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
@@ -58,12 +63,18 @@ def test_the_fast_path_agrees_in_double_precision(reference: dict[str, Tensor]) 
         assert relative_error(found[name].numpy(), expected.numpy()) < 1e-6, name
 
 
-FORMS = {"fast": fast.sampler_render, "compiled": as_compiled}
+FORMS = {"fast": fast.sampler_render, "compiled": as_compiled, "compiled_cpu": as_compiled_on_a_cpu}
 
 
 @pytest.mark.parametrize(
     ("form", "precision", "tolerance"),
-    [("fast", "float32", 1e-4), ("fast", "bfloat16", 0.05), ("compiled", "bfloat16", 0.05)],
+    [
+        ("fast", "float32", 1e-4),
+        ("fast", "bfloat16", 0.05),
+        ("compiled", "bfloat16", 0.05),
+        ("compiled_cpu", "float32", 1e-4),
+        ("compiled_cpu", "bfloat16", 0.05),
+    ],
 )
 def test_each_form_of_the_sampler_has_the_authors_potential(
     form: str, precision: str, tolerance: float, reference: dict[str, Tensor]
@@ -78,7 +89,7 @@ def test_each_form_of_the_sampler_has_the_authors_potential(
 
 
 @pytest.mark.parametrize(("size", "width"), [(32, 8), (64, 32)])
-@pytest.mark.parametrize(("form", "alike"), [("fast", 0.95), ("compiled", 0.9)])
+@pytest.mark.parametrize(("form", "alike"), [("fast", 0.95), ("compiled", 0.9), ("compiled_cpu", 0.9)])
 def test_the_bfloat16_sampler_agrees_in_two_digits(size: int, width: int, form: str, alike: float) -> None:
     """At the first width and, as at the authors', at one that is wide enough for `enlarged_conv`."""
     config = DRCConfig(image_size=size, start=16, width=width, z_fg=16, z_bg=8, z_reassign=16)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from drc import compiled, fast
 from drc.config import DRCConfig
 from drc.langevin import falling, langevin
-from drc.model import DRCModel, expected_log_likelihood, log_likelihoods, responsibilities
+from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods, responsibilities
 from drc.networks import Energies, reassign
 from drc.objectives import (
     GeneratorTerms,
@@ -203,10 +203,16 @@ def test_the_gradient_to_z_agrees_with_finite_differences(
         assert gradient[1, j].item() == pytest.approx(difference.item(), rel=1e-5, abs=1e-6)
 
 
-@pytest.mark.parametrize("render", [fast.render, compiled.render], ids=["cpu", "gpu"])
+def compiled_on_a_cpu(model: DRCModel, z: torch.Tensor) -> Regions:
+    return compiled.render(model, z, compiled.cpu_kernels(model, z.dtype), compiled.Interleave)
+
+
+@pytest.mark.parametrize(
+    "render", [fast.render, compiled.render, compiled_on_a_cpu], ids=["fast", "gpu", "compiled"]
+)
 @pytest.mark.parametrize("image_size", [8, 16, 32, 64])
 @pytest.mark.parametrize("batch", [1, 3])
-def test_both_fast_paths_agree_with_the_reference(render: Callable, image_size: int, batch: int) -> None:
+def test_all_fast_paths_agree_with_the_reference(render: Callable, image_size: int, batch: int) -> None:
     config = replace(TINY, image_size=image_size, z_bg=1)
     model = tiny_model(config)
     z = torch.randn(batch, model.z_dim, generator=torch.Generator().manual_seed(0)).double()
@@ -219,11 +225,12 @@ def test_both_fast_paths_agree_with_the_reference(render: Callable, image_size: 
         torch.testing.assert_close(other, reference, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("enlarge", [compiled.Enlarge, compiled.Interleave])
 @pytest.mark.parametrize("side", [1, 2, 4, 8])
-def test_enlarging_by_reads_is_the_bilinear_one(side: int) -> None:
+def test_enlarging_by_reads_is_the_bilinear_one(side: int, enlarge: type[compiled.Enlarge]) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, side, side, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-    found = compiled.Enlarge.apply(x)
+    found = enlarge.apply(x)
     expected = functional.interpolate(
         x.permute(0, 3, 1, 2), scale_factor=2.0, mode="bilinear", align_corners=False
     ).permute(0, 2, 3, 1)
@@ -233,14 +240,21 @@ def test_enlarging_by_reads_is_the_bilinear_one(side: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kernels", "enlarge"),
+    [(compiled.kernels, compiled.Enlarge), (compiled.cpu_kernels, compiled.Interleave)],
+    ids=["gpu", "cpu"],
+)
 @pytest.mark.parametrize("reassigned", [True, False])
-def test_the_form_for_a_gpu_can_be_compiled_whole_and_is_the_same_then(reassigned: bool) -> None:
+def test_the_form_that_fuses_can_be_compiled_whole_and_is_the_same_then(
+    reassigned: bool, kernels: Callable, enlarge: type[compiled.Enlarge]
+) -> None:
     model = tiny_model(replace(TINY, reassign=reassigned)).requires_grad_(False)
     z = torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     whole = torch.compile(compiled.potential, backend="aot_eager", dynamic=False, fullgraph=True)
-    arranged = compiled.kernels(model, torch.float64)
+    arranged = kernels(model, torch.float64)
     expected = posterior_potential(model, model, z, tiny_images(), TINY)
-    found = whole(model, arranged, z, tiny_images(), TINY)
+    found = whole(model, arranged, z, tiny_images(), TINY, enlarge)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
         torch.autograd.grad(found.sum(), z), torch.autograd.grad(expected.sum(), z), rtol=1e-6, atol=1e-8

@@ -10,6 +10,12 @@ from benchmarks import speed
 from drc.model import DRCModel
 
 
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes most of a minute, and changes nothing of what is tested here."""
+    monkeypatch.setattr("drc.compiled.usable", lambda device: False)
+
+
 def test_rates_ratios_and_arithmetic_agree_with_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "ROUNDS", 2)
     monkeypatch.setattr(speed, "MATRIX_SIZE", {"cpu": 128})
@@ -60,6 +66,21 @@ def test_ratios_are_of_released_over_ours(monkeypatch: pytest.MonkeyPatch) -> No
         "cpu_name_flops_per_second": 20.0,
         "cpu_name_matmul_share": 0.25,
     }
+
+
+def test_what_is_compiled_is_a_way_of_its_own_and_may_be_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drc.compiled.usable", lambda device: True)
+    monkeypatch.setattr("drc.compiled.fused", lambda function: function)  # run as it stands
+    model = DRCModel(SMOKE, 0)
+    actions = speed.ways(model, SMOKE, torch.zeros(2, model.z_dim), torch.zeros(2, 3, 16, 16))
+    assert [way for way in actions if way in speed.POSTERIOR] == list(speed.POSTERIOR)
+    taken = dict.fromkeys(actions, 8.0) | {"compiled_bfloat16": 1.0, "fast": 4.0}
+    monkeypatch.setattr(speed, "compare", lambda actions, *words: taken)
+    monkeypatch.setattr(speed, "best_matrix_rate", lambda device: 80.0)
+    found = speed.measure("quick", speed.Setting("smoke", 16, 2, 2), "cpu")
+    assert (found["cpu_quick_ratio"], found["cpu_quick_ratio_float32"]) == (8.0, 2.0)
+    found |= {"cpu_peak_memory_mb": 1.0}
+    assert "fast_bfloat16 0.2, compiled_bfloat16 2.0; fastest over released 8.00" in speed.describe(found)
 
 
 def test_a_matrix_product_is_two_operations_for_each_term(monkeypatch: pytest.MonkeyPatch) -> None:
