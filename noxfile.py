@@ -84,13 +84,13 @@ def speed(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def validate(session: nox.Session) -> None:
-    """Each trained baseline on a toy of the kind that it is made for (about half an hour each on two cores)."""
+    """Each trained baseline on a toy of the kind that it is made for (half an hour each on two cores, ReDO less)."""
     run(session, "benchmarks", "validate")
 
 
 @nox.session(venv_backend="none")
 def trials(session: nox.Session) -> None:
-    """DRC's settings changed one at a time, and its quality against time (6 minutes each on one core)."""
+    """DRC's settings changed one at a time, and its quality against time (10 minutes each on one core)."""
     run(session, "benchmarks", "trials")
 
 

@@ -99,7 +99,7 @@ def table(
 @click.option("--name", default="sweep", show_default=True, help="What the files in RESULTS are called.")
 @preset_option("quick")
 @options(FOLDERS, RUNNING, LOOKS)
-@click.option("--compute-only", is_flag=True, help="Render nothing, as launchers have it.")
+@click.option("--compute-only", is_flag=True, help="Render nothing; for launchers.")
 @plain_errors
 def sweep(
     methods: str,
@@ -283,7 +283,7 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
       python -m benchmarks trials --only "as it is,no momentum" --seeds 0-2
 
     Writes RESULTS/trials.csv, .json, .md and .png, with the curves of IoU against training time and against
-    steps of inference; another preset than quick has its name in theirs. About six minutes a training on one
+    steps of inference; another preset than quick has its name in theirs. About ten minutes each on one
     CPU core. What is done is kept, and earlier rows of these files with the same settings stay. A trial that
     fails stops no other; exit code 1 if one does.
     """

@@ -88,7 +88,7 @@ RUNNING = [
     click.option(
         "--seeds",
         default="",
-        help="Comma-separated numbers or a range: 0,1,2 or 0-4. Default: 0; to --collect-only, all there are.",
+        help="Comma-separated numbers or a range: 0,1,2 or 0-4. Default: 0; with --collect-only, all there are.",
     ),
     DEVICE,
     click.option("--dry-run", is_flag=True, help="Only say what would run, with every setting."),

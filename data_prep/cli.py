@@ -33,7 +33,7 @@ class NamedPath(click.Path):
 
 PATH = NamedPath(path_type=Path)
 
-out_option = click.option("--out", type=PATH, required=True, help="Folder to make; it must not exist yet.")
+out_option = click.option("--out", type=PATH, required=True, help="Folder to make; new unless --force.")
 force_option = click.option("--force", is_flag=True, help="Replace a prepared data set that stands at --out.")
 workers_option = click.option(
     "--workers", type=click.IntRange(1), default=None, help="Threads; all usable cores if not given."

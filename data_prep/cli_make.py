@@ -24,7 +24,7 @@ from data_prep.preview import check_sheet, foreground_shares, write_preview, wri
 
 
 @click.command("tm-dsprites")
-@click.option("--out", type=PATH, help="Folder to make; it must not exist yet.")
+@click.option("--out", type=PATH, help="Folder to make; new unless --force.")
 @click.option("--count", default=20_000, show_default=True, help="Training images.")
 @click.option("--heldout", default=1_000, show_default=True, help="Images of split test, never trained on.")
 @click.option("--size", default=128, show_default=True, help="Height and width in pixels, 16 to 256.")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
     required=True,
     help="A folder of pictures, or a prepared data set, whose masks are not looked at.",
 )
-@click.option("--out", type=FOLDER, default=None, help="Folder of the run, made or gone on with.")
+@click.option("--out", type=FOLDER, default=None, help="Folder of the run, new or to go on with.")
 @click.option(
     "--preset",
     type=click.Choice(list(BUDGET_CHANGES)),
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
     "tuned (drc-tuned, which --variant untuned leaves out).",
 )
 @click.option(
-    "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Row of our Table 2."
+    "--variant", type=click.Choice(VARIANTS), default="full", show_default=True, help="Line of our Table 2."
 )
 @click.option("--split", default="train", show_default=True, help="Of a prepared data set, or all.")
 @click.option(
@@ -57,7 +57,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--resume",
     is_flag=True,
-    help="Refuse to begin: go on, as is done in any case where there is a checkpoint.",
+    help="Go on only: fail where there is no checkpoint, instead of beginning anew.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print settings, parameters, arithmetic, memory and time; then stop."
