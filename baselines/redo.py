@@ -251,10 +251,12 @@ class ReDO(TrainedMethod):
         """The images with both regions painted anew from the vectors recovered from them."""
         networks = self.learner.networks.eval()  # evaluating, spectral norms take no step
         shown = []
-        with torch.no_grad():
-            for batch in self.batches(images):
-                signed = 2 * batch - 1
-                painted = networks.paint(networks.masks(signed), networks.recover(signed)).sum(dim=1)
-                shown.append(to_pixels((painted + 1) / 2))
-        networks.train()
+        try:
+            with torch.no_grad():
+                for batch in self.batches(images):
+                    signed = 2 * batch - 1
+                    painted = networks.paint(networks.masks(signed), networks.recover(signed)).sum(dim=1)
+                    shown.append(to_pixels((painted + 1) / 2))
+        finally:
+            networks.train()  # a training may go on without its picture
         return {"reconstruction": np.concatenate(shown)}

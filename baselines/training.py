@@ -6,6 +6,7 @@ a training that was interrupted ends, on a CPU, with the same weights as one tha
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -86,9 +87,10 @@ def train(
     `progress(step, total, **terms)` is called after every step. A checkpoint is written every `checkpoint_seconds`, at
     the end, and between two steps when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which ends
     the training with KeyboardInterrupt. `identity` holds the settings: CheckpointError if a checkpoint was made with
-    others. DivergedError at the first term that is not finite.
+    others, or on other images. DivergedError at the first term that is not finite.
     """
-    identity = {"settings": identity, "seed": seed, "images": len(images)}
+    digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+    identity = {"settings": identity, "seed": seed, "images": len(images), "images_sha256": digest}
     for remains in folder.glob("step-*.tmp*"):  # of saves that were killed
         remains.unlink(missing_ok=True)
     step = resume(learner, folder, identity)
@@ -196,6 +198,9 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
     A damaged one is passed over with a warning; CheckpointError if all are, or if it is another training's.
     """
     paths = checkpoints(folder)
+    earlier = {
+        name: value for name, value in identity.items() if name != "images_sha256"
+    }  # versions did without
     for path in reversed(paths):
         try:
             with zipfile.ZipFile(path) as parts:  # PyTorch writes checksums and does not look at them
@@ -205,9 +210,9 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
         except DAMAGED:
             log.warning("%s cannot be read, it may be cut short; the one before it is used", path)
             continue
-        if not isinstance(found, dict) or found.get("identity") != identity:
+        if not isinstance(found, dict) or found.get("identity") not in (identity, earlier):
             raise CheckpointError(
-                f"{path} was made with other settings, another seed or another number of images; "
+                f"{path} was made with other settings, another seed or other images; "
                 "name another folder, or delete this one to start anew"
             )
         try:

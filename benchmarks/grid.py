@@ -112,10 +112,14 @@ def lay_out(table: Table, preset: str, printed: list[Printed], style: Style | No
     return Layout(table.name, table.heading, full, tuple(notes))
 
 
-def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str, str]]:
-    """(line, column, metric) of the best measured figures, each among at least two that compete.
+Best = set[tuple[str, str, str, str]]
 
-    Floors and what stands in an appendix do not compete. What is not trained competes in every line of its test set.
+
+def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
+    """(block, line, column, metric) of the best measured figures, each among at least two that compete.
+
+    Floors and what stands in an appendix do not compete. What is not trained competes in every line of its test set,
+    and where it is the best of a line that it does not stand in, none of that line is.
     """
     floors = floor_names()
     section = {line.label: line.section for line in table.lines}
@@ -133,16 +137,16 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> set[tuple[str, str
     for group in groups.values():
         group += untrained.get((group[0].entry.dataset, group[0].entry.split), [])
     found = set()
-    for group in groups.values():
+    for (_, side), group in groups.items():
         for metric in METRICS if len(group) > 1 else ():
             values = [round(getattr(p, metric), 1) for p in group]
             top = max(values)
             ahead = [p.entry for p, value in zip(group, values, strict=True) if value == top]
-            found |= {(entry.line, entry.column, metric) for entry in ahead}
+            found |= {(e.block, e.line, e.column, metric) for e in ahead if side in (e.line, e.column)}
     return found
 
 
-def note_of_best(table: Table, best: set[tuple[str, str, str]]) -> list[str]:
+def note_of_best(table: Table, best: Best) -> list[str]:
     """What bold figures are, if there are any."""
     among, out = (
         ("column", "floors, and what stands below them,") if table.rivals == "lines" else ("line", "floors")
@@ -157,16 +161,17 @@ def number(value: float | None, spread: float | None = None) -> str:
     return f"{value:.1f}" if spread is None else f"{value:.1f} ± {spread:.1f}"
 
 
-def _figure(printed: Printed | None, metric: str, best: set[tuple[str, str, str]]) -> Text:
+def _figure(printed: Printed | None, metric: str, best: Best) -> Text:
     if printed is None:
         return Text()
     main = number(getattr(printed, metric), getattr(printed, f"{metric}_std"))
     published = getattr(printed, f"published_{metric}")
     aside = "" if published is None else f"({published:.1f})"
-    return Text(main, aside, (printed.entry.line, printed.entry.column, metric) in best)
+    entry = printed.entry
+    return Text(main, aside, (entry.block, entry.line, entry.column, metric) in best)
 
 
-def _as_in_paper(title: str, table: Table, printed: list[Printed], best: set[tuple[str, str, str]]) -> Grid:
+def _as_in_paper(title: str, table: Table, printed: list[Printed], best: Best) -> Grid:
     """The table's lines and columns, those that have a figure; without brackets where all is published."""
     cells = {(p.entry.line, p.entry.column): p for p in printed if p.rows or p.published_iou is not None}
     labels, used = {line for line, _ in cells}, {column for _, column in cells}
@@ -189,7 +194,7 @@ def _without_brackets(lines: list[GridLine]) -> list[GridLine]:
 LONG = ("Line", "Method", "Variant", "Trained on", "Scored on", "Seeds", "IoU", "95 %", "Dice", "95 %")
 
 
-def _long(title: str, table: Table, printed: list[Printed], best: set[tuple[str, str, str]]) -> Grid:
+def _long(title: str, table: Table, printed: list[Printed], best: Best) -> Grid:
     """One line for each cell that has a figure."""
     published = any(p.published_iou is not None for p in printed)
     marks = {line.label: line.marks for line in table.lines}

@@ -7,6 +7,7 @@ launchers on one shared folder share the work and never do a cell twice.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -196,4 +197,4 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 
 def _log(logs: Path, number: int) -> Path:
-    return logs / f"{os.getpid()}-{number:04d}.log"
+    return logs / f"{socket.gethostname()}-{os.getpid()}-{number:04d}.log"

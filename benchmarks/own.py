@@ -80,7 +80,8 @@ def _register(path: Path) -> str:
         prepare=made_by.replace("{", "{{").replace("}", "}}"),
         train="train" if apart else None,
         splits={
-            split: Subset(split, LABELS[split] if apart else f"{split}, trained on") for split in present
+            split: Subset(split, LABELS[split] if apart else f"{split}, trained on at least in part")
+            for split in present
         },
     )
     return name

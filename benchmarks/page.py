@@ -17,7 +17,7 @@ from benchmarks.charts import Chart, Places, charts_of
 from benchmarks.collect import Printed, print_cells, seeds_of
 from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.files import usable_folder, write_atomic, writing
-from benchmarks.grid import METRICS, Grid, best_figures, ends, note_of_best, number, strategies_grid
+from benchmarks.grid import METRICS, Best, Grid, best_figures, ends, note_of_best, number, strategies_grid
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name, why_missing
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, panels_of
@@ -172,9 +172,7 @@ def make_section(
 # --- tables ------------------------------------------------------------------------------------------------
 
 
-def measured_blocks(
-    preset: str, printed: list[Printed], best: set[tuple[str, str, str]]
-) -> list[dict[str, Any]]:
+def measured_blocks(preset: str, printed: list[Printed], best: Best) -> list[dict[str, Any]]:
     """A sortable table for each block of what was measured, and one of what the paper alone has."""
     blocks = []
     for block in dict.fromkeys(p.entry.block for p in printed):
@@ -192,7 +190,7 @@ def measured_blocks(
     return blocks
 
 
-def cells_table(printed: list[Printed], best: set[tuple[str, str, str]]) -> dict[str, Any]:
+def cells_table(printed: list[Printed], best: Best) -> dict[str, Any]:
     """Heads and lines, each figure with the value it is sorted by; the interval over images below it."""
     published, measured = any(p.published_iou is not None for p in printed), any(p.rows for p in printed)
     crossed = any(p.entry.train_dataset not in ("", p.entry.dataset) for p in printed)

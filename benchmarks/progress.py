@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -73,7 +73,8 @@ class FitProgress:
         self._unrecorded: tuple[int, int, dict[str, float]] | None = None
         self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
-        self.steps, self._before = _recorded(self._file)
+        last = next(reversed(_recorded(self._file)), None)
+        self.steps, self._before = (last.step, last.seconds) if last else (0, 0.0)
         self._began = self._recorded = self._pictured = time.monotonic()
         self._aside = 0.0
         self._live_every = LIVE_SECONDS
@@ -84,9 +85,8 @@ class FitProgress:
         return self._before + time.monotonic() - self._began - self._aside
 
     def __call__(self, step: int, total: int, **values: float) -> None:
-        if self._afresh and not self.called:
-            self._file.unlink(missing_ok=True)
-            self._before = 0.0
+        if not self.called:
+            self._before = _forget(self._file, 1 if self._afresh else step)
         self.steps, self.called = step, True
         self._unrecorded = step, total, values
         self._show(step, total, values)
@@ -167,16 +167,38 @@ def untouched_randomness() -> Iterator[None]:
                 torch.cuda.set_rng_state_all(cuda_states)
 
 
-def _recorded(file: Path) -> tuple[int, float]:
-    """Steps and seconds that earlier runs recorded; a last line that was cut off is removed."""
+def _forget(file: Path, step: int) -> float:
+    """Forget what was recorded of `step` and later ones, which are taken again -> the seconds of those before it.
+
+    A training that was killed goes on from its last checkpoint, which lies before the last of its lines.
+    """
+    lines = _recorded(file)
+    kept = [line for line in lines if line.step < step]
+    if len(kept) < len(lines):
+        write_atomic(file, "".join(f"{line.text}\n" for line in kept))
+    around = [_Line(0, 0.0, ""), *kept, *(line for line in lines if line.step >= step)][len(kept) :][:2]
+    return float(np.interp(step - 1, [line.step for line in around], [line.seconds for line in around]))
+
+
+class _Line(NamedTuple):
+    """A line of a record."""
+
+    step: int
+    seconds: float
+    text: str
+
+
+def _recorded(file: Path) -> list[_Line]:
+    """What earlier runs recorded, as far as it can be read; a last line that was cut off is removed."""
     if not file.exists():
-        return 0, 0.0
+        return []
     text = file.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_atomic(file, whole)
-    for line in reversed(whole.splitlines()):
+    lines = []
+    for line in whole.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            last = json.loads(line)
-            return int(last["step"]), float(last["seconds"])
-    return 0, 0.0
+            values = json.loads(line)
+            lines.append(_Line(int(values["step"]), float(values["seconds"]), line))
+    return lines

@@ -77,22 +77,27 @@ def to_markdown(rows: Iterable[Row], others: Iterable[tuple[str, ...]] = ()) -> 
 def other_results(results: Path) -> list[tuple[str, ...]]:
     """Lines on what `results` holds beside the tables: trials, validations, speed. A log names what is damaged."""
     found: list[tuple[str, ...]] = []
-    try:
-        for file in sorted(results.glob("trials*.json")):
-            found += [
-                _other(row, f"IoU {100 * row['iou']:.1f}")
-                for row in read_rows(results, file.stem, trials.FIELDS)
-                if row["preset"] in REPORTED
-            ]
-        found += [
-            _other(row, f"{row['figure']} {row['reached']:.2f}")
-            for row in read_rows(results, "validate", validate.FIELDS)
-        ]
-        for file in sorted(results.glob("speed*.json")):
-            found.append(_speed(json.loads(file.read_text(encoding="utf-8"))))
-    except (BenchmarkError, OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("not all of %s is named in REPRODUCING.md: %r", results, error)
+    for pattern, lines_of in (
+        ("trials*.json", _trials),
+        ("validate.json", _validations),
+        ("speed*.json", _speed),
+    ):
+        for file in sorted(results.glob(pattern)):
+            try:
+                found += lines_of(file)
+            except (BenchmarkError, OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("%s is not named in REPRODUCING.md: %r", file, error)
     return found
+
+
+def _trials(file: Path) -> list[tuple[str, ...]]:
+    rows = read_rows(file.parent, file.stem, trials.FIELDS)
+    return [_other(row, f"IoU {100 * row['iou']:.1f}") for row in rows if row["preset"] in REPORTED]
+
+
+def _validations(file: Path) -> list[tuple[str, ...]]:
+    rows = read_rows(file.parent, file.stem, validate.FIELDS)
+    return [_other(row, f"{row['figure']} {row['reached']:.2f}") for row in rows]
 
 
 def _table(lines: list[tuple[str, ...]]) -> str:
@@ -122,8 +127,9 @@ def _other(row: dict[str, Any], figure: str) -> tuple[str, ...]:
     return (_command(row["command"], row["device"]), *took, _commit(row["commit"]))
 
 
-def _speed(found: dict[str, Any]) -> tuple[str, ...]:
+def _speed(file: Path) -> list[tuple[str, ...]]:
     """The ratios to the recipe as released, at the authors' width and at the size of `quick`."""
+    found = json.loads(file.read_text(encoding="utf-8"))
     kinds = {
         "gpu_authors_width": "authors' width, GPU",
         "cpu_authors_width": "authors' width, CPU",
@@ -138,7 +144,7 @@ def _speed(found: dict[str, Any]) -> tuple[str, ...]:
         device = f"cuda ({found['gpu']}); {device}"
     command = f"`OMP_NUM_THREADS={found['threads']} python -m benchmarks speed`"
     memory = f"{found['cpu_peak_memory_mb']:.0f}" if "cpu_peak_memory_mb" in found else ""
-    return (command, figure, "", "", memory, device, _commit(found["commit"]))
+    return [(command, figure, "", "", memory, device, _commit(found["commit"]))]
 
 
 def _command(command: str, device: str) -> str:

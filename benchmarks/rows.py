@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -46,7 +46,7 @@ def file_name(row: Row) -> str:
     return f"{row.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
 
-def keep_rows(rows: Iterable[Row], replaced: Iterable[Row], folder: Path, cells: Path) -> None:
+def keep_rows(rows: Collection[Row], replaced: Iterable[Row], folder: Path, cells: Path) -> None:
     """Write each row that is not there yet, with its scores below `cells`; a replaced one goes once it has a successor.
 
     Rows of a budget whose figures mean nothing are not kept. Raises BenchmarkError if the folder refuses.

@@ -12,6 +12,8 @@ from typing import Any
 from benchmarks.cells import Cell, cell_of
 from benchmarks.files import last_line
 from benchmarks.locks import holder
+from benchmarks.registry import METHODS
+from benchmarks.tables import fit_of
 
 STATES = ("done", "running", "failed", "stopped", "missing")
 LISTED = 20
@@ -79,7 +81,7 @@ def _look(folder: Path, runs: Path) -> State | None:
         content = json.loads((folder / ("row.json" if "done" in names else "config.json")).read_bytes())
         cell = cell_of(content)
         if "done" in names:
-            fit = (cell.method, cell.variant, cell.train_dataset, cell.seed)
+            fit = fit_of(cell) if cell.method in METHODS else (cell,)
             seconds = float(content["train_seconds"]), float(content["segment_seconds"])
             note = f"{content['finished']}, {_time(seconds[0])} training, {_time(seconds[1])} segmenting"
             return State(cell, "done", note, *seconds, fit)

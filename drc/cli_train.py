@@ -109,18 +109,18 @@ def train(
         if dry_run or out is None:
             show_cost(found.images, config, seed, device)
             return
-        identity = {
-            "dataset": found.name,
-            "images_sha256": found.sha256,
-            "split": split,
-            "preset": preset,
-            "variant": variant,
-            "seed": seed,
-            "settings": asdict(config),
-        }
-        run(out, found.images, config, seed, device, identity)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    identity = {
+        "dataset": found.name,
+        "images_sha256": found.sha256,
+        "split": split,
+        "preset": preset,
+        "variant": variant,
+        "seed": seed,
+        "settings": asdict(config),
+    }
+    run(out, found.images, config, seed, device, identity)
 
 
 def check_place(out: Path, data: Path, resume: bool) -> None:
@@ -196,7 +196,11 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
     from drc.run_folder import RunProgress, claimed
     from drc.trainer import train as train_on
 
-    trainer = build_trainer(images, config, seed, distributed.join(device))
+    device = distributed.join(device)
+    try:
+        trainer = build_trainer(images, config, seed, device)
+    except ValueError as error:  # processes that cannot share a batch
+        raise click.UsageError(str(error)) from error
     if distributed.rank():
         train_on(trainer, out / "checkpoints", lambda step, total, **values: None)
         distributed.leave()

@@ -44,6 +44,7 @@ HEADER = (
     "key",
 )
 COLUMNS = 12  # pictures on a contact sheet
+REFUSED = "refused.csv"  # in a folder of results: what was not segmented, and why
 OUTLINE = (255, 210, 0)
 
 
@@ -124,7 +125,8 @@ class ResultFolder:
                 f"{folder} holds the results of another model, other settings or another seed; name another "
                 "folder, or delete this one"
             )
-        if not file.exists() and (others := [name for name in KINDS if (folder / name).exists()]):
+        ours = (*KINDS, RESULTS, REFUSED, *sorted(path.name for path in sheets_in(folder)))
+        if not file.exists() and (others := [name for name in ours if (folder / name).exists()]):
             raise OutputError(
                 f"{folder} holds {' and '.join(others)} that are not known to be results of this command, and might be "
                 "overwritten; name another folder"
@@ -177,7 +179,7 @@ class ResultFolder:
             file = self.folder / f"{SHEET}{number:03d}.png"
             write_png(file, sheet(columns, page))
             written.add(file)
-        for old in set(self.folder.glob(f"{SHEET}*.png")) - written:
+        for old in sheets_in(self.folder) - written:
             old.unlink()
 
     def _write(self, kind: str, source: Source, picture: Image.Image) -> None:
@@ -257,9 +259,14 @@ def _segment_alone(
         work_off()
     finally:
         results.write_table()
-        write_csv(folder / "refused.csv", ("file", "reason"), refused)
+        write_csv(folder / REFUSED, ("file", "reason"), refused)
         results.write_sheets()
     return len(refused)
+
+
+def sheets_in(folder: Path) -> set[Path]:
+    """The contact sheets of a folder, by their names."""
+    return {file for file in folder.glob(f"{SHEET}*.png") if file.stem.removeprefix(SHEET).isdecimal()}
 
 
 def earlier_names(folder: Path) -> dict[Path, str]:

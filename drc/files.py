@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import tokenize
+import uuid
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -43,7 +43,9 @@ def alone_in(folder: Path, busy: Exception) -> Iterator[None]:
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file, and the folders above it, under a temporary name and rename it; an error leaves the earlier one."""
-    temporary = path.with_name(f".{os.getpid()}.tmp")
+    temporary = path.with_name(
+        f".{uuid.uuid4().hex[:8]}.tmp"
+    )  # another machine's process may have our number
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)

@@ -140,7 +140,8 @@ def check_settled(z: Tensor, first: int) -> None:
     """DivergedError where ends of chains (B, d), of the images from `first` on, are not finite."""
     if wrong := (~z.isfinite().all(dim=1)).nonzero().flatten().tolist():
         raise DivergedError(
-            f"inference diverged on {len(wrong)} of {len(z)} images, the first at position {first + wrong[0]}: "
+            f"inference diverged on {len(wrong)} of the {len(z)} images of a batch, the first at position "
+            f"{first + wrong[0]} of all: "
             "set a smaller inference_step_size, inference_last_step_size or inference_momentum"
         )
 

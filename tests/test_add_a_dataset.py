@@ -106,7 +106,7 @@ def test_braces_of_its_command_are_named(braces: str) -> None:
 
 @pytest.mark.usefixtures("own_data_sets")
 def test_images_that_are_all_trained_on_are_not_called_held_out(tmp_path: Path) -> None:
-    for splits, label in ((("test",), "test, trained on"), (("train", "test"), "held out")):
+    for splits, label in ((("test",), "test, trained on at least in part"), (("train", "test"), "held out")):
         folder = tmp_path / "-".join(splits)
         with DatasetWriter(
             folder, name="mine", size=(8, 8), settings={}, licence="mine", expected=2

@@ -168,7 +168,9 @@ def test_the_first_image_whose_chain_diverged_is_told_by_its_place_among_all(
     method = untrained()
     method.config = replace(SMOKE, inference_batch_size=4)
     monkeypatch.setattr(segment, "infer", spoilt)
-    with pytest.raises(DivergedError, match="on 2 of 3 images, the first at position 5:"):
+    with pytest.raises(
+        DivergedError, match="on 2 of the 3 images of a batch, the first at position 5 of all:"
+    ):
         method.segment(block_pictures(7))
 
 

@@ -51,6 +51,29 @@ def test_masks_of_somebody_else_are_not_overwritten(run: Path, tmp_path: Path) -
     assert theirs.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["areas.csv", "refused.csv", "contact-sheet-001.png"])
+def test_files_of_somebody_else_called_like_ours_are_not_overwritten(
+    name: str, run: Path, tmp_path: Path
+) -> None:
+    picture, theirs = paint(tmp_path / "a.png"), tmp_path / "out" / name
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    result = call("segment", picture, "--checkpoint", run, "--out", theirs.parent)
+    assert result.exit_code == 2
+    assert f"holds {name} that are not known to be results of this command" in " ".join(result.output.split())
+    assert {file.name for file in theirs.parent.iterdir()} - {".lock"} == {name}
+    assert theirs.read_text() == "theirs"
+
+
+def test_a_contact_sheet_that_is_not_ours_stays(run: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "out" / "contact-sheet-wedding.png"
+    theirs.parent.mkdir()
+    theirs.write_text("theirs")
+    words = ("segment", paint(tmp_path / "a.png"), "--checkpoint", run, "--out", theirs.parent)
+    assert call(*words).exit_code == 0
+    assert theirs.read_text() == "theirs"
+
+
 def test_one_name_in_two_working_folders_is_two_pictures(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +326,7 @@ def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path
     picture = paint(tmp_path / "a.png")
     result = call("segment", picture, "--checkpoint", tmp_path / "run", "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert "inference diverged on 1 of 1 images, the first at position 0" in result.output
+    assert "inference diverged on 1 of the 1 images of a batch, the first at position 0" in result.output
     assert not (tmp_path / "out" / "masks").exists()
     assert not list((tmp_path / "out").rglob("*.npz")), "nor are its ends kept"
 

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from test_tables import ROW, layout, measured
+from test_tables import row as row_of
 
 from benchmarks.collect import Printed
-from benchmarks.grid import lay_out
+from benchmarks.grid import best_figures, lay_out
 from benchmarks.paired import Difference, differences
 from benchmarks.render import paired_csv, strategies_csv, to_csv
+from benchmarks.tables import load_table
 from benchmarks.uncertainty import Interval
 
 
@@ -26,6 +28,24 @@ def bold(number: str, scores: dict[str, float]) -> set[str]:
 def test_figures_that_are_printed_alike_are_bold_alike() -> None:
     assert bold("3", {"DRC": 0.4001, "GrabCut": 0.4003}) == {"DRC", "GrabCut"}
     assert bold("3", {"DRC": 0.4001, "GrabCut": 0.4013}) == {"GrabCut"}
+
+
+def test_what_is_not_trained_is_bold_only_where_it_is_the_best_of_its_own_line() -> None:
+    """GrabCut stands in the line of Cars trained on Cars, and competes in that of Cars trained on Birds too."""
+    table = load_table("4")
+    figures = {
+        ("GrabCut", "Cars ← Cars"): 0.6,
+        ("DRC", "Cars ← Cars"): 0.7,
+        ("DRC", "Cars ← Birds"): 0.5,
+    }
+    printed = [
+        Printed(e, "quick", "measured", rows=(row_of(e, iou=iou, dice=iou),))
+        for e in table.entries
+        if e.variant != "responsibilities" and (iou := figures.get((e.method, e.line))) is not None
+    ]
+    assert len(printed) == len(figures)
+    best = {(line, column) for _, line, column, metric in best_figures(table, printed) if metric == "iou"}
+    assert best == {("Cars ← Cars", "DRC")}
 
 
 def test_what_stands_in_the_appendix_does_not_compete() -> None:

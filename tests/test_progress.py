@@ -35,6 +35,21 @@ def test_the_last_step_before_a_stop_is_recorded(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "progress.jsonl").read_text())["step"] == 1
 
 
+def test_steps_that_are_taken_again_are_recorded_and_counted_once(tmp_path: Path) -> None:
+    """Killed after step 8, a training goes on from its checkpoint of step 5, which took 60 seconds."""
+    lines = [
+        {"step": step, "total": 9, "seconds": seconds} for step, seconds in ((4, 50.0), (6, 70.0), (8, 90.0))
+    ]
+    (tmp_path / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    progress(6, 9)
+    progress(9, 9)
+    progress.close()
+    assert 60 <= progress.seconds < 61
+    recorded = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in recorded] == [4, 9]
+
+
 class Clock:
     """Time that goes on only when told to."""
 

@@ -300,6 +300,15 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-6)
 
 
+def test_a_picture_that_fails_leaves_the_training_as_it_was(tmp_path: Path) -> None:
+    """Evaluating, spectral norms take no step, and no more would they in the rest of the training."""
+    method = fit(TINY, tmp_path)
+    assert method.learner.networks.training
+    with pytest.raises(ValueError, match="images"):
+        method.panels(np.zeros((2, 8, 8, 3), np.uint8))
+    assert method.learner.networks.training
+
+
 def test_one_image_is_too_few_to_redraw_and_to_compare_with(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 2 images, not 1"):
         train_method(ReDO(), noise_pictures(1), TINY, tmp_path)

@@ -80,3 +80,11 @@ def test_a_damaged_file_is_named_and_hides_no_table(
     with caplog.at_level(logging.WARNING):
         assert f"{ROW.command} --device cpu` |" in to_markdown([ROW], other_results(tmp_path))
     assert str(tmp_path) in caplog.text
+
+
+def test_a_damaged_file_hides_no_other_result(tmp_path: Path) -> None:
+    (tmp_path / "trials.json").write_text("[{}]")
+    (tmp_path / "speed.json").write_text(json.dumps(SPEED))
+    ((command, figure, *_),) = other_results(tmp_path)
+    assert command.endswith("benchmarks speed`")
+    assert "quick, CPU: 4.0" in figure

@@ -36,3 +36,11 @@ def test_a_training_that_two_test_sets_share_is_counted_once(tmp_path: Path) -> 
         (put(tmp_path, cell(split=split, seed=seed), "row.json", took) / "done").touch()
     (line,) = (line for line in describe(survey(tmp_path, []), everything=False) if "DRC full" in line)
     assert line.endswith("50 s        21 s")
+
+
+def test_masks_that_are_read_otherwise_are_of_the_same_training(tmp_path: Path) -> None:
+    for variant in ("full", "responsibilities"):
+        took = MEASURED | {"train_seconds": 20.0}
+        (put(tmp_path, cell(variant=variant, seed=len(variant)), "row.json", took) / "done").touch()
+    fits = {state.fit for state in survey(tmp_path, [])}
+    assert {(method, variant) for method, variant, *_ in fits} == {("DRC", "full")}

@@ -200,11 +200,23 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         run(tmp_path, width=16)
 
 
-def test_another_number_of_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("others", [IMAGES[:9], 255 - IMAGES], ids=["fewer", "others"])
+def test_other_images_are_refused(
+    others: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(tmp_path)
-    monkeypatch.setattr(f"{__name__}.IMAGES", IMAGES[:9])
-    with pytest.raises(CheckpointError, match="another number of images"):
+    monkeypatch.setattr(f"{__name__}.IMAGES", others)
+    with pytest.raises(CheckpointError, match="other images"):
         run(tmp_path)
+
+
+def test_a_checkpoint_from_before_images_were_known_by_their_hash_goes_on(tmp_path: Path) -> None:
+    run(tmp_path, steps=9)
+    for file in checkpoints(tmp_path):
+        kept = torch.load(file, weights_only=True)
+        del kept["identity"]["images_sha256"]
+        torch.save(kept, file)
+    assert run(tmp_path, steps=10).steps == [9]
 
 
 def test_a_file_of_something_else_is_not_taken_up(tmp_path: Path) -> None:

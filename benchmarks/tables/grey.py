@@ -11,9 +11,9 @@ LINES = (
     Line("Slot-Attention"),
     Line("DRC"),
     Line("DRC by responsibilities", "¶"),
-    Line("DRC w/o pixel re-assignment", section="appendix"),
     Line("all-foreground", section="floors"),
     Line("centred-ellipse", section="floors"),
+    Line("DRC w/o pixel re-assignment", section="appendix"),
 )
 COLUMNS = {
     "eval": Column("Grey sprites", "Grey sprites: scored on images of the training set."),
