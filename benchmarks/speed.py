@@ -24,11 +24,12 @@ from tqdm import tqdm
 from benchmarks.provenance import commit, device_text, peak_memory_mb, versions
 from drc import compiled, fast
 from drc.config import DRCConfig, configure
-from drc.dry_run import flops, in_units
+from drc.dry_run import flops
 from drc.model import DRCModel, Regions
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
-from drc.trainer import frozen
+from drc.tensors import frozen
+from drc.words import in_units
 
 POSTERIOR = ("released", "reference", "fast", "fast_bfloat16", "compiled_bfloat16")
 PRIOR = {"released": "prior_released", "reference": "prior_reference", "fast": "prior"}

@@ -28,7 +28,7 @@ class Group(click.Group):
         from drc.memory import is_lacking
         from drc.prepared import DataError
         from drc.run_folder import RunError
-        from drc.trainer import DivergedError
+        from drc.tensors import DivergedError
 
         signal.signal(signal.SIGTERM, _stop)
         try:

@@ -18,7 +18,8 @@ from drc.config import DRCConfig
 from drc.model import DRCModel, Regions, expected_log_likelihood, log_likelihoods
 from drc.networks import RegionClassifier
 from drc.objectives import orthogonality, total_variation
-from drc.trainer import Trainer, as_numbers
+from drc.tensors import as_numbers
+from drc.trainer import Trainer
 
 
 class AmortisedModel(DRCModel):

@@ -73,10 +73,10 @@ def segment(
 
     Exit code: 0 all segmented, 1 some files were no pictures and are named, 2 nothing could be done.
     """
-    from drc.dry_run import plural
     from drc.extraction import earlier_names
     from drc.method import DRC
     from drc.pictures import find_sources, real_path
+    from drc.words import plural
 
     method = DRC.load(checkpoint, device=resolve_device(device))
     if method.config.amortised and (steps or chains):

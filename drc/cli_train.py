@@ -148,9 +148,9 @@ def open_images(
     from tqdm import tqdm
 
     from drc.distributed import is_first
-    from drc.dry_run import plural
     from drc.picture_folder import PICTURES, read_picture_folder
     from drc.prepared import is_prepared, open_training_images
+    from drc.words import plural
 
     meant = IMAGE_SIZES[preset]
     if not data.is_dir():

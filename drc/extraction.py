@@ -31,7 +31,8 @@ from drc.pictures import (
     open_picture,
 )
 from drc.sheets import column, figure_panels, sheet
-from drc.trainer import Progress, to_signed
+from drc.tensors import to_signed
+from drc.trainer import Progress
 
 HEADER = (
     "file",

@@ -16,7 +16,7 @@ from drc.kept import KeptChains
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
 from drc.sampler import Sampler, records
-from drc.trainer import DivergedError, frozen, to_device, to_signed
+from drc.tensors import DivergedError, frozen, to_device, to_signed
 
 CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
 FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`

@@ -16,7 +16,8 @@ from drc import rng
 from drc.amortised import AmortisedModel, AmortisedTrainer, kl_to_standard_normal, objective
 from drc.method import DRC
 from drc.model import expected_log_likelihood, log_likelihoods
-from drc.trainer import to_signed, train
+from drc.tensors import to_signed
+from drc.trainer import train
 
 SMOKE = smoke("amortised-inference")
 

@@ -23,7 +23,8 @@ from drc.model import DRCModel, expected_log_likelihood, log_likelihoods
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler
 from drc.segment import infer, infer_regions
-from drc.trainer import DivergedError, Trainer, to_signed
+from drc.tensors import DivergedError, to_signed
+from drc.trainer import Trainer
 
 
 def by_hand(

@@ -16,7 +16,8 @@ from training_helpers import quiet
 from drc.checkpoint import CheckpointError, checkpoint_paths, save_checkpoint
 from drc.cli import resolve_device
 from drc.method import DRC
-from drc.trainer import DivergedError, Trainer, train
+from drc.tensors import DivergedError
+from drc.trainer import Trainer, train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), np.uint8)
 

@@ -24,10 +24,10 @@ from training_helpers import train_method
 from drc import DRC, dry_run
 from drc.checkpoint import CheckpointError, load_newest
 from drc.curves import draw_curves, running_mean
-from drc.dry_run import in_units
 from drc.prepared import open_training_images
 from drc.run_folder import RunProgress, claimed, read_lines
 from drc.trainer import Trainer
+from drc.words import in_units
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from drc.method import DRC
 from drc.model import DRCModel
 from drc.objectives import posterior_potential, prior_potential
 from drc.sampler import Sampler, warn_where_bfloat16_is_slow
-from drc.trainer import Trainer, frozen, to_signed, train
+from drc.tensors import frozen, to_signed
+from drc.trainer import Trainer, train
 
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_CUDA)]

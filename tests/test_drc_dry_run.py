@@ -14,10 +14,11 @@ from drc_helpers import SMOKE, call, make_data, smoke
 from drc import dry_run
 from drc.build import build_trainer
 from drc.config import VARIANT_CHANGES, configure
-from drc.dry_run import estimate, flops, in_hours, measure
+from drc.dry_run import estimate, flops, measure
 from drc.model import DRCModel
 from drc.objectives import posterior_potential
 from drc.trainer import Trainer
+from drc.words import in_hours
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from drc.model import Regions
 from drc.pictures import Picture, open_picture
 from drc.segment import pooled_responsibilities
 from drc.sheets import GAP, HEAD, MARGIN, ROWS, TILE, column, sheet
-from drc.trainer import to_signed
+from drc.tensors import to_signed
 
 
 def chain(content_fg: Tensor, content_bg: Tensor, pi_fg: Tensor) -> Regions:

@@ -19,7 +19,8 @@ from training_helpers import quiet, train_method
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
 from drc.config import configure
 from drc.method import DRC
-from drc.trainer import DivergedError, Trainer, to_signed, train
+from drc.tensors import DivergedError, to_signed
+from drc.trainer import Trainer, train
 
 WEIGHTS = bytes(range(1, 200))
 

@@ -15,7 +15,7 @@ from training_helpers import noise_pictures
 from drc.build import build_trainer
 from drc.config import BUDGET_CHANGES, VARIANTS, configure, drc_tuned
 from drc.segment import infer_regions
-from drc.trainer import to_signed
+from drc.tensors import to_signed
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -1,0 +1,54 @@
+"""Between arrays, devices and tensors, and between the finite numbers and the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class DivergedError(Exception):
+    """Training or inference left the finite numbers; the message says where, and what to do."""
+
+
+def to_signed(images: np.ndarray, device: str | torch.device) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(images)).to(device)
+    return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+
+
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """`numbers` on the device; a GPU that is at work is not waited for."""
+    if device.type != "cuda":
+        return numbers.to(device)
+    return numbers.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def as_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    """Scalars of a device as numbers, all in one transfer."""
+    stacked = torch.stack([term.detach() for term in terms.values()])
+    return dict(zip(terms, stacked.tolist(), strict=True))
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Within it, gradients go to the latents alone."""
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.requires_grad_(True)
+
+
+@contextmanager
+def matrix_products_in_tf32() -> Iterator[None]:
+    """Within it, a GPU takes float32 matrices in TF32, as PyTorch has it take convolutions anyway."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
