@@ -91,7 +91,7 @@ class Row:
     train_steps: int | None
     """None where it was not kept."""
     segment_seconds: float
-    """Of all runs where the method went on from what it had inferred in earlier ones."""
+    """With those of earlier, interrupted runs, where the method went on from what they had inferred."""
     peak_memory_mb: float
     device: str
     command: str

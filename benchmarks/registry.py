@@ -29,14 +29,18 @@ class MethodSpec:
     floor: bool = False
     """It looks at no pixel: what a method must beat."""
     taken_over: dict[str, str] = field(default_factory=dict)
-    """For each variant that only segments otherwise: the one whose training it takes."""
+    """For each variant that differs in how it segments alone: the one whose training it takes."""
 
     def training_of(self, variant: str) -> str:
         """The variant whose training a variant uses, mostly its own."""
         return self.taken_over.get(variant, variant)
 
     def load(self) -> Any:
-        """The method's class. LookupError if there is no such module, ImportError if a package of its is missing."""
+        """The method's class.
+
+        LookupError if there is no such module, ImportError if a package that it needs is missing, AttributeError if
+        the module has no such class.
+        """
         path, name = self.target.split(":")
         try:
             module = import_module(path)

@@ -39,7 +39,7 @@ RANGES = {
     "inference_step_size": POSITIVE,
     "inference_last_step_size": POSITIVE,
     "inference_momentum": MOMENTUM,
-}  # of other settings: NOT_NEGATIVE, and COUNT where they are whole
+}  # other numbers: COUNT where they are whole, else NOT_NEGATIVE
 WORDS = {
     "likelihood": ("l1", "l2"),
     "gamma_per": ("channel", "pixel"),

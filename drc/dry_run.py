@@ -23,10 +23,8 @@ from drc.sampler import compiles, records
 from drc.words import in_hours, in_units, plural
 
 STEPS = 10  # of training are measured, of a whole batch
-MEASURED_FLOPS = {
-    "cpu": 3e12,
-    "cuda": 1e15,
-}  # of all of them; where they have more, the batch shrinks, then the steps
+MEASURED_FLOPS = {"cpu": 3e12, "cuda": 1e15}
+"""The most that is spent on them all; above it the batch shrinks, then there are fewer steps."""
 LONG_ENOUGH = 60.0  # seconds, after which no further step is measured
 
 

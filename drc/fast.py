@@ -115,13 +115,13 @@ class Kernels(NamedTuple):
 def kernels(
     model: DRCModel,
     precision: torch.dtype,
-    arrange: Callable[[Tensor, int, torch.dtype], Tensor] = arrange,
+    arranged_by: Callable[[Tensor, int, torch.dtype], Tensor] = arrange,
 ) -> Kernels:
-    """The kernels of `model` in `precision`, each as `arrange` makes it for the side of its block's maps."""
+    """The kernels of `model` in `precision`, each as `arranged_by` makes it for the side of its block's maps."""
 
     def of(decoder: Decoder | None) -> list[Tensor]:
         blocks = decoder.up_blocks if decoder is not None else []
-        return [arrange(block.conv.weight, BASE * 2**k, precision) for k, block in enumerate(blocks)]
+        return [arranged_by(block.conv.weight, BASE * 2**k, precision) for k, block in enumerate(blocks)]
 
     return Kernels(of(model.fg), of(model.bg), of(model.reassign))
 

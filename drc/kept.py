@@ -23,7 +23,7 @@ from drc.model import DRCModel
 log = logging.getLogger(__name__)
 
 READING = frozenset({"inference_masks", "inference_chains"})
-"""The settings that say what is made of the chains, and not where one of them ends."""
+"""Settings that change only how the ends of chains become masks; a kept chain's name does not depend on them."""
 
 
 class KeptChains:

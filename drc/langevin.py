@@ -22,11 +22,12 @@ def langevin(
     has the same target and a stationary variance of 1 / (1 - δ²/(4(1+μ))) where that is N(0, 1). `potential` maps
     (B, d) to U (B,), one number a chain; `z` is (B, d); `noise` gives one ε (B, d) a step, standard normal, or
     scaled by the square root of a temperature; `step_size` is δ, one for all steps or one for each; `momentum` is μ
-    in [0, 1). Chains do not see one another. Returns the last z, detached.
+    in [0, 1). Chains do not see one another. Returns the last z, detached; ValueError if there are more or fewer step
+    sizes than steps.
     """
     z, v = z.detach(), torch.zeros_like(z)
     step_sizes = step_size if isinstance(step_size, Iterable) else repeat(step_size)
-    for epsilon, delta in zip(noise, step_sizes, strict=False):
+    for epsilon, delta in zip(noise, step_sizes, strict=not isinstance(step_sizes, repeat)):
         z.requires_grad_(True)
         (gradient,) = torch.autograd.grad(potential(z).sum(), z)
         v = momentum * v - 0.5 * delta**2 * gradient + delta * (1 - momentum) ** 0.5 * epsilon

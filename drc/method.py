@@ -114,7 +114,7 @@ class DRC:
     def regions(
         self, images: np.ndarray, *, keys: Sequence[int] | None = None, progress: Progress | None = None
     ) -> Iterator[Regions]:
-        """Regions of images (N, H, W, 3) uint8, inferred from noise a batch at a time; see `infer_regions`."""
+        """Regions of images (N, H, W, 3) uint8, inferred from noise a batch at a time; errors as of `infer_regions`."""
         kept = None
         if self.chains_dir is not None:
             kept = KeptChains(self.chains_dir, self.model, self.config, self.seed, self.device)

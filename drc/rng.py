@@ -18,7 +18,7 @@ INITIAL, POSTERIOR, PRIOR, ORDER, RESTART, FLIP, INFERENCE_START, INFERENCE = ra
 
 
 def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator seeded by a tuple of non-negative integers."""
+    """A CPU generator seeded by a tuple of non-negative integers; zeros at its end do not count: (3,) is (3, 0)."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 

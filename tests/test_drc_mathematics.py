@@ -92,6 +92,8 @@ def test_every_step_may_have_a_size_of_its_own() -> None:
     whole = langevin(potential, torch.ones(2, 3), noise, [0.3, 0.3, 0.3, 0.1, 0.1, 0.1])
     halves = langevin(potential, langevin(potential, torch.ones(2, 3), noise[:3], 0.3), noise[3:], 0.1)
     torch.testing.assert_close(whole, halves)
+    with pytest.raises(ValueError, match="shorter"):
+        langevin(potential, torch.ones(2, 3), noise, [0.3, 0.1])
 
 
 def test_falling_step_sizes_go_from_the_first_to_the_last_by_equal_shares() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from benchmarks.registry import METHODS as REGISTERED
 from benchmarks.tables import ALL_CHAINS, ORACLE, STAND_IN, VARIANT_LINES, Column, Entry, Line, Table, run_for
 
 PAPER = {"birds-split": "Birds", "dogs-split": "Dogs", "cars-split": "Cars"}
 OURS = {"tm-dsprites-squares": "Squares", "tm-dsprites-ellipses": "Ellipses", "tm-dsprites-hearts": "Hearts"}
 METHODS = ("GrabCut", "ReDO", "DRC", "DRC by responsibilities", "all-foreground", "centred-ellipse")
-UNTRAINED = ("GrabCut", "all-foreground", "centred-ellipse")
 MARKS = {
     "GrabCut": "†",
     "ReDO": "§",
@@ -26,13 +26,14 @@ def _entries(names: dict[str, str], block: str) -> tuple[Entry, ...]:
     for test in names:
         for train in _order(test, names):
             for method in METHODS:
-                if method in UNTRAINED and train != test:
+                trained = REGISTERED[run_for(method)[0]].trained
+                if not trained and train != test:
                     continue  # stands in the first line of its test set
-                origin = "" if method in UNTRAINED else train.removesuffix("-split")
+                origin = train.removesuffix("-split") if trained else ""
                 in_paper = not block and method not in VARIANT_LINES
                 published = (method, origin, test.removesuffix("-split"), "test") if in_paper else None
                 label = _line(test, train, names).label
-                place = ("" if method in UNTRAINED else train, test, "test")
+                place = (train if trained else "", test, "test")
                 found.append(Entry(label, method, *run_for(method), *place, published=published, block=block))
     return tuple(found)
 
