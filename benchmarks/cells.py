@@ -178,7 +178,9 @@ def parse_row(text: str, place: str) -> Row:
     except (ValueError, RecursionError) as error:
         raise BenchmarkError(f"{place} is not a readable row: {error}") from error
     if not isinstance(content, dict) or "format" not in content:
-        raise BenchmarkError(f"{place} is not a row: it says no format")
+        raise BenchmarkError(
+            f"{place} is not a row, as the files of RESULTS/rows hold them: it says no format"
+        )
     if content["format"] != ROW_FORMAT:
         raise BenchmarkError(
             f"{place} is a row of format {content['format']!r} and this program reads format {ROW_FORMAT}: "

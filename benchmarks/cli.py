@@ -152,12 +152,18 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     began = time.monotonic()
     session.check(compute=not collect_only)
     if session.launch.launcher == "slurm" and not collect_only:
+        given_up = session.given_up()
         numbers = session.submit()
         for line in [*session.unprepared(), *session.faulty.values()]:
             click.echo(line, err=True)
         click.echo(f"Submitted: {', '.join(numbers) or 'nothing: all that can be done is done'}.")
         folders = f"--data {quote(str(session.data))} --runs {quote(str(session.runs))}"
         click.echo(f"python -m benchmarks status {folders} shows how far they are.")
+        click.echo("The same command with --collect-only renders what is done.")
+        for cell in given_up:
+            click.echo(f"{cell} failed in an earlier run: --retry tries it again", err=True)
+        if session.device == "auto":
+            click.echo("No GPU was asked for: --device cuda asks for one a job.", err=True)
         if session.faulty:
             sys.exit(1)
         return

@@ -32,6 +32,10 @@ PATIENCE = 90.0
 """Seconds that a process is given to write its checkpoint when it is stopped."""
 
 
+REQUEUED = 1000
+"""How often a job that reaches its time limit goes on in another: without end, for people."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """How the work is spread."""
@@ -112,7 +116,7 @@ def submit(
         parameters["slurm_array_parallelism"] = launch.jobs
     parameters |= dict(map(_parameter, launch.parameters))
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=REQUEUED)
         executor.update_parameters(**parameters)
         with executor.batch():
             return [executor.submit(ClusterJob(words)) for words in commands]

@@ -87,6 +87,7 @@ class FitProgress:
     def __call__(self, step: int, total: int, **values: float) -> None:
         if not self.called:
             self._before = _forget(self._file, 1 if self._afresh else step)
+        values = {name: _number(name, value) for name, value in values.items()}
         self.steps, self.called = step, True
         self._unrecorded = step, total, values
         self._show(step, total, values)
@@ -117,7 +118,7 @@ class FitProgress:
 
     def _record(self, step: int, total: int, values: dict[str, float]) -> None:
         line: dict[str, float | None] = {"step": step, "total": total, "seconds": round(self.seconds, 2)}
-        line |= {k: float(v) if np.isfinite(v) else None for k, v in values.items()}
+        line |= {name: value if np.isfinite(value) else None for name, value in values.items()}
         with self._file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._unrecorded = None
@@ -165,6 +166,13 @@ def untouched_randomness() -> Iterator[None]:
             torch.set_rng_state(torch_state)
             if cuda_states is not None:
                 torch.cuda.set_rng_state_all(cuda_states)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float("a word" if isinstance(value, str) else value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"progress was given {name}={value!r}: values must be numbers") from error
 
 
 def _forget(file: Path, step: int) -> float:

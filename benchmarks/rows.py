@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.registry import PRESETS
 
 KEPT = "results/rows"
 """The source of a row that was kept and is neither imported nor of this runs folder."""
+log = logging.getLogger(__name__)
 SCORES = "scores.csv"
 """What a cell calls the scores of its images: id, iou, dice."""
 AGREE = 0.001
@@ -122,9 +124,9 @@ def merge(
     """One row for each cell, into `stored`.
 
     Of a cell whose key of today is known (`current`) no row of another key is taken: it is of other images or
-    settings. A row measured here (`own`) goes before a kept one, and a later one before an earlier one. Kept
-    rows of one key that disagree are all set aside; one that disagrees with a row measured here is set aside
-    alone.
+    settings. A row measured here (`own`) goes before a kept one, and a later one before an earlier one. Kept rows of
+    one key that disagree are all set aside; but one that disagrees with a row measured here, or one that was imported
+    with those of the key that were not, is set aside alone.
     """
     own, kept = ([row for row in rows if current.get(row.cell, row.key) == row.key] for rows in (own, kept))
     mine = {row.key: row for row in own}
@@ -134,12 +136,16 @@ def merge(
         if file_name(row) not in names:
             groups.setdefault(row.key, []).append(row)
     for key, rows in groups.items():
-        known = mine.get(key)
+        unmarked = [row for row in rows if not row.source]
+        alone = unmarked[0] if unmarked and all(_agree(row, unmarked[0]) for row in unmarked) else None
+        known = mine.get(key, alone)
         odd = [row for row in rows if not _agree(row, known or rows[0])]
         if odd:
-            stored.faults.append(_disagreement([known or rows[0], *odd], known is not None))
-        if known is None and not odd:
-            _take(replace(rows[0], source=rows[0].source or KEPT), stored.rows)
+            printed = "was measured here" if key in mine else "is not imported" if alone else ""
+            stored.faults.append(_disagreement([known or rows[0], *odd], printed))
+        if key not in mine and (alone or not odd):
+            taken = alone or rows[0]
+            _take(replace(taken, source=taken.source or KEPT), stored.rows)
     measured: dict[Cell, Row] = {}
     for row in own:
         _take(row, measured)
@@ -153,7 +159,7 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
     """
     usable_folder(folder, "rows")
     present = {path.name for path in folder.glob("*.json")}
-    new, known, faults = 0, 0, []
+    new, known, bare, faults = 0, 0, 0, []
     for path in files:
         if path.is_dir():
             faults.append(f"{path} is a folder: name its files, such as {path}/*.json")
@@ -172,7 +178,14 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
                 _write(folder / name, replace(row, source=row.source or source))
                 present.add(name)
             if not (folder / scores_name(row)).exists():
-                _copy(path.parent / scores_name(row), folder / scores_name(row))
+                beside = SCORES if path.name == "row.json" else scores_name(row)
+                _copy(path.parent / beside, folder / scores_name(row))
+            bare += not (folder / scores_name(row)).exists()
+    if bare:
+        log.warning(
+            "the scores of single images did not come with %d rows, which are in no difference: they lie beside those "
+            "of RESULTS/rows/*.json", bare,
+        )  # fmt: skip
     return new, known, faults
 
 
@@ -208,9 +221,9 @@ def _agree(one: Row, other: Row) -> bool:
     return abs(one.iou - other.iou) <= AGREE and abs(one.dice - other.dice) <= AGREE
 
 
-def _disagreement(rows: list[Row], measured_here: bool) -> str:
+def _disagreement(rows: list[Row], why_the_first: str) -> str:
     said = [f"{100 * row.iou:.1f} ({row.source or 'unmarked'}, {row.finished}, {row.device})" for row in rows]
-    kept = "the first was measured here and is printed" if measured_here else "none is printed"
+    kept = f"the first {why_the_first} and is printed" if why_the_first else "none is printed"
     return (
         f"rows disagree on the IoU of {rows[0].cell} (key {rows[0].key}): {'; '.join(said)}: {kept}; "
         f"remove the files {rows[0].key}-*.json that are wrong"

@@ -223,7 +223,7 @@ class Session:
 
     def _run_apart(self) -> list[Outcome]:
         """Each training in a process of its own."""
-        work = self._work()
+        work, given_up = self._work(), self.given_up()
         said = run_locally([words for _, words in work], self.jobs, self.runs / "logs", self.device)
         wrong = {cell: text for (group, _), text in zip(work, said, strict=True) for cell in group}
         outcomes = []
@@ -237,6 +237,8 @@ class Session:
                 outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
             elif state == "running":
                 outcomes.append(Outcome(cell, "busy", f"{why} is at work on it"))
+            elif cell in given_up:
+                outcomes.append(Outcome(cell, "failed", f"{why} (in an earlier run; --retry tries it again)"))
             elif failure := why or wrong.get(cell, "").removeprefix(f"Failed: {cell}: "):
                 outcomes.append(Outcome(cell, "failed", failure))
             else:  # its process ended well without it
@@ -245,9 +247,17 @@ class Session:
 
     def _work(self) -> list[tuple[list[Cell], list[str]]]:
         """The cells that are not done and can be, by training, each group with its command."""
-        cells = [cell for cell in self.cells if not self._fault_of(cell)]
+        given_up = self.given_up()
+        cells = [cell for cell in self.cells if not self._fault_of(cell) and cell not in given_up]
         cells = [cell for cell in cells if self.force or self.runner.is_open(cell)]
         return [(group, group_command(group, self._options())) for group in group_cells(cells)]
+
+    def given_up(self) -> set[Cell]:
+        """What failed in an earlier run, and is not tried again by one of several processes unless it is told to."""
+        if self.force or self.retry:
+            return set()
+        able = (cell for cell in self.cells if not self._fault_of(cell) and self.runner.key(cell) is not None)
+        return {cell for cell in able if self.runner.state(cell)[0] == "failed"}
 
     def _unlike_defaults(self) -> list[str]:
         """What a command must be told to go on with this session's seeds and folders, where they are others."""

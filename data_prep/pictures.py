@@ -118,7 +118,7 @@ def check_same_size(image: tuple[int, int], mask: tuple[int, int], image_file: P
 
 
 def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
-    """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8.
+    """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8 or that are no files.
 
     Links to folders are followed, unless they lead back to one that they lie in. Hidden files and folders are passed
     over.
@@ -142,5 +142,9 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
         except UnicodeEncodeError:
             faults.append(Fault(ascii(name), f"{folder} has a file whose name is not UTF-8, {name!a}"))
         else:
-            found[name] = folder / name
+            file = folder / name
+            if file.exists() and not file.is_file():  # a pipe, say, that would be waited for
+                faults.append(Fault(name, f"{file} is not a regular file"))
+            else:
+                found[name] = file
     return found, faults

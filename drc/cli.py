@@ -40,25 +40,12 @@ device_option = click.option(
 
 def resolve_device(name: str) -> str:
     """`auto` -> cuda where there is one, else cpu; a usage error for a device that is not usable here."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not is_usable(name):
-        raise click.UsageError(
-            f"the device {name!r} is not usable here; choose cpu, auto, or cuda where there is a GPU"
-        )
-    return name
-
-
-def is_usable(device: str) -> bool:
-    """Whether a device is a CPU or a CUDA device, and can hold a number."""
-    import torch
+    from drc import tensors
 
     try:
-        return torch.device(device).type in ("cpu", "cuda") and torch.zeros(1, device=device).item() == 0
-    except (RuntimeError, AssertionError, ImportError):
-        return False
+        return tensors.resolve_device(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def device_text(device: str) -> str:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import PurePath
 from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
 
 # Marks a setting that earlier versions lacked: at its default it is in no key, so that what they made is found.
 ADDED = {"added": True}
@@ -255,6 +261,15 @@ def drc_tuned(preset: str, dataset: str) -> dict[str, Any]:
     return changes
 
 
+@lru_cache
+def tell_near_name(dataset: str) -> None:
+    """Say so, once, where a name that is none of the paper's data sets may be meant as one."""
+    plain = PurePath(dataset).name.lower().replace("_", "-")
+    near = called_after(plain, PAPER_CHANGES) or get_close_matches(plain, PAPER_CHANGES, n=1, cutoff=0.85)
+    if near:
+        log.warning("%r has the settings of birds; those of %s go by that name", dataset, near[-1])
+
+
 def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DRCConfig:
     """The settings of `variant` (Table 2) on `dataset` under the budget `preset`, for images of `image_size` pixels.
 
@@ -265,7 +280,10 @@ def configure(*, variant: str, preset: str, dataset: str, image_size: int) -> DR
     for kind, name, known in (("variant", variant, VARIANT_CHANGES), ("preset", preset, BUDGET_CHANGES)):
         if name not in known:
             raise ValueError(f"DRC has no {kind} {name!r}; it has {', '.join(known)}")
-    base = next(reversed(called_after(dataset, PAPER_CHANGES)), "birds")
+    base = next(reversed(called_after(dataset, PAPER_CHANGES)), "")
+    if not base:
+        base = "birds"
+        tell_near_name(dataset)
     tuned = {} if variant == "untuned" else drc_tuned(preset, dataset)
     changes = PAPER_CHANGES[base] | BUDGET_CHANGES[preset] | tuned
     config = replace(DRCConfig(), image_size=image_size, **changes | VARIANT_CHANGES[variant])

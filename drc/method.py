@@ -17,8 +17,10 @@ from drc.config import VARIANTS, DRCConfig, configure
 from drc.files import write_atomic
 from drc.kept import KeptChains
 from drc.model import Regions
+from drc.rng import checked_seed
 from drc.segment import infer_regions
 from drc.sheets import figure_panels
+from drc.tensors import resolve_device
 from drc.trainer import Progress, train
 
 
@@ -52,18 +54,19 @@ class DRC:
         seed: int,
         device: str,
         checkpoint_dir: Path,
-        progress: Progress,
+        progress: Progress | None = None,
     ) -> None:
         """Algorithm 1 on images (N, H, H, 3) uint8, going on from `checkpoint_dir` where a checkpoint is there.
 
         The chains of later inferences are kept in its folder `chains`: they, too, go on where they were stopped.
-        ValueError where there are no images, or H is not the settings' `image_size`; CheckpointError where a checkpoint
-        is another run's, or cannot be written; DivergedError where the training diverges.
+        ValueError where there are no images, H is not the settings' `image_size`, the seed is no whole number from 0
+        on, or the device is not there; CheckpointError where a checkpoint is another run's, or cannot be written;
+        DivergedError where the training diverges.
         """
-        self.config, self.seed, self.device = config, seed, device
-        trainer = build_trainer(images, config, seed, device)
+        self.config, self.seed, self.device = config, checked_seed(seed), resolve_device(device)
+        trainer = build_trainer(images, config, self.seed, self.device)
         self.model = trainer.model  # seen while it trains, so that `progress` may ask for a picture
-        train(trainer, Path(checkpoint_dir), progress)
+        train(trainer, Path(checkpoint_dir), progress or (lambda step, total, **values: None))
         self.chains_dir, self.kept_seconds = Path(checkpoint_dir) / "chains", 0.0
 
     def glance(self) -> DRC:
@@ -78,8 +81,10 @@ class DRC:
     def load(cls, path: Path | str, *, device: str = "cpu") -> DRC:
         """A trained model, from the folder of a run (its newest checkpoint), from one checkpoint or a file of `save`.
 
-        Its `config` and `seed` may be replaced afterwards to infer otherwise. CheckpointError says what is wrong.
+        The seed, and settings whose names begin with `inference_`, may be replaced afterwards to infer otherwise.
+        CheckpointError says what is wrong; ValueError that the device is not there.
         """
+        device = resolve_device(device)
         state = trained_state(Path(path))
         if "config" not in state:
             raise CheckpointError(
@@ -100,8 +105,9 @@ class DRC:
     def save(self, path: Path | str) -> None:
         """Write the model and its settings, without the chains and optimisers of its training, as one file.
 
-        CheckpointError if it cannot be written.
+        CheckpointError if it cannot be written, RuntimeError if there is none yet.
         """
+        self._check_trained()
         content = io.BytesIO()
         torch.save(
             {"config": asdict(self.config), "seed": self.seed, "model": self.model.state_dict()}, content
@@ -115,6 +121,7 @@ class DRC:
         self, images: np.ndarray, *, keys: Sequence[int] | None = None, progress: Progress | None = None
     ) -> Iterator[Regions]:
         """Regions of images (N, H, W, 3) uint8, inferred from noise a batch at a time; errors as of `infer_regions`."""
+        self._check_trained()
         kept = None
         if self.chains_dir is not None:
             kept = KeptChains(self.chains_dir, self.model, self.config, self.seed, self.device)
@@ -137,8 +144,8 @@ class DRC:
 
         PictureError names the first that cannot be read; TypeError where a single one is given, and no list of them.
         """
-        if isinstance(files, (str, Path)):
-            raise TypeError(f"segment_files takes a list of files: [{str(files)!r}]")
+        self._check_trained()
+        check_list(files, "segment_files")
         from drc.extraction import extract
         from drc.pictures import open_picture
 
@@ -149,7 +156,10 @@ class DRC:
         """`python -m drc segment` of files and folders of pictures into the folder `out` -> how many were refused.
 
         These are named in its refused.csv. OutputError if it holds other results; see `drc.extraction.segment_into`.
+        TypeError where a single path is given, and no list of them.
         """
+        self._check_trained()
+        check_list(pictures, "segment_into")
         from drc.extraction import earlier_names, segment_into
         from drc.pictures import find_sources
 
@@ -160,6 +170,17 @@ class DRC:
         """The rows of the paper's Figure 3, inferred from noise: name -> (N, H, W, 3) uint8."""
         batches = [figure_panels(batch) for batch in self.regions(images)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+    def _check_trained(self) -> None:
+        """RuntimeError where there is no model yet."""
+        if not hasattr(self, "model"):
+            raise RuntimeError("this DRC has no model yet: call fit, or open one with DRC.load")
+
+
+def check_list(files: object, asked: str) -> None:
+    """TypeError for a single path, whose letters would be taken for paths."""
+    if isinstance(files, (str, Path)):
+        raise TypeError(f"{asked} takes a list of files: [{str(files)!r}]")
 
 
 def trained_state(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ million visits of the preset `paper` a few thousand pairs share their noise by c
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,6 +16,17 @@ from torch import Tensor
 
 # What a stream of numbers is for. Inference has its own: a training image is not given the noise it was trained with.
 INITIAL, POSTERIOR, PRIOR, ORDER, RESTART, FLIP, INFERENCE_START, INFERENCE = range(8)
+
+
+def checked_seed(seed: int) -> int:
+    """The seed as Python's int, NumPy's among others; ValueError for what is no whole number from 0 to 2^63 - 1."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**63:
+        raise ValueError(f"the seed {seed!r} is no whole number from 0 to 2**63 - 1")
+    return number
 
 
 def keyed_generator(*key: int) -> torch.Generator:

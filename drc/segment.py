@@ -122,6 +122,8 @@ def counter(progress: Callable[..., None] | None, before: int, total: int) -> Ca
 
 def check_images(images: np.ndarray, size: int) -> None:
     """ValueError unless images are (N, size, size, 3) uint8, with N above 0."""
+    if not isinstance(images, np.ndarray):
+        raise ValueError(f"the images are {type(images).__name__}: give a NumPy array of uint8, (N, H, W, 3)")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
             f"the images are {images.dtype} of shape {images.shape}: give uint8 from 0 to 255 of shape (N, H, W, 3)"

@@ -14,6 +14,25 @@ class DivergedError(Exception):
     """Training or inference left the finite numbers; the message says where, and what to do."""
 
 
+def resolve_device(name: str) -> str:
+    """`auto` -> cuda where there is one, else cpu; ValueError for a device that is not usable here."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not is_usable(name):
+        raise ValueError(
+            f"the device {name!r} is not usable here; choose cpu, auto, or cuda where there is a GPU"
+        )
+    return name
+
+
+def is_usable(device: str) -> bool:
+    """Whether a device is a CPU or a CUDA device, and can hold a number."""
+    try:
+        return torch.device(device).type in ("cpu", "cuda") and torch.zeros(1, device=device).item() == 0
+    except (RuntimeError, AssertionError, ImportError):
+        return False
+
+
 def to_signed(images: np.ndarray, device: str | torch.device) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32 in [-1, 1]."""
     pixels = torch.from_numpy(np.array(images)).to(device)

@@ -257,3 +257,12 @@ def test_masks_of_other_names_than_the_images(pairs: Path) -> None:
         SourceError, match=r"the first image is a00\.jpg, the first mask a00_mask\.png; rename"
     ):
         prepare(pairs, CAREFREE)
+
+
+def test_a_pipe_among_the_pictures_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    root = make_pairs(tmp_path)
+    (root / "images" / "a03.jpg").unlink()
+    os.mkfifo(root / "images" / "a03.jpg")
+    with pytest.raises(SourceError, match=r"a03\.jpg is not a regular file"):
+        prepare(root)
+    assert len(prepare(root, CAREFREE).index) == 9

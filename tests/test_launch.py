@@ -10,6 +10,7 @@ import pytest
 import torch
 from cell_helpers import cell, folder_of
 from click.testing import CliRunner
+from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
 from benchmarks.data import Library
@@ -94,6 +95,21 @@ def test_what_was_done_before_is_kept_beside_what_is_new(smoke_data: Path, tmp_p
     ):
         done = CliRunner().invoke(main, [*words, tests, *map(str, folders), "--jobs", "2"])
         assert f"Cells: {said};" in done.output
+
+
+def test_an_error_of_an_earlier_run_is_told_as_one(
+    smoke_data: Path, tmp_path: Path, random_walk: type[RandomWalk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random_walk, "crash_at", 3)
+    words = ["sweep", "--methods", "DRC", "--test", "tm-dsprites", "--preset", "smoke", "--compute-only"]
+    folders = ["--data", smoke_data, "--runs", tmp_path / "runs", "--results", tmp_path / "results"]
+    for options, said in (
+        ([], "the walk left the page"),
+        (["--jobs", "2"], "(in an earlier run; --retry tries it again)"),
+    ):
+        done = CliRunner().invoke(main, [*words, *map(str, folders), "--device", "cpu", *options])
+        assert done.exit_code == 1
+        assert said in " ".join(done.output.split())
 
 
 def test_processes_on_gpus_get_one_each_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,12 @@ def test_steps_that_are_taken_again_are_recorded_and_counted_once(tmp_path: Path
     assert [line["step"] for line in recorded] == [4, 9]
 
 
+def test_what_is_no_number_is_named(tmp_path: Path) -> None:
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    with pytest.raises(TypeError, match="progress was given note='well': values must be numbers"):
+        progress(9, 9, note="well")  # type: ignore[arg-type]
+
+
 class Clock:
     """Time that goes on only when told to."""
 

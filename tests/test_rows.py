@@ -83,6 +83,20 @@ def test_the_scores_of_single_images_are_kept_beside_their_row_and_imported_with
     assert not beside.exists()
 
 
+def test_a_row_of_a_run_brings_its_scores_and_one_without_them_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep_row(tmp_path, ROW)
+    file = tmp_path / "cells" / ROW.key / "row.json"
+    import_rows([file], tmp_path / "bare", "a colleague")
+    assert "did not come with 1 rows" in caplog.text
+    (file.parent / SCORES).write_text("id,iou,dice\n1,0.5,0.6\n")
+    caplog.clear()
+    import_rows([file], tmp_path / "whole", "a colleague")
+    assert not caplog.text
+    assert find_scores(ROW, tmp_path / "none", tmp_path / "whole").exists()
+
+
 def test_of_rows_that_say_the_same_one_with_scores_is_used(tmp_path: Path) -> None:
     rows = [replace(ROW, train_seconds=seconds) for seconds in (1.0, 2.0, 3.0)]
     kept = tmp_path / "rows"
@@ -110,15 +124,27 @@ def test_rows_that_say_the_same_are_used_once(own: list[Row]) -> None:
     assert (stored.rows[ROW.cell] == ROW) == bool(own)
 
 
-def test_rows_that_disagree_are_set_aside_together() -> None:
-    other = replace(ROW, iou=ROW.iou + 0.02, source="a colleague")
+@pytest.mark.parametrize("sources", [("a colleague", "the lab"), ("", "")], ids=["imported", "kept"])
+def test_rows_that_disagree_are_set_aside_together(sources: tuple[str, str]) -> None:
+    one, other = (replace(ROW, iou=ROW.iou + 0.02 * i, source=source) for i, source in enumerate(sources))
     stored = Stored()
-    merge([], [ROW, other, parse_row(LINES[1], "golden")], stored)
+    merge([], [one, other, parse_row(LINES[1], "golden")], stored)
     assert [row.variant for row in stored.rows.values()] == ["bbox"]
     (said,) = stored.faults
     assert ROW.key in said
-    assert "a colleague" in said
+    assert (sources[1] or "unmarked") in said
     assert "none is printed" in said
+
+
+def test_an_imported_row_that_disagrees_takes_no_figure_of_ones_own_away() -> None:
+    theirs = replace(ROW, iou=ROW.iou + 0.02, source="a colleague")
+    for rows in ([theirs, ROW], [ROW, theirs, replace(ROW, train_seconds=9.0)]):
+        stored = Stored()
+        merge([], rows, stored)
+        assert stored.rows[ROW.cell].iou == ROW.iou
+        (said,) = stored.faults
+        assert "a colleague" in said
+        assert "the first is not imported and is printed" in said
 
 
 @pytest.mark.parametrize(
@@ -134,9 +160,10 @@ def test_rows_that_disagree_are_set_aside_together() -> None:
 def test_rows_agree_where_iou_and_dice_are_the_same_to_a_tenth_of_a_point(
     iou: float, dice: float, agree: bool
 ) -> None:
+    one = replace(ROW, source="the lab")
     other = replace(ROW, iou=ROW.iou + iou, dice=ROW.dice + dice, source="a colleague")
     stored = Stored()
-    merge([], [ROW, other], stored)
+    merge([], [one, other], stored)
     assert (len(stored.rows), len(stored.faults)) == ((1, 0) if agree else (0, 1))
 
 
