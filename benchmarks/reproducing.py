@@ -22,10 +22,11 @@ ABOUT = """# How each figure was made
 
 One line a row of `results/rows`. The command measures it again, from a clone, in the environment that nox made
 (`.nox/run/bin/python`) or one with `pip install -e . -c constraints.txt`; `--results mine` leaves what is committed
-alone. A training is done once for all the rows that share it. On the same kind of CPU, with as many threads and the same versions, the figure comes out the same
-(with two threads and AMX, in one process of fifteen, it does not). On another one, sums are taken in another order
-and a trained method's figure moves by about the spread over seeds; ReDO's, whose trainings either find the objects or
-do not, from the one to the other. Where a device names neither AVX2 nor AVX-512, its row was kept before devices did.
+alone. A training is done once for all the rows that share it. On the same kind of CPU, with as many threads and the
+same versions, the figure comes out the same (with two threads and AMX, in one process of fifteen, it does not). On
+another one, sums are taken in another order and a trained method's figure moves by about the spread over seeds;
+ReDO's, whose trainings either find the objects or do not, from the one to the other. Where a device names neither
+AVX2 nor AVX-512, its row was kept before devices did.
 `nox -s table1` and its like run whole tables. This file is written by `python -m benchmarks report`.
 """
 DATA = """## The data sets

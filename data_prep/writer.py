@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -88,6 +89,8 @@ class DatasetWriter:
         self._counts: Counter[str] = Counter()
         self._columns: list[str] = []
         self._attached: list[str] = []
+        self._seen: dict[bytes, tuple[str, str]] = {}  # the first image of some pixels: its id and split
+        self._twins: list[tuple[str, str, str, str]] = []
 
     def __enter__(self) -> DatasetWriter:
         check_target(self.path, force=self.force)
@@ -145,6 +148,10 @@ class DatasetWriter:
             self._masks.write(np.ascontiguousarray(mask).data)
             self._index.writerow(row.values())
         self._counts[split] += 1
+        pixels = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        first_id, first_split = self._seen.setdefault(pixels, (id, split))
+        if first_split != split:
+            self._twins.append((id, split, first_id, first_split))
 
     def skip(self, item: str, reason: str) -> None:
         """Note an item that was left out; the manifest lists it with its reason."""
@@ -185,6 +192,11 @@ class DatasetWriter:
             self._write_manifest()
             self._move_into_place()
         self.dataset = open_dataset(self.path)
+        if self._twins:
+            log.warning(
+                "%s: %d images have the pixels of one in another split, the first %s of %s those of %s of %s: what is "
+                "trained on may be scored", self.path, len(self._twins), *self._twins[0],
+            )  # fmt: skip
 
     def _open(self, member: str) -> BinaryIO:
         stream = (self._partial / member).open("wb", buffering=1 << 20)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from store_helpers import fill, new_writer
 
@@ -241,3 +242,16 @@ def test_what_an_interrupted_run_left_is_told_and_stays(
     for name, remedy in left.items():
         assert any(str(tmp_path / name) + " " in said and remedy in said for said in caplog.messages)
         assert (tmp_path / name).is_dir()
+
+
+def test_an_image_that_is_in_two_splits_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    mask = np.eye(8, dtype=np.uint8)
+    places = ((0, "train"), (0, "train"), (1, "train"), (2, "test"), (1, "test"))
+    with new_writer(tmp_path / "set", licence="free", command="make it") as writer:
+        for number, (which, split) in enumerate(places):
+            writer.add(noise[which], mask, id=f"a{number}", split=split, source="-")
+    (said,) = [record.message for record in caplog.records if "another split" in record.message]
+    assert (
+        "1 images have the pixels of one in another split, the first a4 of test those of a2 of train" in said
+    )
