@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,10 @@ from benchmarks.registry import DATASETS, PRESETS, Budget, dataset_path, prepare
 from data_prep.errors import DataPrepError
 from data_prep.pictures import box_around
 from data_prep.reader import content_digest, read_manifest
-from data_prep.store import PreparedDataset, open_dataset
+from data_prep.store import PreparedDataset, StoreError, open_dataset
+from data_prep.target import BusyError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Library:
             if path.exists():
                 found = open_dataset(path)
             elif spec.generated:
-                found = self._generate(name)
+                found = self._made(name)
             else:
                 raise BenchmarkError(f"not prepared: {self.prepare_command(name)}")
             self._check_counts(name, found)
@@ -112,6 +117,22 @@ class Library:
             objects=locked(resize_objects(take(dataset.masks, rows), size)),
             ids=[str(i) for i in dataset.index["id"].iloc[rows]],
         )
+
+    def _made(self, name: str) -> PreparedDataset:
+        """Generated here or by another process that is at it, which is waited for."""
+        waiting = False
+        while True:
+            try:
+                return self._generate(name)
+            except StoreError as error:
+                if self.path(name).exists():  # by now
+                    return open_dataset(self.path(name))
+                if not isinstance(error, BusyError):
+                    raise
+                if not waiting:
+                    log.warning("another process is making %s, which is waited for", self.path(name))
+                waiting = True
+                time.sleep(0.5)
 
     def _generate(self, name: str) -> PreparedDataset:
         """Make the TM-dSprites of that name at the budget's size, seed 0."""

@@ -45,11 +45,15 @@ def check_target(path: Path, *, force: bool) -> None:
         )
 
 
+class BusyError(StoreError):
+    """Another process is writing the place."""
+
+
 class SoleWriter:
     """Holds a path that is to be written, file or folder, against other processes until it is released.
 
     The lock is a hidden file beside the path, and ends with the process that holds it, however that ends.
-    Raises StoreError if another process holds the path, and OSError if the disk refuses.
+    Raises BusyError if another process holds the path, and OSError if the disk refuses.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +63,7 @@ class SoleWriter:
             self._lock.acquire(blocking=False)
         except Timeout as error:
             self._file.stat()  # an OSError where no file can be made, which filelock takes for one that is held
-            raise StoreError(
+            raise BusyError(
                 f"{path} is being written by another process; wait until that is done, or choose another place."
             ) from error
 

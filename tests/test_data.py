@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from benchmarks.cells import make_cell
 from benchmarks.data import Library, object_boxes, resize_images, resize_objects
 from benchmarks.errors import BenchmarkError
 from benchmarks.registry import DATASETS, METHODS, PRESETS
+from data_prep.target import SoleWriter
 
 
 def test_a_damaged_data_set_is_refused_before_anything_is_computed(
@@ -194,3 +197,19 @@ def test_no_method_can_change_what_is_trained_on_or_scored(tmp_path: Path) -> No
     for array in (library.training_images("birds", np.arange(4)), data.images, data.objects):
         with pytest.raises(ValueError, match="read-only"):
             array[:1] = 0
+
+
+def test_a_data_set_that_another_process_is_making_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = Library(tmp_path, "smoke")
+    path = library.path("tm-dsprites")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    theirs = SoleWriter(path)
+    with ThreadPoolExecutor() as pool:
+        found = pool.submit(library.dataset, "tm-dsprites")
+        while "which is waited for" not in caplog.text:
+            assert not found.done()
+            time.sleep(0.01)
+        theirs.release()
+        assert len(found.result(timeout=60).index) > 0
