@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ BEAT_SECONDS = 60.0
 """The holder touches its lock so often, for other machines to see that it lives."""
 SILENT_SECONDS = 900.0
 """A lock of another machine that was not touched for so long counts as abandoned."""
+NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+"""What a file system without hard links answers, such as exFAT."""
 
 
 @contextlib.contextmanager
@@ -69,13 +72,27 @@ def _create(lock: Path, mine: str) -> None:
         temporary = lock.with_name(f".{LOCK}.{uuid.uuid4().hex[:8]}")
         temporary.write_text(mine)
         try:
-            os.link(temporary, lock)  # exclusive, and never seen half-written
+            _link(temporary, lock)
             return
         except FileExistsError:
             _remove_abandoned(lock)
         finally:
             temporary.unlink(missing_ok=True)
     raise Busy(f"another process is at work in {lock.parent}")
+
+
+def _link(source: Path, lock: Path) -> None:
+    """Give a file the lock's name; FileExistsError where there is a lock. A lock is never seen half-written.
+
+    On file systems without hard links it is empty for a moment, as no lock that is taken over is.
+    """
+    try:
+        os.link(source, lock)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        with lock.open("x", encoding="utf-8") as file:
+            file.write(_text(source))
 
 
 def _remove_abandoned(lock: Path) -> None:
@@ -93,7 +110,7 @@ def _remove_abandoned(lock: Path) -> None:
         return  # released meanwhile
     if _text(aside) != judged:  # somebody took it over between the look and the rename: give it back
         with contextlib.suppress(FileExistsError):
-            os.link(aside, lock)
+            _link(aside, lock)
         aside.unlink()
         raise Busy(f"another process is at work in {lock.parent}")
     log.info("took over the lock of a process that is gone: %s", _words(judged))

@@ -229,6 +229,21 @@ def test_force_does_not_move_what_another_process_works_at(
     assert not (tmp_path / "runs" / "replaced").exists()
 
 
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_where_there_are_no_hard_links_a_folder_is_one_process_s_all_the_same(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, lock: Path) -> None:
+        raise OSError(number, os.strerror(number), str(source), None, str(lock))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with claim(tmp_path):
+        assert str(os.getpid()) in holder(tmp_path)
+        with pytest.raises(Busy), claim(tmp_path):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_two_that_find_a_lock_abandoned_the_later_gives_back_what_the_first_has_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
