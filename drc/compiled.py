@@ -167,7 +167,7 @@ def usable(device: str) -> bool:
         try:
             fused(lambda x: x + 1)(torch.zeros(1))
             reason = None
-        except RuntimeError as error:  # whatever a compiler says, or that there is none
+        except (RuntimeError, OSError) as error:  # whatever a compiler says, or that there is none
             reason = str(error).strip().partition("\n")[0]
     if reason is not None:
         log.warning("torch.compile does not work here, and the sampler will be slower: %s", reason)
