@@ -19,6 +19,7 @@ from benchmarks.errors import BenchmarkError, choose
 from benchmarks.faults import check_registries
 from benchmarks.files import reason
 from benchmarks.registry import PRESETS
+from benchmarks.stops import stops
 from data_prep.errors import DataPrepError
 from drc.cli import FOLDER
 
@@ -40,7 +41,8 @@ def plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(*arguments: Any, **options: Any) -> Any:
-        signal.signal(signal.SIGTERM, _stop)
+        for number in set(stops()) - {signal.SIGINT}:  # Python raises KeyboardInterrupt at that one itself
+            signal.signal(number, _stop)
         try:
             check_registries()
             return command(*arguments, **options)

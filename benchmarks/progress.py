@@ -6,19 +6,17 @@ import contextlib
 import json
 import logging
 import random
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.files import write_atomic
+from benchmarks.stops import GentleStop
 
 log = logging.getLogger(__name__)
 
@@ -26,35 +24,6 @@ RECORD_SECONDS = 5.0
 LIVE_SECONDS = 30.0
 LIVE_SHARE = 0.03
 """At most about this share of the time goes into live pictures."""
-
-
-class GentleStop:
-    """While active, the first SIGINT or SIGTERM waits for the next safe point; a second one does not wait."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> GentleStop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if a stop was asked for."""
-        if self.requested:
-            raise KeyboardInterrupt
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        tqdm.write("Stopping after this step (once more to stop at once) ...", file=sys.stderr)
 
 
 class FitProgress:

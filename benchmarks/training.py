@@ -14,8 +14,9 @@ from benchmarks import provenance
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import reason, write_json
 from benchmarks.locks import claim
-from benchmarks.progress import FitProgress, GentleStop
+from benchmarks.progress import FitProgress
 from benchmarks.registry import METHODS
+from benchmarks.stops import GentleStop
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from training_helpers import train_method
 from baselines.matching import STRATEGIES
 from benchmarks.data import object_boxes
 from benchmarks.jobs import fit_config
-from benchmarks.progress import GentleStop
 from benchmarks.registry import METHODS, PRESETS
 from benchmarks.scoring import check_masks
+from benchmarks.stops import GentleStop
 
 SIZE = PRESETS["smoke"].image_size
 EACH = [(name, variant) for name, spec in METHODS.items() for variant in spec.variants]

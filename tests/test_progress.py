@@ -14,7 +14,8 @@ import torch
 from cell_helpers import cell, runner
 from fake_methods import RandomWalk
 
-from benchmarks.progress import FitProgress, GentleStop
+from benchmarks.progress import FitProgress
+from benchmarks.stops import GentleStop, stops
 from benchmarks.training import fit_method
 
 
@@ -110,6 +111,18 @@ def test_the_first_stop_waits_and_the_second_does_not(number: signal.Signals) ->
             signal.raise_signal(number)
         with pytest.raises(KeyboardInterrupt):
             stop.check()
+
+
+def test_a_terminal_that_is_closed_asks_for_a_stop_but_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert signal.SIGHUP in stops()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert signal.SIGHUP not in stops()
+        with GentleStop():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_outside_of_the_main_thread_no_signal_is_taken_over() -> None:

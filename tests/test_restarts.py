@@ -88,7 +88,7 @@ def worker(data: Path, runs: Path, pause: float) -> list[str]:
     return [sys.executable, "-c", WORKER, str(pause), *command]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_the_same_command_goes_on_after_a_signal(
     number: signal.Signals, random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
 ) -> None:
