@@ -198,9 +198,8 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
     A damaged one is passed over with a warning; CheckpointError if all are, or if it is another training's.
     """
     paths = checkpoints(folder)
-    earlier = {
-        name: value for name, value in identity.items() if name != "images_sha256"
-    }  # versions did without
+    # Earlier versions did without the images' hash.
+    ours = (identity, {name: value for name, value in identity.items() if name != "images_sha256"})
     for path in reversed(paths):
         try:
             with zipfile.ZipFile(path) as parts:  # PyTorch writes checksums and does not look at them
@@ -210,7 +209,7 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
         except DAMAGED:
             log.warning("%s cannot be read, it may be cut short; the one before it is used", path)
             continue
-        if not isinstance(found, dict) or found.get("identity") not in (identity, earlier):
+        if not isinstance(found, dict) or found.get("identity") not in ours:
             raise CheckpointError(
                 f"{path} was made with other settings, another seed or other images; "
                 "name another folder, or delete this one to start anew"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.collect import Printed
 from benchmarks.notes import floor_names, notes_of
-from benchmarks.tables import Table
+from benchmarks.tables import Entry, Table
 
 DASH = "–"
 METRICS = ("iou", "dice")
@@ -121,6 +121,10 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
     Floors and what stands in an appendix do not compete. What is not trained competes in every line of its test set,
     and where it is the best of a line that it does not stand in, none of that line is.
     """
+
+    def side_of(entry: Entry) -> str:
+        return entry.column if table.rivals == "lines" else entry.line
+
     floors = floor_names()
     section = {line.label: line.section for line in table.lines}
     able = [
@@ -132,8 +136,7 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
         if table.rivals == "columns" and not p.entry.train_dataset:
             untrained.setdefault((p.entry.dataset, p.entry.split), []).append(p)
         else:
-            side = p.entry.column if table.rivals == "lines" else p.entry.line
-            groups.setdefault((p.entry.block, side), []).append(p)
+            groups.setdefault((p.entry.block, side_of(p.entry)), []).append(p)
     for group in groups.values():
         group += untrained.get((group[0].entry.dataset, group[0].entry.split), [])
     found = set()
@@ -142,7 +145,7 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
             values = [round(getattr(p, metric), 1) for p in group]
             top = max(values)
             ahead = [p.entry for p, value in zip(group, values, strict=True) if value == top]
-            found |= {(e.block, e.line, e.column, metric) for e in ahead if side in (e.line, e.column)}
+            found |= {(e.block, e.line, e.column, metric) for e in ahead if side_of(e) == side}
     return found
 
 

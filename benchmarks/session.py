@@ -252,12 +252,12 @@ class Session:
         cells = [cell for cell in cells if self.force or self.runner.is_open(cell)]
         return [(group, group_command(group, self._options())) for group in group_cells(cells)]
 
-    def given_up(self) -> set[Cell]:
+    def given_up(self) -> list[Cell]:
         """What failed in an earlier run, and is not tried again by one of several processes unless it is told to."""
         if self.force or self.retry:
-            return set()
+            return []
         able = (cell for cell in self.cells if not self._fault_of(cell) and self.runner.key(cell) is not None)
-        return {cell for cell in able if self.runner.state(cell)[0] == "failed"}
+        return [cell for cell in able if self.runner.state(cell)[0] == "failed"]
 
     def _unlike_defaults(self) -> list[str]:
         """What a command must be told to go on with this session's seeds and folders, where they are others."""
