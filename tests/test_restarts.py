@@ -62,11 +62,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
 
 WORKER = """
+import signal
 import sys
 from pathlib import Path
 from fake_methods import SPEC, RandomWalk
 from benchmarks import registry
 from benchmarks.__main__ import main
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 registry.METHODS["DRC"] = SPEC
 RandomWalk.pause = float(sys.argv[1])
 main(sys.argv[2:], prog_name="benchmarks")
