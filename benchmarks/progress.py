@@ -30,7 +30,8 @@ class FitProgress:
     """The `progress` that fit is given: call it as progress(step, total, **values) after every step.
 
     The bar shows the value called reconstruction alone if there is one; progress.jsonl keeps all.
-    Seconds count over restarts, live pictures excluded. KeyboardInterrupt is raised here on a stop.
+    Seconds count over restarts, those of steps that are taken again once, live pictures excluded. KeyboardInterrupt is
+    raised here on a stop.
     """
 
     def __init__(

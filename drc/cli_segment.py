@@ -28,7 +28,7 @@ SOME_REFUSED = 1
     "--out",
     type=FOLDER,
     required=True,
-    help="Folder of the results, made or gone on with; its sheets and refused.csv are of the last call.",
+    help="Folder of the results, new or to go on with; its sheets and refused.csv are of the last call.",
 )
 @click.option(
     "--steps", type=click.IntRange(1), default=None, help="Langevin steps; the run's setting if not given."
