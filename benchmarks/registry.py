@@ -230,6 +230,10 @@ PRESETS: dict[str, Budget] = {
         image_size=64, eval_images=192, train_images=1000, heldout_images=1000, scored_of=1000,
         about="about an hour a training on one CPU core, and DRC's scoring as long again",
     ),
+    "cpu-evening": Budget(
+        image_size=128, eval_images=96, train_images=1000, heldout_images=1000, scored_of=1000,
+        about="about an hour a training of DRC on 2 CPU cores that multiply bfloat16, and its scoring as long again",
+    ),
     "gpu": Budget(
         image_size=128, eval_images=192, train_images=20000, heldout_images=1000, scored_of=1000,
         about="3 to 4 minutes a training on one data-centre GPU",
