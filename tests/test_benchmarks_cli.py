@@ -217,7 +217,10 @@ def test_a_stop_leaves_with_130_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--preset", "qiuck"), ("'qiuck'", "did you mean quick?", "smoke, quick, cpu-hour, gpu, paper")),
+        (
+            ("--preset", "qiuck"),
+            ("'qiuck'", "did you mean quick?", "smoke, quick, cpu-hour, cpu-evening, gpu, paper"),
+        ),
         (("--methods", "GrabCut,GrabCat"), ("'GrabCat'", "did you mean GrabCut?", "all-foreground")),
         (("--datasets", "brids"), ("'brids'", "did you mean birds?", "clevr6")),
         (("--device", "tpu"), ("'tpu'", "cpu, cuda, auto")),
