@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +18,7 @@ from benchmarks.collect import Printed
 from benchmarks.drawn import drawn_before, source_of, text_of
 from benchmarks.notes import floor_names, listed, name_of, place_of, variant_name
 from benchmarks.paired import scores_of
+from benchmarks.progress import read_record
 from benchmarks.registry import DATASETS, METHODS
 
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
@@ -181,16 +181,10 @@ def training_lines(runs: Path, key: str) -> list[dict[str, Any]]:
     """The lines that the training of a cell kept; none where they are not in this runs folder."""
     try:
         config = json.loads((runs / "cells" / key / "config.json").read_text(encoding="utf-8"))
-        text = (runs / "fits" / config["fit_key"] / "progress.jsonl").read_text(encoding="utf-8")
+        lines = read_record(runs / "fits" / config["fit_key"] / "progress.jsonl")
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    lines = []
-    for line in text.splitlines():
-        with suppress(ValueError):  # what a crash left cut short
-            found = json.loads(line)
-            if isinstance(found, dict) and len(found) > 3 and {"step", "seconds"} <= found.keys():
-                lines.append(found)
-    return lines
+    return [line for line in lines if len(line) > len(("step", "total", "seconds"))]
 
 
 def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> list[Chart]:
@@ -205,9 +199,15 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
             continue
         figure, axes = blank()
         for p, marker in zip(group, cycle(MARKERS), strict=False):
-            x = float(np.mean([row.train_seconds for row in p.rows]))
             axes[0, 0].errorbar(
-                x, p.iou, yerr=p.iou_std, fmt=marker, mfc="none", ms=8, capsize=3, label=name_of(p)
+                p.train_seconds,
+                p.iou,
+                yerr=p.iou_std,
+                fmt=marker,
+                mfc="none",
+                ms=8,
+                capsize=3,
+                label=name_of(p),
             )
         axes[0, 0].set(xlabel="training seconds", ylabel="IoU, percent", ylim=(0, 100))
         place = place_of(group[0].entry)

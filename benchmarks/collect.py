@@ -63,6 +63,21 @@ class Printed:
         """Standard deviation over seeds, in percent; None for fewer than two."""
         return _spread([row.dice for row in self.rows])
 
+    @property
+    def train_seconds(self) -> float | None:
+        """Mean over seeds."""
+        return sum(row.train_seconds for row in self.rows) / len(self.rows) if self.rows else None
+
+    @property
+    def seeds(self) -> str:
+        """`0 1 2`; 0 where nothing is trained."""
+        return " ".join(str(row.seed) for row in self.rows)
+
+    @property
+    def matched(self) -> bool:
+        """Whether its regions were matched to the truth, so that other strategies score the same masks too."""
+        return bool(self.rows) and all(row.alternatives for row in self.rows)
+
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Ends of the 95 % interval over images, in percent, each the mean over seeds; None if not kept.
 

@@ -112,11 +112,11 @@ def lay_out(table: Table, preset: str, printed: list[Printed], style: Style | No
     return Layout(table.name, table.heading, full, tuple(notes))
 
 
-Best = set[tuple[str, str, str, str]]
+Best = set[tuple[Entry, str]]
 
 
 def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
-    """(block, line, column, metric) of the best measured figures, each among at least two that compete.
+    """Entry and metric of the best measured figures, each among at least two that compete.
 
     Floors and what stands in an appendix do not compete. What is not trained competes in every line of its test set,
     and where it is the best of a line that it does not stand in, none of that line is.
@@ -145,7 +145,7 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
             values = [round(getattr(p, metric), 1) for p in group]
             top = max(values)
             ahead = [p.entry for p, value in zip(group, values, strict=True) if value == top]
-            found |= {(e.block, e.line, e.column, metric) for e in ahead if side_of(e) == side}
+            found |= {(entry, metric) for entry in ahead if side_of(entry) == side}
     return found
 
 
@@ -170,8 +170,7 @@ def _figure(printed: Printed | None, metric: str, best: Best) -> Text:
     main = number(getattr(printed, metric), getattr(printed, f"{metric}_std"))
     published = getattr(printed, f"published_{metric}")
     aside = "" if published is None else f"({published:.1f})"
-    entry = printed.entry
-    return Text(main, aside, (entry.block, entry.line, entry.column, metric) in best)
+    return Text(main, aside, (printed.entry, metric) in best)
 
 
 def _as_in_paper(title: str, table: Table, printed: list[Printed], best: Best) -> Grid:
@@ -205,7 +204,7 @@ def _long(title: str, table: Table, printed: list[Printed], best: Best) -> Grid:
     for p in printed:
         if not p.rows and p.published_iou is None:
             continue
-        e, seeds = p.entry, " ".join(str(row.seed) for row in p.rows if row.train_dataset)
+        e, seeds = p.entry, p.seeds if p.entry.train_dataset else ""
         words = (e.line, e.method, e.variant, e.train_dataset, f"{e.dataset} {e.split}", seeds)
         texts = []
         for metric in METRICS:
@@ -225,7 +224,7 @@ def ends(printed: Printed, metric: str) -> str:
 
 def strategies_grid(table: Table, printed: list[Printed]) -> Grid:
     """What the same masks score by every strategy: the declared one first, where a line has but one, then others."""
-    matched = [p for p in printed if p.rows and all(row.alternatives for row in p.rows)]
+    matched = [p for p in printed if p.matched]
     cells: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for p in matched:
         for strategy, scores in strategies_of(p).items():

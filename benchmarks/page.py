@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.cells import Row
-from benchmarks.charts import Chart, Places, charts_of
+from benchmarks.charts import Places, charts_of
 from benchmarks.collect import Printed, print_cells, seeds_of
 from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.files import usable_folder, write_atomic, writing
@@ -149,7 +149,7 @@ def make_section(
     files: dict[str, bytes] = {}
     for chart in charts_of(printed, Places(runs, kept, folder), stem, budget):
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.pdf": chart.pdf}
-        section.charts.append(of_chart(chart))
+        section.charts.append(embedded(chart.title, chart.about, chart.png))
     absent = set()
     for p in last_split_of_each(printed):
         for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
@@ -212,19 +212,15 @@ def cells_table(printed: list[Printed], best: Best) -> dict[str, Any]:
         for metric in METRICS:
             value, theirs = getattr(p, metric), getattr(p, f"published_{metric}")
             if measured:
-                text, top = (
-                    number(value, getattr(p, f"{metric}_std")),
-                    (p.entry.line, p.entry.column, metric) in best,
-                )
-                cells.append(figure(value, text, below=ends(p, metric), best=top))
+                text = number(value, getattr(p, f"{metric}_std"))
+                cells.append(figure(value, text, below=ends(p, metric), best=(p.entry, metric) in best))
             if published:
                 cells.append(figure(theirs, number(theirs)))
             if measured and published:
                 away = None if value is None or theirs is None else value - theirs
                 cells.append(figure(away, "" if away is None else f"{away:+.1f}"))
         if measured:
-            seconds = sum(row.train_seconds for row in p.rows) / len(p.rows)
-            cells.append(figure(seconds, f"{seconds:.0f}"))
+            cells.append(figure(p.train_seconds, f"{p.train_seconds or 0:.0f}"))
         lines.append(
             {
                 "name": variant_name(p.entry),
@@ -320,11 +316,6 @@ def said_of(p: Printed, title: str, about: str) -> dict[str, str]:
     """What a picture says of itself, the file of its row included."""
     row = p.rows[0]
     return {"Title": title, "Description": f"{about}, seed {row.seed}.", "Source": file_name(row)}
-
-
-def of_chart(chart: Chart) -> Picture:
-    """A chart as an image of the page."""
-    return embedded(chart.title, chart.about, chart.png)
 
 
 def embedded(title: str, about: str, png: bytes) -> Picture:

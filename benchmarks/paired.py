@@ -83,7 +83,7 @@ def difference_grid(found: list[Difference]) -> Grid:
     """`-34.9 (-37.0 to -32.9)` for each pair."""
     lines = [
         GridLine(
-            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), seeds_of_pair(one)),
+            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), one.seeds),
             "",
             one.entry.dataset,
             tuple(Text(_words(intervals[metric])) for metric in METRICS),
@@ -92,11 +92,6 @@ def difference_grid(found: list[Difference]) -> Grid:
     ]
     title = "Differences on the same images, in points, with the bootstrap 95 % interval over images"
     return Grid(title, ("", "scored on", "seeds", "IoU", "Dice"), tuple(lines))
-
-
-def seeds_of_pair(one: Printed) -> str:
-    """The seeds whose mean a difference is, of the reference of a pair."""
-    return " ".join(str(row.seed) for row in one.rows)
 
 
 def _with_the_same_seeds(one: Printed, other: Printed) -> tuple[Printed, Printed]:
@@ -149,7 +144,7 @@ def _carried(
 ) -> dict[str, Interval]:
     """The difference as an earlier file has it, if the two figures still lie just so far apart."""
     line = before.get((name_of(one), name_of(other), one.entry.dataset, one.entry.split))
-    if line is None or line.get("seeds", seeds_of_pair(one)) != seeds_of_pair(one) or not one.rows:
+    if line is None or line.get("seeds", one.seeds) != one.seeds or not one.rows:
         return {}
     found = {}
     try:

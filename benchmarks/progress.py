@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -43,8 +43,8 @@ class FitProgress:
         self._unrecorded: tuple[int, int, dict[str, float]] | None = None
         self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
-        last = next(reversed(_recorded(self._file)), None)
-        self.steps, self._before = (last.step, last.seconds) if last else (0, 0.0)
+        last = next(reversed(read_record(self._file)), {"step": 0, "seconds": 0.0})
+        self.steps, self._before = last["step"], last["seconds"]
         self._began = self._recorded = self._pictured = time.monotonic()
         self._aside = 0.0
         self._live_every = LIVE_SECONDS
@@ -150,33 +150,28 @@ def _forget(file: Path, step: int) -> float:
 
     A training that was killed goes on from its last checkpoint, which lies before the last of its lines.
     """
-    lines = _recorded(file)
-    kept = [line for line in lines if line.step < step]
-    if len(kept) < len(lines):
-        write_atomic(file, "".join(f"{line.text}\n" for line in kept))
-    around = [_Line(0, 0.0, ""), *kept, *(line for line in lines if line.step >= step)][len(kept) :][:2]
-    return float(np.interp(step - 1, [line.step for line in around], [line.seconds for line in around]))
+    lines = read_record(file)
+    kept = [line for line in lines if line["step"] < step]
+    if file.exists():
+        write_atomic(file, "".join(f"{json.dumps(line)}\n" for line in kept))
+    before = kept[-1] if kept else {"step": 0, "seconds": 0.0}
+    after = next((line for line in lines if line["step"] >= step), None)
+    if after is None:
+        return before["seconds"]
+    share = (step - 1 - before["step"]) / (after["step"] - before["step"])  # not every step has a line
+    return before["seconds"] + share * (after["seconds"] - before["seconds"])
 
 
-class _Line(NamedTuple):
-    """A line of a record."""
+def read_record(file: Path) -> list[dict[str, Any]]:
+    """The lines of a training's progress.jsonl, each with its `step` and `seconds`; none if there is no such file.
 
-    step: int
-    seconds: float
-    text: str
-
-
-def _recorded(file: Path) -> list[_Line]:
-    """What earlier runs recorded, as far as it can be read; a last line that was cut off is removed."""
+    What cannot be read, such as a last line that a crash cut short, is left out.
+    """
     if not file.exists():
         return []
-    text = file.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_atomic(file, whole)
     lines = []
-    for line in whole.splitlines():
+    for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            values = json.loads(line)
-            lines.append(_Line(int(values["step"]), float(values["seconds"]), line))
+            line = json.loads(text)
+            lines.append(line | {"step": int(line["step"]), "seconds": float(line["seconds"])})
     return lines

@@ -11,7 +11,6 @@ from typing import Any
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Layout, Text, strategies_of
 from benchmarks.notes import name_of
-from benchmarks.paired import seeds_of_pair
 from benchmarks.tables import Table
 from benchmarks.uncertainty import Interval
 
@@ -28,7 +27,7 @@ def records(table: Table, printed: list[Printed]) -> list[dict[str, Any]]:
             record |= {metric: getattr(p, metric), f"{metric}_std": getattr(p, f"{metric}_std")}
         record |= {
             "n_images": rows[0].n_images if rows else None,
-            "seeds": " ".join(str(row.seed) for row in rows),
+            "seeds": p.seeds,
             "preset": p.preset if rows else "",
             "published_iou": p.published_iou,
             "published_dice": p.published_dice,
@@ -40,7 +39,7 @@ def records(table: Table, printed: list[Printed]) -> list[dict[str, Any]]:
             record |= {f"{metric}_low": low, f"{metric}_high": high}
         record |= {
             "protocol": rows[0].protocol if rows else "",
-            "train_seconds": sum(row.train_seconds for row in rows) / len(rows) if rows else None,
+            "train_seconds": p.train_seconds,
             "restarts": sum(row.restarts for row in rows) if rows else None,
             "source": " ".join(dict.fromkeys(row.source for row in rows if row.source)),
         }
@@ -66,7 +65,7 @@ def strategies_csv(printed: list[Printed]) -> str:
     """What the masks of each matched method score by each strategy; empty where none was matched."""
     found = []
     for p in printed:
-        if p.rows and all(row.alternatives for row in p.rows):
+        if p.matched:
             names = {"method": p.entry.method, "variant": p.entry.variant}
             names |= {"train_dataset": p.entry.train_dataset}
             names |= {"dataset": p.entry.dataset, "split": p.entry.split}
@@ -80,7 +79,7 @@ def paired_csv(differences: list[tuple[Printed, Printed, dict[str, Interval]]]) 
     for one, other, intervals in differences:
         names = {"method": name_of(one), "other": name_of(other)}
         names |= {"dataset": one.entry.dataset, "split": one.entry.split}
-        record: dict[str, Any] = {**names, "n_images": one.rows[0].n_images, "seeds": seeds_of_pair(one)}
+        record: dict[str, Any] = {**names, "n_images": one.rows[0].n_images, "seeds": one.seeds}
         for metric, found_interval in intervals.items():
             record |= {
                 f"{metric}_difference": found_interval.mean,

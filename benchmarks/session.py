@@ -31,6 +31,11 @@ from benchmarks.tables import Entry, Table, plan
 from data_prep.errors import DataPrepError
 
 
+def belongs(name: str, asked: str) -> bool:
+    """Whether a data set is the one asked for, or a split or part of it: birds-split with birds."""
+    return name == asked or name.startswith(f"{asked}-")
+
+
 @dataclass
 class Session:
     """What was asked for, names already checked."""
@@ -98,7 +103,7 @@ class Session:
         """Raise BenchmarkError for a data set or method that was asked for and that the table has not."""
         there = {entry.dataset for entry in self.table.entries}
         for name in self.datasets:
-            if not any(n == name or n.startswith(f"{name}-") for n in there):
+            if not any(belongs(n, name) for n in there):
                 raise BenchmarkError(
                     f"{self.table.heading}: nothing is scored on {name!r} there; it has {', '.join(sorted(there))}"
                 )
@@ -288,8 +293,8 @@ class Session:
         return [name for name in names if self._asked(name)]
 
     def _asked(self, name: str) -> bool:
-        """Whether a data set was asked for, itself or as a split or part of one: birds-split with birds."""
-        return not self.datasets or any(name == n or name.startswith(f"{n}-") for n in self.datasets)
+        """Whether a data set was asked for; all are where none was."""
+        return not self.datasets or any(belongs(name, asked) for asked in self.datasets)
 
     def _data_state(self, name: str) -> str:
         if self.library.is_prepared(name):

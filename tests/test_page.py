@@ -139,11 +139,19 @@ def test_measured_minus_published_is_shown(written: Path) -> None:
     assert shown == {-30.8, -26.5, 1.2, 5.6}
 
 
+def test_what_is_bold_in_the_table_is_bold_in_the_report(written: Path) -> None:
+    table = (Path(__file__).parent / "golden" / "table1" / "table1.md").read_text()
+    bold = re.findall(r"\*\*([\d.]+)\*\*", table)
+    assert len(bold) == 4  # IoU and Dice, on two kinds of images
+    shown = re.findall(r"<td[^>]*><strong>([^<]+)</strong>", (written / "report.html").read_text())
+    assert set(shown) == set(bold)
+
+
 @pytest.mark.parametrize("metric", ["iou", "dice"])
 def test_the_best_figure_of_each_metric_is_marked(metric: str) -> None:
     entry = next(e for e in load_table("1").entries if (e.method, e.dataset) == ("DRC", "tm-dsprites"))
     printed = Printed(entry, "quick", "measured", rows=(parse_row(json.dumps(ROWS[3]), "-"),))
-    table = cells_table([printed], {(entry.line, entry.column, metric)})
+    table = cells_table([printed], {(entry, metric)})
     heads = [head["text"] for head in table["heads"]]
     cells = table["lines"][0]["cells"]
     best = [name for name in ("IoU", "Dice") if cells[heads.index(name) - 1]["best"]]

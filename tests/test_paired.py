@@ -44,7 +44,7 @@ def test_what_is_not_trained_is_bold_only_where_it_is_the_best_of_its_own_line()
         if e.variant != "responsibilities" and (iou := figures.get((e.method, e.line))) is not None
     ]
     assert len(printed) == len(figures)
-    best = {(line, column) for _, line, column, metric in best_figures(table, printed) if metric == "iou"}
+    best = {(e.line, e.column) for e, metric in best_figures(table, printed) if metric == "iou"}
     assert best == {("Cars ← Cars", "DRC")}
 
 
