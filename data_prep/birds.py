@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -31,9 +32,9 @@ SPLIT_FILE = "train_val_test_split.txt"
 SPLIT_OF_CODE = {"0": "train", "1": "val", "2": "test"}
 REDO_COUNTS = CATALOGUE["birds"].counts
 TOTAL = sum(REDO_COUNTS.values())
-MASK_RULES = {
-    "threshold": "foreground where more than half of the annotators saw it (grey > 127)",
-    "dithered": "grey dithered to one bit, as the authors' code does",
+MASK_RULES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "threshold": lambda grey: grey,  # foreground where more than half of the annotators saw it, grey > 127
+    "dithered": lambda grey: grey.convert("1").convert("L"),  # to one bit, as the authors' code does
 }
 
 
@@ -141,8 +142,7 @@ def _box(file: Path, key: str, values: list[str]) -> tuple[float, float, float, 
 
 def read_mask(file: Path, rule: str) -> Image.Image:
     """A segmentation as a grey picture, foreground where it exceeds 127. Raises ItemError."""
-    grey = read_picture(file, "L")
-    return grey.convert("1").convert("L") if rule == "dithered" else grey
+    return MASK_RULES[rule](read_picture(file, "L"))
 
 
 def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:

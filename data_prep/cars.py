@@ -38,16 +38,18 @@ def read(root: Path, scratch: Scratch) -> Source:
     for split in ("train", "test"):
         images = scratch.part(root, f"cars_{split}", f"cars_{split}.tgz")
         file = devkit / f"cars_{split}_annos.mat"
-        hashes[file.name] = sha256_of(file) if file.is_file() else ""
         present, unnamed = list_pictures(images)
         faults += unnamed
         listed = set()
         for name, label, box in read_boxes(file):
+            if name in listed:
+                raise SourceError(f"{file} names {name} twice; take the publisher's file")
             listed.add(name)
             if name in present:
                 items.append(Item(f"cars_{split}/{name}", present[name], split, label, box))
             else:
                 faults.append(Fault(name, f"{file} names {name}, which {images} does not hold"))
+        hashes[file.name] = sha256_of(file)
         faults += [
             Fault(name, f"{present[name]} is not in {file}") for name in sorted(present.keys() - listed)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,9 +22,10 @@ VALUES = {"image": HEIGHT * WIDTH * 3, "mask": ENTITIES * HEIGHT * WIDTH}
 """Features of a record that are decoded, and how many one-byte values each has."""
 ROWS, COLUMNS = slice(29, 221), slice(64, 256)
 """The square of 192 x 192 pixels that everybody since IODINE cuts out."""
-RULES = {
-    "paper": "at most 6 objects",
-    "authors": "visibility sums to 3 to 6, background included: 2 to 5 objects, as their code counts",
+RULES: dict[str, Callable[[int], bool]] = {
+    "paper": lambda objects: objects <= 6,
+    # Of theirs the visibilities sum to 3 to 6, the background's among them.
+    "authors": lambda objects: 2 <= objects <= 5,
 }
 
 
@@ -64,8 +65,7 @@ class Scene:
 
 def wanted(visibility: np.ndarray, rule: str) -> bool:
     """Whether a scene belongs to the data set; visibility (11,) is 1 for the background and each object."""
-    entities = int(visibility.sum())
-    return 3 <= entities <= 6 if rule == "authors" else entities - 1 <= 6
+    return RULES[rule](int(visibility.sum()) - 1)
 
 
 def read_scenes(files: Sequence[Path], config: Clevr6Config, bar: tqdm) -> Iterator[Scene]:

@@ -30,6 +30,8 @@ def read_values(file: Path, config: FolderConfig) -> np.ndarray:
     Raises ItemError if it is of another kind.
     """
     picture = read_picture(file)
+    if config.mask_kind in ("grey", "alpha") and picture.has_transparency_data:
+        picture = picture.convert("RGBA")
     if config.mask_kind == "grey":
         if "A" in picture.getbands() and len(set(picture.getchannel("A").getextrema())) > 1:
             raise ItemError(

@@ -93,7 +93,6 @@ def select(
     share = inside.mean()
     border = np.concatenate([inside[0], inside[-1], inside[1:-1, 0], inside[1:-1, -1]]).mean()
     broken = (
-        False,
         best.score < rules.min_score,
         len(counted) > rules.max_instances,
         box_iou(best.box, box) < rules.min_box_iou,
@@ -101,10 +100,8 @@ def select(
         share > rules.max_area,
         border > rules.max_border,
     )
-    for reason, is_broken in zip(REASONS, broken, strict=True):
-        if is_broken:
-            return None, reason
-    return chosen, ""
+    reason = next((reason for reason, is_broken in zip(REASONS[1:], broken, strict=True) if is_broken), "")
+    return (None if reason else chosen), reason
 
 
 def box_iou(a: Sequence[float], b: Sequence[float]) -> float:

@@ -37,11 +37,12 @@ REACH = 0.76
 """No shape of unit area reaches further than this from its centre, so a sprite stays inside the image."""
 MAX_SPRITES = 3
 
-VARIANTS = {
-    "tm-dsprites": "sprites of uniformly random RGB colour",
-    "tm-dsprites-grey": "sprites of uniformly random grey",
-    "tm-dsprites-textured": "sprites that carry another of the twenty textures each",
+VARIANTS: dict[str, Callable[[np.ndarray, Texture], np.ndarray | Texture]] = {
+    "tm-dsprites": lambda colour, texture: colour,
+    "tm-dsprites-grey": lambda colour, texture: np.repeat(colour[:1], 3),
+    "tm-dsprites-textured": lambda colour, texture: texture,
 }
+"""What a sprite is painted with, of a uniformly random colour and of one of the textures, which the image has once."""
 SPLIT_CODES = {"train": 0, "test": 1}
 
 
@@ -166,15 +167,9 @@ def draw_scene(config: TMDspritesConfig, split: str, number: int) -> Scene:
         angle = rng.uniform(0, 2 * math.pi)
         colour = rng.random(3)
         texture = _draw_texture(rng, textures[k + 1])
-        paint = _paint(config.variant, colour, texture)
+        paint = VARIANTS[config.variant](colour, texture)
         sprites.append(Sprite(shape, side, (x, y), angle, paint))
     return Scene(background, tuple(sprites))
-
-
-def _paint(variant: str, colour: np.ndarray, texture: Texture) -> np.ndarray | Texture:
-    if variant == "tm-dsprites-textured":
-        return texture
-    return np.repeat(colour[:1], 3) if variant == "tm-dsprites-grey" else colour
 
 
 def _draw_texture(rng: np.random.Generator, number: int) -> Texture:

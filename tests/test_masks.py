@@ -30,6 +30,14 @@ def with_alpha() -> Image.Image:
     return picture
 
 
+def transparent_number() -> Image.Image:
+    """A palette all white, of which number 0 is transparent."""
+    picture = Image.fromarray(LABELS)
+    picture.putpalette([255] * 9)
+    picture.info["transparency"] = 0
+    return picture
+
+
 def coloured() -> Image.Image:
     return Image.fromarray(np.array([(0, 0, 0), (9, 200, 0), (200, 0, 9)], np.uint8)[LABELS])
 
@@ -57,6 +65,7 @@ def coloured_where_opaque() -> Image.Image:
         (Image.fromarray(np.where(LABELS > 0, 128, 127).astype(np.uint8)), {}, 1),
         (Image.fromarray(LABELS > 0), {}, 1),
         (with_alpha(), {"mask_kind": "alpha"}, 1),
+        (transparent_number(), {"mask_kind": "alpha"}, 1),
         (Image.fromarray(LABELS), {"mask_kind": "labels"}, 2),
         (palette_picture(), {"mask_kind": "labels"}, 2),
         (Image.fromarray(LABELS.astype(np.uint16) * 20_000), {"mask_kind": "labels"}, 2),
@@ -89,6 +98,8 @@ def test_masks_of_another_kind_than_said(pairs: Path) -> None:
     )
     with pytest.raises(SourceError, match="is transparent in places; use --mask-kind alpha"):
         prepare(only(pairs, cut_out))
+    with pytest.raises(SourceError, match="is transparent in places; use --mask-kind alpha"):
+        prepare(only(pairs, transparent_number()))
     many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
     with pytest.raises(SourceError, match="5999 labels and at most 255"):
         prepare(only(pairs, many), mask_kind="labels")
