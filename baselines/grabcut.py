@@ -103,15 +103,16 @@ class GrabCut:
         Returns (N, 2, H, W) float32: 1 where the region (0 foreground, 1 background) is. Raises ValueError
         if boxes are needed and not given.
         """
-        if self.needs_boxes and boxes is None:
+        height, width = images.shape[1:3]
+        if not self.needs_boxes:
+            boxes = np.tile(RECTANGLES[self.config.rectangle](height, width), (len(images), 1))
+        elif boxes is None:
             raise ValueError(
                 "the GrabCut variant bbox needs the annotated boxes: pass boxes=(N, 4) x, y, w, h"
             )
-        height, width = images.shape[1:3]
         self.failures = 0
         foreground = np.zeros(images.shape[:3], np.float32)
-        for i, image in enumerate(images):
-            box = RECTANGLES[self.config.rectangle](height, width) if boxes is None else boxes[i]
+        for i, (image, box) in enumerate(zip(images, boxes, strict=True)):
             foreground[i] = self._cut(image, _inside_frame(box, height, width))
             if progress is not None:
                 progress(i + 1, len(images))

@@ -39,9 +39,16 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """What a JSON file holds. Raises BenchmarkError, naming the file and the remedy, if it is missing or damaged."""
+    """What a JSON file holds. Raises BenchmarkError, naming the file and the remedy, if it is missing or damaged.
+
+    NaN and Infinity, which JSON does not have and Python's reader takes, are damage too.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no number of JSON")
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError) as error:
         raise BenchmarkError(f"{path} cannot be read ({reason(error)}): {remedy}") from error
 

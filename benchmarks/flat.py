@@ -38,7 +38,7 @@ def read_rows(results: Path, name: str, fields: dict[str, Any]) -> list[dict[str
     return [_checked(row, fields, file, remedy) for row in rows]
 
 
-def read_row(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
+def read_flat_row(file: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """A row that is kept in a file of its own; BenchmarkError names a file that does not hold one with the `fields`."""
     remedy = "delete it to score again"
     return _checked(read_json(file, remedy), fields, file, remedy)

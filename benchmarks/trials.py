@@ -22,7 +22,7 @@ from benchmarks import provenance
 from benchmarks.cells import Cell, settings_key
 from benchmarks.charts import DPI, blank
 from benchmarks.files import write_json
-from benchmarks.flat import read_row, read_rows, write_rows
+from benchmarks.flat import read_flat_row, read_rows, write_rows
 from benchmarks.jobs import configured, fit_config, settings_of
 from benchmarks.metrics import iou
 from benchmarks.progress import segment_progress
@@ -110,7 +110,7 @@ def trial_data(data: Path, preset: str) -> PreparedDataset:
     return generate(folder, config, command=f"{command} --seed {config.seed}")
 
 
-def training_of(config: Any, preset: str, seed: int, data_sha256: str) -> dict[str, Any]:
+def training_facts(config: Any, preset: str, seed: int, data_sha256: str) -> dict[str, Any]:
     """What a trial's training depends on."""
     return {
         "method": "DRC",
@@ -154,7 +154,7 @@ def earlier_rows(results: Path, preset: str, data: Path) -> list[dict[str, Any]]
 
     def key_now(row: dict[str, Any]) -> str:
         config = trial_settings(row["trial"], preset)
-        return "-".join(trial_key(config, training_of(config, preset, row["seed"], sha256)))
+        return "-".join(trial_key(config, training_facts(config, preset, row["seed"], sha256)))
 
     current = [row for row in rows if row["trial"] in TRIALS and row["key"] == key_now(row)]
     return [row | {"data_sha256": sha256} for row in current]
@@ -175,12 +175,12 @@ def run_trial(
     Raises BenchmarkError for a folder in use, and KeyboardInterrupt when stopped; the same call goes on.
     """
     config, dataset = trial_settings(name, preset), trial_data(data, preset)
-    training = training_of(config, preset, seed, dataset.sha256)
+    training = training_facts(config, preset, seed, dataset.sha256)
     fit, way = trial_key(config, training)
     folder = runs / "trials" / fit
     found = folder / f"row-{way}.json"
     if found.exists():
-        return read_row(found, FIELDS) | {"trial": name, "data_sha256": dataset.sha256}
+        return read_flat_row(found, FIELDS) | {"trial": name, "data_sha256": dataset.sha256}
     if not compute:
         return None
     device = provenance.resolve_device(device)

@@ -19,7 +19,7 @@ from baselines.matching import STRATEGIES
 from benchmarks import provenance
 from benchmarks.cells import settings_key
 from benchmarks.files import write_json
-from benchmarks.flat import read_row, read_rows
+from benchmarks.flat import read_flat_row, read_rows
 from benchmarks.jobs import fit_config, settings_of
 from benchmarks.metrics import foreground_ari, iou
 from benchmarks.progress import segment_progress
@@ -124,7 +124,7 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
     folder = runs / "validate" / f"{name}-{settings_key(settings)}"
     found = folder / f"row-{settings_key(settings_of(config))}.json"
     if found.exists():
-        return read_row(found, FIELDS)
+        return read_flat_row(found, FIELDS)
     device = provenance.resolve_device(device)
     provenance.forget_peak_memory(device)
     images, _ = toy.draw(task.train_images, task.image_size, 2 * seed)
@@ -152,7 +152,10 @@ def validate(name: str, seed: int, runs: Path, device: str) -> dict[str, Any]:
 
 
 def earlier_rows(results: Path) -> list[dict[str, Any]]:
-    """The rows of RESULTS/validate.json of today's tasks. BenchmarkError names a file that does not hold such rows."""
+    """The rows of RESULTS/validate.json, of methods that still have a task.
+
+    BenchmarkError names a file that does not hold such rows.
+    """
     return [row for row in read_rows(results, "validate", FIELDS) if row["method"] in TASKS]
 
 

@@ -231,6 +231,14 @@ def test_rows_of_trials_that_lack_figures_are_refused_before_anything_is_trained
         trials.earlier_rows(tmp_path, "smoke", tmp_path / "data")
 
 
+def test_a_row_with_a_figure_that_is_no_number_is_refused_by_its_file(tmp_path: Path) -> None:
+    (tmp_path / "trials-smoke.json").write_text('[{"trial": "as it is", "seed": 0, "iou": NaN}]')
+    with pytest.raises(
+        BenchmarkError, match=r"trials-smoke\.json cannot be read \(NaN is no number of JSON\)"
+    ):
+        trials.earlier_rows(tmp_path, "smoke", tmp_path / "data")
+
+
 def test_rows_of_validate_that_lack_figures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
     write_json(tmp_path / "validate.json", [{"method": "ReDO", "seed": 1}])
     with pytest.raises(BenchmarkError, match=r"validate\.json"):

@@ -47,6 +47,13 @@ def test_finds_a_plain_object(variant: str) -> None:
     np.testing.assert_array_equal(masks.sum(axis=1), 1)
 
 
+def test_boxes_are_of_the_variant_that_starts_from_them_alone() -> None:
+    image, _ = picture()
+    boxes = np.array([[0, 0, 9, 9]])
+    plain = fitted("border")
+    np.testing.assert_array_equal(plain.segment(image, boxes=boxes), plain.segment(image))
+
+
 def test_a_failing_image_is_counted_and_empty_and_the_others_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

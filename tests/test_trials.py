@@ -332,5 +332,5 @@ def test_a_training_in_a_folder_that_another_works_at_is_refused(tmp_path: Path)
 
 def test_a_trial_on_other_images_is_another_one() -> None:
     config = trials.trial_settings("as it is", "smoke")
-    trainings = [trials.training_of(config, "smoke", 0, letter * 64) for letter in "ab"]
+    trainings = [trials.training_facts(config, "smoke", 0, letter * 64) for letter in "ab"]
     assert len({trials.trial_key(config, training) for training in trainings}) == 2
