@@ -89,10 +89,9 @@ class AmortisedTrainer(Trainer):
         self.posterior_chains = self.posterior_chains.clone()  # which shared its memory with the prior's
         self.prior_chains = self.prior_chains.new_empty(len(images), 0)
 
-    def build(self) -> dict[str, float]:
+    def build(self) -> None:
         self.model = AmortisedModel(self.config, self.seed).to(self.device)
         self.optimisers = {"generators": self.adam(self.model.parameters(), self.config.lr_generators)}
-        return {"generators": self.config.lr_generators}
 
     def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
         """One step down the objective -> its terms, as numbers."""

@@ -74,7 +74,8 @@ class NormedLeakyReLU(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
         full = x.to(weight.dtype)
         mean = full.mean(dim=(1, 2), keepdim=True)
-        inverse_std = (full.square().mean(dim=(1, 2), keepdim=True) - mean.square() + 1e-5).rsqrt()
+        variance = (full.square().mean(dim=(1, 2), keepdim=True) - mean.square()).clamp(min=0)
+        inverse_std = (variance + 1e-5).rsqrt()
         scale = weight * inverse_std
         shift = bias - mean * scale
         ctx.save_for_backward(x, mean, inverse_std, scale, shift)

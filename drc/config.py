@@ -272,7 +272,7 @@ def tell_near_name(dataset: str) -> None:
     """Say so, once, where a name that is none of the paper's data sets may be meant as one."""
     plain = PurePath(dataset).name.lower().replace("_", "-")
     near = called_after(plain, PAPER_CHANGES) or get_close_matches(plain, PAPER_CHANGES, n=1, cutoff=0.85)
-    if near:
+    if near and near[-1] != "birds":
         log.warning("%r has the settings of birds; those of %s go by that name", dataset, near[-1])
 
 

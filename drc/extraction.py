@@ -20,8 +20,8 @@ from drc.kept import add_weights
 from drc.method import DRC
 from drc.model import DRCModel
 from drc.pictures import (
+    AREAS,
     KINDS,
-    RESULTS,
     SHEET,
     UNREADABLE,
     Picture,
@@ -30,7 +30,7 @@ from drc.pictures import (
     known_as,
     open_picture,
 )
-from drc.sheets import column, figure_panels, sheet
+from drc.sheets import column, figure_columns, sheet
 from drc.tensors import to_signed
 from drc.trainer import Progress
 
@@ -96,12 +96,10 @@ def extract(
     keys, done = [picture.key for picture in pictures], 0
     for regions in method.regions(images, keys=keys, progress=progress):
         inputs = images[done : done + len(regions.pi)]
-        panels = {"input": inputs} | figure_panels(regions)
         errors = (regions.image.cpu() - to_signed(inputs, "cpu")).abs().mean(dim=(1, 2, 3))
         pi_fg = regions.pi[:, 0].cpu().numpy()
-        for i in range(len(inputs)):
-            rows = {name: row[i] for name, row in panels.items()}
-            yield Extraction(pictures[done + i], pi_fg[i], rows, float(errors[i]))
+        for i, panels in enumerate(figure_columns(inputs, regions)):
+            yield Extraction(pictures[done + i], pi_fg[i], panels, float(errors[i]))
         done += len(inputs)
 
 
@@ -126,7 +124,7 @@ class ResultFolder:
                 f"{folder} holds the results of another model, other settings or another seed; name another "
                 "folder, or delete this one"
             )
-        ours = (*KINDS, RESULTS, REFUSED, *sorted(path.name for path in sheets_in(folder)))
+        ours = (*KINDS, AREAS, REFUSED, *sorted(path.name for path in sheets_in(folder)))
         if not file.exists() and (others := [name for name in ours if (folder / name).exists()]):
             raise OutputError(
                 f"{folder} holds {' and '.join(others)} that are not known to be results of this command, and might be "
@@ -169,7 +167,7 @@ class ResultFolder:
     def write_table(self) -> None:
         """areas.csv as far as it goes; lines of earlier calls with other files stay."""
         rows = self._before | {row[1]: row for row in self._rows.values()}
-        write_csv(self.folder / RESULTS, HEADER, rows.values())
+        write_csv(self.folder / AREAS, HEADER, rows.values())
 
     def write_sheets(self) -> None:
         """contact-sheet-001.png and so on: the panels of this call's pictures, in place of an earlier call's."""
@@ -308,7 +306,7 @@ def _read_settings(file: Path) -> Any:
 
 def _read_rows(folder: Path) -> list[tuple[str, ...]]:
     """The lines of an earlier areas.csv of our shape and without NUL bytes; a foreign table has none."""
-    file = folder / RESULTS
+    file = folder / AREAS
     if not file.exists():
         return []
     try:

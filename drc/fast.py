@@ -35,7 +35,8 @@ class NormedLeakyReLU(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
         average = x.new_full((1, 1, x.shape[1]), 1 / x.shape[1]).expand(x.shape[0], -1, -1)
         mean = average @ x
-        inverse_std = ((average @ x.square()) - mean.square() + 1e-5).rsqrt()
+        variance = ((average @ x.square()) - mean.square()).clamp(min=0)  # rounding can leave it below
+        inverse_std = (variance + 1e-5).rsqrt()
         scale = weight * inverse_std
         y = F.leaky_relu_(torch.addcmul(bias - mean * scale, x, scale), slope)
         ctx.save_for_backward(x, y, average, mean, inverse_std, scale)

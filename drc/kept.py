@@ -22,7 +22,7 @@ from drc.model import DRCModel
 
 log = logging.getLogger(__name__)
 
-READING = frozenset({"inference_masks", "inference_chains"})
+MASKS_ONLY = frozenset({"inference_masks", "inference_chains"})
 """Settings that change only how the ends of chains become masks; a kept chain's name does not depend on them."""
 
 
@@ -36,7 +36,7 @@ class KeptChains:
     def __init__(self, folder: Path, model: DRCModel, config: DRCConfig, seed: int, device: str) -> None:
         self.folder, self._z_dim = folder, model.z_dim
         self.seconds = 0.0  # that what was found had taken
-        settings = {name: value for name, value in asdict(config).items() if name not in READING}
+        settings = {name: value for name, value in asdict(config).items() if name not in MASKS_ONLY}
         self._about = hashlib.sha256(repr((settings, seed, arithmetic(device), code())).encode())
         add_weights(self._about, model)
 

@@ -22,25 +22,13 @@ def block_count(image_size: int) -> int:
     return (image_size // BASE).bit_length() - 1
 
 
-class InstanceNorm(nn.Module):
-    """Instance normalisation with an affine map: (B, C, H, W) -> (B, C, H, W)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, weight=self.weight, bias=self.bias)
-
-
 class UpBlock(nn.Module):
     """Bilinear ×2, convolution 3×3, instance norm, LeakyReLU: (B, C, h, w) -> (B, C', 2h, 2w)."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-        self.norm = InstanceNorm(channels_out)
+        self.norm = nn.InstanceNorm2d(channels_out, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -53,7 +41,7 @@ class DownBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1, bias=False)
-        self.norm = InstanceNorm(channels_out)
+        self.norm = nn.InstanceNorm2d(channels_out, affine=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(self.norm(self.conv(x)), 0.2)

@@ -27,8 +27,8 @@ UNREADABLE = (
 """What reading a file raises that is no picture, or not a whole one."""
 KINDS = ("masks", "overlays", "panels")  # folders of results
 SHEET = "contact-sheet-"  # what those of the results' sheets begin with
-RESULTS = "areas.csv"  # what folders of results hold
-MADE_HERE = (RESULTS, "progress.jsonl")  # ... and of trainings
+AREAS = "areas.csv"  # what folders of results hold
+MADE_HERE = (AREAS, "progress.jsonl")  # ... and of trainings
 LONGEST = 200  # bytes of one part of a result's name; file systems take 255 with its ending
 
 
@@ -181,7 +181,7 @@ def _below(folder: Path, endings: set[str], out: Path, named: Container[Path]) -
             folders.clear()
             continue
         met.add(here)
-        results = here == out or RESULTS in names
+        results = here == out or AREAS in names
         folders[:] = sorted(
             name
             for name in folders

@@ -18,7 +18,7 @@ from drc import fast
 from drc.config import completed
 from drc.curves import draw_curves
 from drc.files import alone_in, write_atomic, write_json, write_png
-from drc.sheets import column, figure_panels, sheet
+from drc.sheets import column, figure_columns, sheet
 from drc.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -127,8 +127,8 @@ class RunProgress:
         trainer, rows = self.trainer, range(min(SAMPLE_IMAGES, self.trainer.count))
         with torch.no_grad():
             regions = fast.render(trainer.model, trainer.posterior_chains[list(rows)].to(trainer.device))
-        panels = {"input": np.asarray(trainer.images[: len(rows)])} | figure_panels(regions)
-        columns = [column({name: row[i] for name, row in panels.items()}) for i in rows]
+        images = np.asarray(trainer.images[: len(rows)])
+        columns = [column(panels) for panels in figure_columns(images, regions)]
         write_png(self.folder / f"samples-{step:08d}.png", sheet(columns, [f"image {i}" for i in rows]))
 
     def _guarded(self, write: Callable[[], None]) -> None:

@@ -26,6 +26,12 @@ def figure_panels(regions: Regions) -> dict[str, np.ndarray]:
     }
 
 
+def figure_columns(inputs: np.ndarray, regions: Regions) -> list[dict[str, np.ndarray]]:
+    """The rows of Figure 3 for each of the images (B, S, S, 3) uint8: name in ROWS -> (S, S, 3) uint8."""
+    panels = {"input": inputs} | figure_panels(regions)
+    return [{name: row[i] for name, row in panels.items()} for i in range(len(inputs))]
+
+
 def to_uint8(pictures: Tensor) -> np.ndarray:
     """(B, 3, H, W) in [-1, 1] -> (B, H, W, 3) uint8."""
     scaled = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)

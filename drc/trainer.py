@@ -54,20 +54,19 @@ class Trainer:
             )
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.learning_rates = self.build()
+        self.build()
         self.render = partial(fast.render, self.model)
         self.sampler = Sampler(self.model, config)
         self.posterior_chains, self.prior_chains = self.starts(range(self.count), 0).unbind(dim=1)
 
-    def build(self) -> dict[str, float]:
-        """Make `model` and `optimisers`; returns the learning rate of each optimiser, by its name."""
+    def build(self) -> None:
+        """Make `model` and `optimisers`."""
         c = self.config
         self.model = DRCModel(c, self.seed).to(self.device)
         self.optimisers = {
             "generators": self.adam(self.model.generator_parameters(), c.lr_generators),
             "lebm": self.adam(self.model.lebm.parameters(), c.lr_lebm),
         }
-        return {"generators": c.lr_generators, "lebm": c.lr_lebm}
 
     @staticmethod
     def adam(parameters: Iterable[torch.nn.Parameter], learning_rate: float) -> torch.optim.Adam:
@@ -238,8 +237,8 @@ class Trainer:
         c = self.config
         left = 1 - self.step / c.train_steps
         factor = 0.1 + 0.9 * min(1.0, left / c.lr_decay) if c.lr_decay else 1.0
-        for name, optimiser in self.optimisers.items():
-            optimiser.param_groups[0]["lr"] = factor * self.learning_rates[name]
+        for optimiser in self.optimisers.values():
+            optimiser.param_groups[0]["lr"] = factor * optimiser.defaults["lr"]
 
     @cached_property
     def images_sha256(self) -> str:

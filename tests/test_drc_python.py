@@ -88,6 +88,7 @@ def test_a_list_of_arrays_is_no_array() -> None:
         ("CLEVR6", "clevr6"),
         ("photos", None),
         ("tm-dsprites-mine", None),
+        ("birds_2", None),  # it has the settings that it may be meant to have
     ],
 )
 def test_a_name_that_is_nearly_a_data_set_of_the_paper_is_told(

@@ -7,6 +7,7 @@ import torch
 from drc_helpers import SMOKE
 
 from benchmarks import speed
+from drc import compiled, fast
 from drc.model import DRCModel
 
 
@@ -38,6 +39,14 @@ def test_rates_ratios_and_arithmetic_agree_with_one_another(monkeypatch: pytest.
     assert found["device"] == found["cpu"]
     assert found["version_torch"]
     assert "prior steps a second: released" in speed.describe(found)
+
+
+@pytest.mark.parametrize("value", [3.3, 33.3, 77.7])
+def test_the_norm_of_a_map_that_is_the_same_everywhere_is_a_number(value: float) -> None:
+    """Rounding makes the mean of its squares less than the square of its mean."""
+    x = torch.full((1, 8, 8, 4), value)
+    for norm, seen in ((fast.NormedLeakyReLU, x.flatten(1, 2)), (compiled.NormedLeakyReLU, x)):
+        assert norm.apply(seen, torch.ones(4), torch.zeros(4), 0.01).abs().max() < 0.1
 
 
 def test_the_first_round_is_thrown_away_and_the_median_of_the_others_taken(
