@@ -15,11 +15,11 @@ import numpy as np
 
 from benchmarks.cells import Row
 from benchmarks.collect import Printed
-from benchmarks.drawn import drawn_before, source_of, text_of
 from benchmarks.notes import floor_names, listed, name_of, place_of, variant_name
 from benchmarks.paired import scores_of
 from benchmarks.progress import read_record
 from benchmarks.registry import DATASETS, METHODS
+from benchmarks.sources import drawn_before, source_of, text_of
 
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
 DPI = 130
@@ -54,7 +54,7 @@ class Places:
     """Charts drawn before."""
 
 
-def before(name: str, rows: Iterable[Row], places: Places) -> list[Chart]:
+def earlier_chart(name: str, rows: Iterable[Row], places: Places) -> list[Chart]:
     """The chart of that name as it was drawn before of just these rows, if it was."""
     png = drawn_before(places.figures / f"{name}.png", source_of(rows))
     pdf = places.figures / f"{name}.pdf"
@@ -64,7 +64,7 @@ def before(name: str, rows: Iterable[Row], places: Places) -> list[Chart]:
     return [Chart(name, said["Title"], said["Description"], png, pdf.read_bytes())]
 
 
-def drawn(name: str, title: str, about: str, figure: Any, rows: Iterable[Row]) -> Chart:
+def as_chart(name: str, title: str, about: str, figure: Any, rows: Iterable[Row]) -> Chart:
     """The figure, drawn of these rows, as PNG and as PDF, the same bytes each time."""
     files = []
     said = {"Software": None, "Title": title, "Description": about, "Source": source_of(rows)}
@@ -101,7 +101,7 @@ def distributions(printed: list[Printed], places: Places, stem: str, budget: str
         name, rows = f"{stem}-iou-{dataset}-{split}", [row for p in group for row in p.rows]
         scored = [(p, scores_of(p, places.runs, places.kept)) for p in group]
         methods = [(p, found[1][:, 0].ravel()) for p, found in scored if found is not None]
-        if len(methods) < len(group) and (earlier := before(name, rows, places)):
+        if len(methods) < len(group) and (earlier := earlier_chart(name, rows, places)):
             charts += earlier
             continue
         if not methods:
@@ -117,7 +117,7 @@ def distributions(printed: list[Printed], places: Places, stem: str, budget: str
         axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         place = place_of(methods[0][0].entry)
         charts.append(
-            drawn(
+            as_chart(
                 name,
                 f"IoU of single images: {place}",
                 f"How many images reach at least an IoU, by method, on {place}; {budget}.",
@@ -146,7 +146,7 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
             if lines := training_lines(places.runs, row.key):
                 methods.setdefault(name, {})[label] = lines
     lacking = [f"{name} ({label})" for name, label in trainings if label not in methods.get(name, {})]
-    if lacking and (earlier := before(f"{stem}-training", rows, places)):
+    if lacking and (earlier := earlier_chart(f"{stem}-training", rows, places)):
         return earlier
     if not methods:
         return []
@@ -168,7 +168,7 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
     about = f"A quantity of each training against its seconds, at most {CURVES} seeds each; {budget}. Scales differ."
     if lacking:
         about += f" There are no curves here of {listed(lacking)}."
-    return [drawn(f"{stem}-training", "Training curves", about, figure, rows)]
+    return [as_chart(f"{stem}-training", "Training curves", about, figure, rows)]
 
 
 def curve_key(line: dict[str, Any]) -> str:
@@ -215,7 +215,7 @@ def accuracy_against_time(printed: list[Printed], stem: str, budget: str) -> lis
         axes[0, 0].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         about = f"IoU on {place} against training time; bars are the deviation over seeds; {budget}."
         charts.append(
-            drawn(
+            as_chart(
                 f"{stem}-time-{dataset}-{split}",
                 f"IoU against training time: {place}",
                 about,
@@ -261,7 +261,7 @@ def cross_category(printed: list[Printed], stem: str, budget: str) -> list[Chart
     origins = listed(DATASETS[name].label for name in trainings)
     about = f"IoU after training on each of {origins}, scored on {listed(places, '; ')}; {budget}."
     rows = [row for cells in maps.values() for p in cells.values() for row in p.rows]
-    return [drawn(f"{stem}-cross-category", "Across categories", about, figure, rows)]
+    return [as_chart(f"{stem}-cross-category", "Across categories", about, figure, rows)]
 
 
 def _value(printed: Printed | None) -> float:

@@ -15,7 +15,6 @@ from PIL import Image
 from benchmarks.cells import Row
 from benchmarks.charts import Places, charts_of
 from benchmarks.collect import Printed, print_cells, seeds_of
-from benchmarks.drawn import cell_picture, drawn_before, text_of
 from benchmarks.files import usable_folder, write_atomic, writing
 from benchmarks.grid import METRICS, Best, Grid, best_figures, ends, note_of_best, number, strategies_grid
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name, why_missing
@@ -24,6 +23,7 @@ from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, panels_of
 from benchmarks.registry import DATASETS, PRESETS, REPORTED
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name
+from benchmarks.sources import cell_picture, drawn_before, text_of
 from benchmarks.tables import Table, sound_tables
 
 TITLE = "Deep Region Competition, measured"

@@ -25,8 +25,8 @@ from benchmarks.notes import why_missing
 from benchmarks.page import write_page
 from benchmarks.provenance import resolve_device
 from benchmarks.registry import DATASETS, METHODS, PRESETS, REPORTED, TABLES
-from benchmarks.report import Report, write_report
 from benchmarks.runs import Outcome, Runner
+from benchmarks.table_files import TableFiles, write_table
 from benchmarks.tables import Entry, Table, plan
 from data_prep.errors import DataPrepError
 
@@ -172,7 +172,7 @@ class Session:
             if name not in self.usable:
                 yield f"{name} is {self._data_state(name)}"
 
-    def report(self, outcomes: list[Outcome] | None) -> Report:
+    def report(self, outcomes: list[Outcome] | None) -> TableFiles:
         """Render what was measured, now or before; None for the outcomes where nothing was to be computed."""
         current = {} if outcomes is None else self._keys() | {c: "" for c in self.cells if self._fault_of(c)}
         stored = read_runs(self.runs, self.results / "rows", current, hashes_below(self.data))
@@ -189,9 +189,7 @@ class Session:
                     return reasons[cell]
             return why_missing(self.table, self.preset, self.data, entry, self._unlike_defaults())
 
-        report = write_report(
-            self.table, self.preset, seeds, stored, self.runs, self.results, why, self.style
-        )
+        report = write_table(self.table, self.preset, seeds, stored, self.runs, self.results, why, self.style)
         shown = list(REPORTED) if self.preset in REPORTED else [self.preset]
         pages = write_page(stored, self.runs, self.results, shown, self.data)
         return replace(report, files=(*report.files, *pages))

@@ -88,7 +88,7 @@ def dataset(tmp_path: Path) -> PreparedDataset:
 @pytest.fixture
 def own_data_sets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Draw no tables, and forget folders that a test names as data sets."""
-    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
+    monkeypatch.setattr("benchmarks.table_files.to_png", lambda layout: b"\x89PNG")
     before = dict(registry.DATASETS)
     yield
     registry.DATASETS.clear()

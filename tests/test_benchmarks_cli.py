@@ -26,7 +26,7 @@ ENDINGS = ("csv", "jsonl", "md", "png", "tex")
 def quick_png(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no real table, which takes longest, except in the test of the whole."""
     if request.function is not test_from_nothing_to_the_table:
-        monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG" + b"0" * 8000)
+        monkeypatch.setattr("benchmarks.table_files.to_png", lambda layout: b"\x89PNG" + b"0" * 8000)
 
 
 def runner() -> CliRunner:

@@ -18,12 +18,12 @@ from benchmarks import trials
 from benchmarks.cells import parse_row, read_row
 from benchmarks.charts import training_lines
 from benchmarks.collect import read_runs
-from benchmarks.drawn import drawn_before
 from benchmarks.errors import BenchmarkError
 from benchmarks.files import last_line, write_json
 from benchmarks.locks import LOCK, holder
 from benchmarks.pictures import load_panels, save_panels
 from benchmarks.rows import Stored, merge
+from benchmarks.sources import drawn_before
 from benchmarks.status import survey
 from benchmarks.validate import earlier_rows
 

@@ -210,7 +210,7 @@ def test_a_table_that_cannot_be_loaded_harms_no_other(
     assert "left out: the table mine cannot be loaded" in caplog.text
     assert call(tmp_path, smoke_data, "table", "mine").exit_code == 2
     caplog.clear()
-    monkeypatch.setattr("benchmarks.report.to_png", lambda layout: b"\x89PNG")
+    monkeypatch.setattr("benchmarks.table_files.to_png", lambda layout: b"\x89PNG")
     done = call(tmp_path, smoke_data, "table", "grey", "--methods", "all-foreground", "--preset", "smoke")
     assert done.exit_code == 0, done.output
     assert "left out: the table mine cannot be loaded" in caplog.text

@@ -23,7 +23,6 @@ from PIL import Image
 
 from benchmarks.cells import read_row
 from benchmarks.collect import PUBLISHED, print_cells, read_published, read_runs, seeds_of
-from benchmarks.draw import to_png
 from benchmarks.errors import BenchmarkError
 from benchmarks.grid import Layout, lay_out
 from benchmarks.latex import to_latex
@@ -41,7 +40,8 @@ from benchmarks.pictures import (
 )
 from benchmarks.registry import TABLES
 from benchmarks.render import to_csv, to_json_lines, to_markdown, to_text
-from benchmarks.report import write_report
+from benchmarks.table_files import write_table
+from benchmarks.table_picture import to_png
 from benchmarks.tables import Entry, headline, load_table
 
 GOLDEN = Path(__file__).parent / "golden" / "table1"
@@ -216,12 +216,12 @@ def test_a_report_is_written_in_every_format_and_only_a_smoke_run_is_named_so(
     runs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "results").mkdir()
-    report = write_report(
+    report = write_table(
         TABLE, "quick", [0], read_runs(runs, tmp_path / "results" / "rows"), runs, tmp_path / "results", why
     )
     assert {f.name for f in report.files} == {f"table1.{s}" for s in ENDINGS}
     before = {f: f.read_bytes() for f in report.files}
-    smoke = write_report(
+    smoke = write_table(
         TABLE, "smoke", [0], read_runs(runs, tmp_path / "results" / "rows"), runs, tmp_path / "results", why
     )
     assert {f.name for f in smoke.files} == {f"table1-smoke.{s}" for s in ENDINGS}
@@ -232,19 +232,19 @@ def test_figure_3_is_drawn_from_the_stored_panels(runs: Path, tmp_path: Path) ->
     images, mask = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), bool)
     for folder in (runs / "cells").iterdir():
         save_panels(folder / "panels.npz", make_panels(images, {"reconstruction": images}, mask, mask))
-    report = write_report(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
+    report = write_table(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
     assert "figure3.png" in {f.name for f in report.files}
     assert Image.open(tmp_path / "figure3.png").size[1] > 5 * 100  # five rows
     write_page(read_runs(runs, tmp_path / "rows"), runs, tmp_path, ["quick"])
     before = pixels((tmp_path / "figure3.png").read_bytes())
     (tmp_path / "figure3.png").unlink()
     empty = tmp_path / "of another machine"
-    write_report(TABLE, "quick", [0], read_runs(empty, tmp_path / "rows"), empty, tmp_path, why)
+    write_table(TABLE, "quick", [0], read_runs(empty, tmp_path / "rows"), empty, tmp_path, why)
     np.testing.assert_array_equal(pixels((tmp_path / "figure3.png").read_bytes()), before)
     (tmp_path / "figure3.png").unlink()
     for folder in (runs / "cells").iterdir():
         (folder / "panels.npz").write_bytes(b"torn")
-    write_report(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
+    write_table(TABLE, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, why)
     np.testing.assert_array_equal(pixels((tmp_path / "figure3.png").read_bytes()), before)
 
 
@@ -338,7 +338,7 @@ def test_a_missing_published_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_rendering_imports_no_torch() -> None:
-    code = "import sys, benchmarks.report, benchmarks.session; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmarks.table_files, benchmarks.session; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=GOLDEN.parents[2]).returncode == 0
 
 

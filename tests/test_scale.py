@@ -13,8 +13,8 @@ from cell_helpers import keep_row
 from benchmarks.cells import make_cell
 from benchmarks.collect import read_runs
 from benchmarks.page import write_page
-from benchmarks.report import write_report
 from benchmarks.status import describe, survey
+from benchmarks.table_files import write_table
 from benchmarks.tables import Column, Entry, Line, Table
 
 ROWS = 10_000
@@ -59,7 +59,7 @@ def test_every_output(runs: Path, tmp_path: Path) -> None:
     )
     table = Table("large", "Large", lines, tuple(columns.values()), entries)
     began = time.process_time()
-    write_report(
+    write_table(
         table, "quick", [0], read_runs(runs, tmp_path / "rows"), runs, tmp_path, lambda entry: "not run"
     )
     assert time.process_time() - began < 40

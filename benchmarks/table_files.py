@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.collect import Printed, print_cells
-from benchmarks.draw import to_png
-from benchmarks.drawn import cell_picture, drawn_before
 from benchmarks.files import write_atomic, writing
 from benchmarks.grid import Style, lay_out
 from benchmarks.latex import to_latex
@@ -17,6 +15,8 @@ from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import PANELS, beside, draw_panels, panels_of
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
 from benchmarks.rows import Stored, file_name
+from benchmarks.sources import cell_picture, drawn_before
+from benchmarks.table_picture import to_png
 from benchmarks.tables import Entry, Table, headline
 
 FIGURE3_METHOD = "DRC"
@@ -25,7 +25,7 @@ PICTURES = {"table1": "figure3"}
 
 
 @dataclass(frozen=True)
-class Report:
+class TableFiles:
     """What was written."""
 
     text: str
@@ -33,7 +33,7 @@ class Report:
     files: tuple[Path, ...]
 
 
-def write_report(
+def write_table(
     table: Table,
     preset: str,
     seeds: list[int],
@@ -42,7 +42,7 @@ def write_report(
     results: Path,
     why_missing: Callable[[Entry], str],
     style: Style | None = None,
-) -> Report:
+) -> TableFiles:
     """Write every format of a table, from the stored rows of these seeds, to the results folder.
 
     `why_missing` says in a sentence why a cell has no row. Raises BenchmarkError if a file cannot be written;
@@ -74,7 +74,7 @@ def write_report(
             write_atomic(file, content)
         for file in outdated:
             file.unlink(missing_ok=True)
-    return Report(to_text(layout), tuple(files))
+    return TableFiles(to_text(layout), tuple(files))
 
 
 def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Path) -> dict[str, bytes]:
