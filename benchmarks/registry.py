@@ -231,7 +231,7 @@ PRESETS: dict[str, Budget] = {
         about="about an hour a training on one CPU core, and DRC's scoring as long again",
     ),
     "cpu-evening": Budget(
-        image_size=128, eval_images=96, train_images=512, heldout_images=1000, scored_of=512,
+        image_size=128, eval_images=96, train_images=20000, heldout_images=1000, scored_of=512,
         about="about an hour a training of DRC on 2 CPU cores that multiply bfloat16, and its scoring as long again",
     ),
     "gpu": Budget(
