@@ -157,7 +157,7 @@ class Library:
             if held < needed:
                 raise BenchmarkError(
                     f"{dataset.path} holds {held} {split} images and this preset uses {needed}: "
-                    f"move it away, or prepare it again: {self.prepare_command(name)}"
+                    f"move it away and prepare it again: {self.prepare_command(name)}"
                 )
 
 

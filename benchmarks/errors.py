@@ -19,11 +19,13 @@ class Busy(BenchmarkError):
 
 
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:
-    """`name` as it is spelt in `valid` (case does not matter).
+    """`name` as it is spelt in `valid`; case does not matter where no spelling is the same.
 
     Raises BenchmarkError with the nearest and all valid names if there is none.
     """
     names = list(valid)
+    if name in names:
+        return name
     folded = {n.casefold(): n for n in names}
     if name.casefold() in folded:
         return folded[name.casefold()]

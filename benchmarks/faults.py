@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from numbers import Integral
 
 from baselines.matching import STRATEGIES
@@ -13,11 +14,31 @@ from benchmarks.registry import DATASETS, METHODS, DatasetSpec, MethodSpec, Subs
 def check_registries() -> None:
     """Raise BenchmarkError for the first entry of METHODS or DATASETS that cannot be used, whoever wrote it."""
     for name, method in METHODS.items():
-        for fault in _faults_of_method(method):
+        for fault in chain(_faults_of_name(name), _faults_of_method(method)):
             raise BenchmarkError(f"METHODS[{name!r}] in benchmarks/registry.py {fault}: correct the entry")
+    places: dict[tuple[str, str], str] = {}
     for name, dataset in DATASETS.items():
-        for fault in _faults_of_dataset(dataset):
+        for fault in chain(
+            _faults_of_name(name), _faults_of_dataset(dataset), _shared_labels(dataset, places)
+        ):
             raise BenchmarkError(f"DATASETS[{name!r}] in benchmarks/registry.py {fault}: correct the entry")
+        places |= {(dataset.label, subset.label): name for subset in dataset.splits.values()}
+
+
+def _faults_of_name(name: str) -> Iterator[str]:
+    """Names stand in commands, which commas and colons part, and in those of files."""
+    if not isinstance(name, str) or not name or not name.isprintable() or {*name} & {*"/,:"}:
+        yield f"holds the name {name!r}, which must be printable, without a comma, a colon or a slash"
+
+
+def _shared_labels(spec: DatasetSpec, places: Mapping[tuple[str, str], str]) -> Iterator[str]:
+    """What a table could not tell apart, for its columns are called by labels alone."""
+    said = [(spec.label, subset.label) for subset in spec.splits.values()]
+    if len(set(said)) < len(said):
+        yield "has two splits of one label"
+    for place in said:
+        if place in places:
+            yield f"has the label {', '.join(place)!r}, which is also that of {places[place]!r}"
 
 
 def _faults_of_method(spec: MethodSpec) -> Iterator[str]:
@@ -31,6 +52,9 @@ def _faults_of_method(spec: MethodSpec) -> Iterator[str]:
     names = spec.variants if listed else ()
     if not names or not all(isinstance(name, str) and name for name in names):
         yield f"has variants={spec.variants!r} where a tuple of names is expected, such as ('fixed',)"
+    else:
+        for variant in names:
+            yield from _faults_of_name(variant)
     if not isinstance(spec.protocol, str) or spec.protocol not in STRATEGIES:
         yield f"has the protocol {spec.protocol!r}, which is none of {', '.join(STRATEGIES)}"
     for part in ("annotation", "taken_over"):
@@ -56,6 +80,7 @@ def _faults_of_dataset(spec: DatasetSpec) -> Iterator[str]:
         yield f"has splits={spec.splits!r} where a dictionary of Subset is expected"
         return
     for split, subset in spec.splits.items():
+        yield from _faults_of_name(split)
         if not isinstance(subset, Subset):
             yield f"has {subset!r} as its split {split!r} where a Subset is expected"
         elif subset.limit is not None and not (isinstance(subset.limit, Integral) and subset.limit > 0):

@@ -38,7 +38,13 @@ def claim(folder: Path) -> Iterator[None]:
     lock = folder / LOCK
     pid = os.getpid()
     mine = json.dumps(
-        {"pid": pid, "started": _started(pid), "host": socket.gethostname(), "id": uuid.uuid4().hex}
+        {
+            "pid": pid,
+            "started": _started(pid),
+            "host": socket.gethostname(),
+            "system": _system(),
+            "id": uuid.uuid4().hex,
+        }
     )
     _create(lock, mine)
     released = threading.Event()
@@ -123,7 +129,7 @@ def _text(lock: Path) -> str:
 
 def _abandoned(lock: Path, text: str) -> bool:
     who = _parse(text)
-    if who.get("host") != socket.gethostname():
+    if (who.get("host"), who.get("system", _system())) != (socket.gethostname(), _system()):
         return time.time() - lock.stat().st_mtime > SILENT_SECONDS
     try:
         pid = int(who["pid"])
@@ -133,6 +139,16 @@ def _abandoned(lock: Path, text: str) -> bool:
     except PermissionError:
         return False
     return who.get("started") != _started(pid)  # the number was used again
+
+
+def _system() -> str:
+    """Where the numbers of processes mean the same: this boot of this machine, and, in a container, its namespace."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(
+            Path("/proc/self/ns/pid").readlink()
+        )
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> str | None:

@@ -52,8 +52,7 @@ def resolve_test(text: str, data: Path) -> str:
 
 def word_of(name: str) -> str:
     """What names the data set on a command line of this machine: its name, or its folder."""
-    folder = DATASETS[name].folder.replace("{{", "{").replace("}}", "}")
-    return folder if Path(folder).is_absolute() else name
+    return DATASETS[name].folder.replace("{{", "{").replace("}}", "}") if DATASETS[name].own else name
 
 
 def _register(path: Path) -> str:
@@ -74,10 +73,12 @@ def _register(path: Path) -> str:
     made_by = manifest["command"] or f"python -m data_prep folder --images DIR --masks DIR --out {path}"
     present = [split for split in SPLITS if manifest["counts"].get(split)]
     apart = "train" in present  # otherwise all of it is trained on
+    taken = name in (spec.label for spec in DATASETS.values())
     DATASETS[name] = DatasetSpec(
-        label=name,
+        label=f"{name} in {path.parent}" if taken else name,
         folder=folder,
         prepare=made_by.replace("{", "{{").replace("}", "}}"),
+        own=True,
         train="train" if apart else None,
         splits={
             split: Subset(split, LABELS[split] if apart else f"{split}, trained on at least in part")

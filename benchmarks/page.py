@@ -22,7 +22,7 @@ from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, panels_of
 from benchmarks.registry import DATASETS, PRESETS, REPORTED
 from benchmarks.reproducing import other_results, to_markdown
-from benchmarks.rows import Stored, file_name
+from benchmarks.rows import Stored, file_name, of_cell
 from benchmarks.sources import cell_picture, drawn_before, text_of
 from benchmarks.tables import Table, sound_tables
 
@@ -290,7 +290,7 @@ def last_split_of_each(printed: list[Printed]) -> list[Printed]:
 
 def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The rows of the paper's Figure 3 for the first images."""
-    panels = panels_of(runs / "cells" / p.rows[0].key / PANELS)
+    panels = panels_of(of_cell(p.rows[0], runs / "cells"), PANELS)
     if panels is None:
         return None
     title = f"{variant_name(p.entry)}: {place_of(p.entry)}"
@@ -300,7 +300,7 @@ def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
 
 def examples(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The worst, middle and best images."""
-    panels = panels_of(runs / "cells" / p.rows[0].key / EXAMPLES)
+    panels = panels_of(of_cell(p.rows[0], runs / "cells"), EXAMPLES)
     if panels is None:
         return None
     third = len(panels["input"]) // 3

@@ -83,7 +83,7 @@ def difference_grid(found: list[Difference]) -> Grid:
     """`-34.9 (-37.0 to -32.9)` for each pair."""
     lines = [
         GridLine(
-            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), one.seeds),
+            (f"{name_of(one)} minus {name_of(other)}", place_of(one.entry), seeds_of_pair(one, other)),
             "",
             one.entry.dataset,
             tuple(Text(_words(intervals[metric])) for metric in METRICS),
@@ -92,6 +92,11 @@ def difference_grid(found: list[Difference]) -> Grid:
     ]
     title = "Differences on the same images, in points, with the bootstrap 95 % interval over images"
     return Grid(title, ("", "scored on", "seeds", "IoU", "Dice"), tuple(lines))
+
+
+def seeds_of_pair(one: Printed, other: Printed) -> str:
+    """The seeds whose mean a difference is: those of a method that is trained, if either is."""
+    return (one if one.entry.train_dataset else other).seeds
 
 
 def _with_the_same_seeds(one: Printed, other: Printed) -> tuple[Printed, Printed]:
@@ -144,7 +149,8 @@ def _carried(
 ) -> dict[str, Interval]:
     """The difference as an earlier file has it, if the two figures still lie just so far apart."""
     line = before.get((name_of(one), name_of(other), one.entry.dataset, one.entry.split))
-    if line is None or line.get("seeds", one.seeds) != one.seeds or not one.rows:
+    seeds = seeds_of_pair(one, other)
+    if line is None or line.get("seeds", seeds) != seeds or not one.rows:
         return {}
     found = {}
     try:

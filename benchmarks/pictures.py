@@ -80,12 +80,12 @@ def load_panels(path: Path) -> Panels:
         raise BenchmarkError(f"{path} is not a readable picture archive: {error}") from error
 
 
-def panels_of(path: Path) -> Panels | None:
-    """What `save_panels` left there; None where it is not, or is damaged, which a log tells."""
-    if not path.exists():
+def panels_of(cell: Path | None, name: str) -> Panels | None:
+    """What `save_panels` left in a cell; None where there is none, or it is damaged, which a log tells."""
+    if cell is None or not (cell / name).exists():
         return None
     try:
-        return load_panels(path)
+        return load_panels(cell / name)
     except BenchmarkError as error:
         log.warning("not drawn anew: %s", error)
         return None

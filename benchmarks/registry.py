@@ -111,6 +111,8 @@ class DatasetSpec:
     """Of a TM-dSprites that is made on the spot, at the budget's size, when it is not there; else empty."""
     variant: str = ""
     """Of that TM-dSprites: one of data_prep.tm_dsprites.VARIANTS."""
+    own: bool = False
+    """Whether a command named it by its folder; no entry here is so."""
 
     @property
     def generated(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.collect import Printed
 from benchmarks.grid import METRICS, Layout, Text, strategies_of
 from benchmarks.notes import name_of
+from benchmarks.paired import seeds_of_pair
 from benchmarks.tables import Table
 from benchmarks.uncertainty import Interval
 
@@ -79,7 +80,11 @@ def paired_csv(differences: list[tuple[Printed, Printed, dict[str, Interval]]]) 
     for one, other, intervals in differences:
         names = {"method": name_of(one), "other": name_of(other)}
         names |= {"dataset": one.entry.dataset, "split": one.entry.split}
-        record: dict[str, Any] = {**names, "n_images": one.rows[0].n_images, "seeds": one.seeds}
+        record: dict[str, Any] = {
+            **names,
+            "n_images": one.rows[0].n_images,
+            "seeds": seeds_of_pair(one, other),
+        }
         for metric, found_interval in intervals.items():
             record |= {
                 f"{metric}_difference": found_interval.mean,

@@ -73,8 +73,21 @@ def has_meaning(row: Row) -> bool:
 
 def find_scores(row: Row, cells: Path, folder: Path) -> Path:
     """Where the scores of a row's images lie, if anywhere: where it was measured, or where rows are kept."""
-    own = cells / row.key / SCORES
-    return own if own.exists() else folder / scores_name(row)
+    own = of_cell(row, cells)
+    return own / SCORES if own and (own / SCORES).exists() else folder / scores_name(row)
+
+
+def of_cell(row: Row, cells: Path) -> Path | None:
+    """The cell that a row was measured in; None where it is not here, or holds no row or another one.
+
+    For a kept row may have the key of a cell whose run failed halfway here, and left files of its own.
+    """
+    folder = cells / row.key
+    try:
+        same = (folder / "done").exists() and file_name(read_row(folder / "row.json")) == file_name(row)
+    except BenchmarkError:
+        return None
+    return folder if same else None
 
 
 def scores_name(row: Row) -> str:

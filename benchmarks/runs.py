@@ -126,6 +126,13 @@ class Runner:
             return "failed", last_line(folder / "error.txt")
         return "to do", ""
 
+    def measured_at(self, cell: Cell) -> int | None:
+        """When the row of a cell was written, in nanoseconds; None if there is none."""
+        try:
+            return (self.runs / "cells" / str(self.key(cell)) / "row.json").stat().st_mtime_ns
+        except OSError:
+            return None
+
     def is_open(self, cell: Cell) -> bool:
         """Whether there is anything left to do for a cell."""
         return self.state(cell)[0] not in ("done", "skipped")

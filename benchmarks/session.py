@@ -227,6 +227,7 @@ class Session:
     def _run_apart(self) -> list[Outcome]:
         """Each training in a process of its own."""
         work, given_up = self._work(), self.given_up()
+        before = {cell: self.runner.measured_at(cell) for cell in self.cells}
         said = run_locally([words for _, words in work], self.jobs, self.runs / "logs", self.device)
         wrong = {cell: text for (group, _), text in zip(work, said, strict=True) for cell in group}
         outcomes = []
@@ -237,7 +238,11 @@ class Session:
             elif state == "skipped":
                 outcomes.append(Outcome(cell, "skipped", why))
             elif state == "done":
-                outcomes.append(Outcome(cell, "computed" if cell in wrong else "kept"))
+                same = self.runner.measured_at(cell) == before[cell]
+                if same and wrong.get(cell):  # forced, and its process ended before it came to it
+                    outcomes.append(Outcome(cell, "failed", wrong[cell]))
+                else:
+                    outcomes.append(Outcome(cell, "kept" if same else "computed"))
             elif state == "running":
                 outcomes.append(Outcome(cell, "busy", f"{why} is at work on it"))
             elif cell in given_up:

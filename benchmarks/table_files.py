@@ -14,7 +14,7 @@ from benchmarks.notes import place_of
 from benchmarks.paired import difference_grid, differences, unpaired
 from benchmarks.pictures import PANELS, beside, draw_panels, panels_of
 from benchmarks.render import paired_csv, strategies_csv, to_csv, to_json_lines, to_markdown, to_text
-from benchmarks.rows import Stored, file_name
+from benchmarks.rows import Stored, file_name, of_cell
 from benchmarks.sources import cell_picture, drawn_before
 from benchmarks.table_picture import to_png
 from benchmarks.tables import Entry, Table, headline
@@ -92,7 +92,7 @@ def figure3_blocks(table: Table, printed: list[Printed], runs: Path, figures: Pa
     for p in last.values():
         row = p.rows[0]
         title = f"{place_of(p.entry)}: {FIGURE3_METHOD}, budget {p.preset}, seed {row.seed}"
-        panels = panels_of(runs / "cells" / row.key / PANELS)
+        panels = panels_of(of_cell(row, runs / "cells"), PANELS)
         earlier = figures / cell_picture(table.name, p.preset, p.entry, PANELS)
         block = draw_panels({title: panels}) if panels else drawn_before(earlier, file_name(row))
         if block:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import logging
 import lzma
+import re
 import shutil
 import tarfile
 import tempfile
@@ -133,7 +134,7 @@ def _inside(archive: Path, target: Path, name: str) -> Path:
             f"{archive} has a member whose name is not UTF-8: {name!r}; pack it again."
         ) from error
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
+    if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", name) or "\0" in name:
         raise SourceError(
             f"{archive} has a member that leads outside it: {name!r}; do not trust this archive."
         )

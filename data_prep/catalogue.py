@@ -64,8 +64,11 @@ CATALOGUE = {
 }
 
 
-def entry_of(name: str) -> Entry | None:
-    """The entry a prepared data set belongs to by its name, variants included; None for anybody's own."""
+def entry_of(dataset: PreparedDataset) -> Entry | None:
+    """The entry a prepared data set belongs to by its name, variants included; None for a folder of anybody's own."""
+    if "mask_kind" in dataset.manifest["settings"]:  # so `data_prep folder` made it
+        return None
+    name = dataset.name
     return next(
         (entry for key, entry in CATALOGUE.items() if name == key or name.startswith(f"{key}-")), None
     )
@@ -93,7 +96,7 @@ def status_lines(data: Path) -> list[str]:
     sound, damaged = find_prepared(data)
     lines = []
     for key, entry in CATALOGUE.items():
-        mine = [dataset for dataset in sound if entry_of(dataset.name) is entry]
+        mine = [dataset for dataset in sound if entry_of(dataset) is entry]
         lines.append(f"{key:<12} {entry.title}")
         for dataset in mine:
             counts = describe_counts(dataset.manifest["counts"])
@@ -104,7 +107,7 @@ def status_lines(data: Path) -> list[str]:
             needs = f"   (needs {entry.download})" if entry.download else ""
             out = shlex.quote(str(data / (entry.folder or key)))
             lines.append(f"  missing    {entry.command.format(out=out)}{needs}")
-    others = [dataset for dataset in sound if entry_of(dataset.name) is None]
+    others = [dataset for dataset in sound if entry_of(dataset) is None]
     lines += [
         f"{dataset.name:<12} {dataset.path}: {describe_counts(dataset.manifest['counts'])}"
         for dataset in others

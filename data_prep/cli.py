@@ -104,7 +104,7 @@ def announce(dataset: PreparedDataset) -> None:
     """Say what was written or opened."""
     counts = describe_counts(dataset.manifest["counts"])
     click.echo(f"{dataset.path}: {dataset.name}, {counts}, SHA-256 {dataset.sha256[:12]}")
-    entry = entry_of(dataset.name)
+    entry = entry_of(dataset)
     if entry is not None and entry.counts:
         click.echo(f"the paper's: {describe_counts(entry.counts)}")
     if skipped := dataset.manifest["skipped"]:

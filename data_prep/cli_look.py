@@ -48,7 +48,7 @@ def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
     objects = np.array([mask.max() for mask in dataset.masks])
     height, width = dataset.image_size
     lines: list[tuple[str, str]] = []
-    entry = entry_of(dataset.name)
+    entry = entry_of(dataset)
     if entry is not None and entry.remark:
         lines.append(("remark", entry.remark))
     spread = f"{shares.min():.1f} to {shares.max():.1f} %"

@@ -8,6 +8,7 @@ import math
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import numpy as np
 from PIL import Image
@@ -118,7 +119,7 @@ def by_stem(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
             f"{folder} holds {held} where pictures are wanted; those read end in {', '.join(ENDINGS)}."
         )
     for name, file in pictures.items():
-        stem = PurePosixPath(name).with_suffix("").as_posix()
+        stem = normalize("NFC", PurePosixPath(name).with_suffix("").as_posix())
         if stem in found:
             raise SourceError(f"{found[stem]} and {file} share a name; take one of them away.")
         found[stem] = file
@@ -170,8 +171,8 @@ def read_only(file: Path, folder: Path, known: Container[str]) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    """A path without its ending, if that is a picture's."""
-    path = PurePosixPath(name)
+    """A path without its ending, if that is a picture's; letters with accents are one each, as in `by_stem`."""
+    path = PurePosixPath(normalize("NFC", name))
     return path.as_posix().removesuffix(path.suffix if path.suffix.lower() in ENDINGS else "")
 
 
@@ -200,7 +201,7 @@ def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float]]:
     boxes = {}
     for (number, _), row in zip(lines[1:], rows[1:], strict=False):  # a name in quotes may go over several
         try:
-            stem, (x, y, w, h) = row[0], map(float, row[1:])
+            stem, (x, y, w, h) = normalize("NFC", row[0]), map(float, row[1:])
         except ValueError as error:
             raise SourceError(f"{file} line {number} is not a name and four numbers; correct it.") from error
         if stem in boxes:

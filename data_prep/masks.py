@@ -29,7 +29,7 @@ def read_values(file: Path, config: FolderConfig) -> np.ndarray:
 
     Raises ItemError if it is of another kind.
     """
-    picture = read_picture(file)
+    picture = read_picture(file, alone=True)
     if config.mask_kind in ("grey", "alpha") and picture.has_transparency_data:
         picture = picture.convert("RGBA")
     if config.mask_kind == "grey":

@@ -24,8 +24,10 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, 
 _TURNED = range(2, 9)  # EXIF orientations other than upright
 
 
-def read_picture(file: Path, mode: str | None = None) -> Image.Image:
+def read_picture(file: Path, mode: str | None = None, *, alone: bool = False) -> Image.Image:
     """Decode a picture whole as it is stored, in PIL mode `mode` ("RGB", "L", ...) unless that is None.
+
+    Of a file with several pictures, such as the pages of a TIFF, it is the first, or with `alone` none.
 
     16 bits a pixel become 8 from their whole range; RGB is laid over white where it is transparent. Raises ItemError if
     it is missing, truncated, no picture, or where `mode` wants 8 bits, has pixels of 32, whose range nothing tells, or
@@ -34,6 +36,8 @@ def read_picture(file: Path, mode: str | None = None) -> Image.Image:
     try:
         with Image.open(file) as opened:
             opened.load()
+            if alone and (count := getattr(opened, "n_frames", 1)) > 1:
+                raise ValueError(f"it holds {count} pictures; save the one that is meant")
             return _in_mode(opened, mode) if mode else opened
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error

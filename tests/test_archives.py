@@ -85,6 +85,12 @@ def test_members_that_lead_outside(tmp_path: Path, name: str, ending: str) -> No
     assert not list(tmp_path.rglob("evil*"))
 
 
+def test_a_colon_in_a_name_leads_nowhere(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"shots/2021-05-01 12:30:00.png": b"x"})
+    with Scratch(tmp_path / "out") as scratch:
+        assert (scratch.open(archive) / "shots" / "2021-05-01 12:30:00.png").read_bytes() == b"x"
+
+
 @pytest.mark.parametrize(
     ("info", "message"),
     [

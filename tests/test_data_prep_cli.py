@@ -179,12 +179,16 @@ def test_status_lists_the_five_and_ones_own(prepared: Path, tmp_path: Path) -> N
         prepared.parent / "own",
     )
     assert call(*own, "--size", "16", "--name", "mine").exit_code == 0
+    other = call(*own[:-1], prepared.parent / "birds-of-mine", "--size", "16")
+    assert "the paper's" not in other.output
     (prepared.parent / "broken").mkdir()
     (prepared.parent / "broken" / "manifest.json").write_text("{")
     lines = call("status", "--data", prepared.parent).output.splitlines()
     assert any("prepared" in line and "10 train + 3 test = 13" in line for line in lines)
     assert not any("python -m data_prep tm-dsprites" in line for line in lines)
     assert any(line.startswith("mine") for line in lines)
+    assert any(line.startswith("birds-of-mine") for line in lines)
+    assert any("python -m data_prep birds" in line for line in lines)
     assert any(line.startswith("damaged") and "manifest.json" in line for line in lines)
 
 

@@ -17,6 +17,7 @@ from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
+from benchmarks.faults import check_registries
 from benchmarks.registry import DATASETS, METHODS, TABLES, Subset
 from benchmarks.tables import Table, load_table
 
@@ -112,13 +113,17 @@ FLOOR, BIRDS = METHODS["all-foreground"], DATASETS["birds"]
         (FLOOR, {"variants": "fixed"}, "has variants='fixed' where a tuple of names is expected"),
         (FLOOR, {"variants": ()}, "has variants=() where a tuple of names is expected"),
         (FLOOR, {"variants": (1,)}, "has variants=(1,) where a tuple of names is expected"),
+        (FLOOR, {"variants": ("a/b",)}, "holds the name 'a/b', which must be printable, without a comma"),
         (FLOOR, {"protocol": "best"}, "has the protocol 'best', which is none of unmatched"),
         (FLOOR, {"protocol": ["unmatched"]}, "has the protocol ['unmatched'], which is none of unmatched"),
         (FLOOR, {"annotation": {"boxes": "a box"}}, "says in annotation something of the variant 'boxes'"),
         (FLOOR, {"taken_over": None}, "has taken_over=None where a dictionary by variants is expected"),
         (BIRDS, {"folder": "a{b}"}, "has folder='a{b}', whose braces may hold size alone"),
+        (BIRDS, {}, "has the label 'Birds, all', which is also that of 'birds'"),
         (BIRDS, {"label": 5}, "has label=5 where a text is expected"),
         (BIRDS, {"splits": {}}, "has splits={} where a dictionary of Subset is expected"),
+        (BIRDS, {"splits": {"a:b": Subset(None, "all")}}, "holds the name 'a:b'"),
+        (BIRDS, {"splits": dict.fromkeys("ab", Subset(None, "of mine"))}, "has two splits of one label"),
         (BIRDS, {"splits": {"all": None}}, "has None as its split 'all' where a Subset is expected"),
         (BIRDS, {"splits": {"all": Subset(None, "all", limit=0)}}, "has limit=0 in its split 'all'"),
     ],
@@ -133,6 +138,13 @@ def test_what_is_entered_wrongly_is_named_before_anything_is_run(
     assert f"S['mine'] in benchmarks/registry.py {said}" in done.output
     assert not (tmp_path / "runs").exists()
     assert CliRunner().invoke(main, ["status", "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", "a/b", "", "a\n"])
+def test_a_name_that_parts_commands_or_files_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, name, FLOOR)
+    with pytest.raises(BenchmarkError, match="must be printable, without a comma, a colon or a slash"):
+        check_registries()
 
 
 def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
@@ -198,6 +210,13 @@ def register(table: Table | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tables_of_mine", module)  # type: ignore[arg-type]
     monkeypatch.setitem(TABLES, "mine", "tables_of_mine")
     load_table("mine")
+
+
+def test_a_table_never_takes_the_name_of_another_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tables_of_mine", SimpleNamespace(TABLE=replace(GREY, number="trials")))
+    monkeypatch.setitem(TABLES, "trials", "tables_of_mine")
+    with pytest.raises(BenchmarkError, match="has the number 'trials', so that its files might be another"):
+        load_table("trials")
 
 
 def test_a_table_that_cannot_be_loaded_harms_no_other(

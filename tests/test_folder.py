@@ -101,6 +101,16 @@ def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
         folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, boxes_file=file)
 
 
+def test_letters_with_accents_are_the_same_however_they_are_written(pairs: Path, tmp_path: Path) -> None:
+    composed, apart = "café", "café"
+    (pairs / "images" / "a00.png").rename(pairs / "images" / f"{apart}.png")
+    (pairs / "masks" / "a00.png").rename(pairs / "masks" / f"{composed}.png")
+    file = tmp_path / "only.txt"
+    file.write_text(f"{apart}.png\n", encoding="utf-8")
+    dataset = folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, only=file)
+    assert dataset.index["id"].tolist() == [composed]
+
+
 def test_images_are_cut_out_around_the_boxes_that_a_file_gives(pairs: Path, tmp_path: Path) -> None:
     file = tmp_path / "boxes.csv"
     file.write_text("stem,x,y,width,height\n" + "".join(f"a{i:02d},20,10,30,20\n" for i in range(10)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from click.testing import CliRunner
 from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
+from benchmarks.cells import make_cell
 from benchmarks.data import Library
 from benchmarks.errors import BenchmarkError
-from benchmarks.jobs import Job
+from benchmarks.jobs import Job, row_command
 from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, run_locally, submit
 from benchmarks.locks import claim
 
@@ -157,6 +159,18 @@ def test_a_machine_without_a_gpu_can_submit_jobs_that_need_one(
     assert "no CUDA device" in here.output
 
 
+def test_what_is_forced_and_never_came_about_is_no_success(
+    smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--preset", "smoke"]
+    words += [f"--data={smoke_data}", f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
+    assert CliRunner().invoke(main, [*words, "--compute-only"]).exit_code == 0
+    monkeypatch.setattr("benchmarks.session.run_locally", lambda words, *more: ["Killed (exit code -9)"])
+    forced = CliRunner().invoke(main, [*words, "--compute-only", "--force", "--jobs", "2"])
+    assert forced.exit_code == 1
+    assert "Killed (exit code -9)" in " ".join(forced.output.split())
+
+
 def test_what_is_forced_is_computed_again_by_processes_too(smoke_data: Path, tmp_path: Path) -> None:
     words = ["sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--preset", "smoke"]
     folders = ["--data", smoke_data, "--runs", tmp_path / "runs", "--results", tmp_path / "results"]
@@ -164,3 +178,11 @@ def test_what_is_forced_is_computed_again_by_processes_too(smoke_data: Path, tmp
         done = CliRunner().invoke(main, [*words, *map(str, folders), "--compute-only", *options])
         assert "Cells: 1 computed;" in done.output
     assert len(list((tmp_path / "runs" / "replaced").glob("cells-*/row.json"))) == 1
+
+
+def test_the_row_says_how_to_make_it_again() -> None:
+    which = make_cell("GrabCut", "bbox", "birds-split", "birds-split", "test", "gpu", 3)
+    words = shlex.split(row_command(which))
+    assert words[:4] == ["python", "-m", "benchmarks", "sweep"]
+    assert "--train" not in words
+    assert words[words.index("--test") + 1] == "birds-split:test"

@@ -100,6 +100,14 @@ def test_masks_of_another_kind_than_said(pairs: Path) -> None:
         prepare(only(pairs, cut_out))
     with pytest.raises(SourceError, match="is transparent in places; use --mask-kind alpha"):
         prepare(only(pairs, transparent_number()))
+    shapes = [Image.fromarray((number == LABELS).astype(np.uint8) * 255) for number in (1, 2)]
+    (only(pairs, shapes[0]) / "masks" / "a00.png").unlink()
+    shapes[0].save(pairs / "masks" / "a00.tif", save_all=True, append_images=shapes[1:])
+    with pytest.raises(
+        SourceError, match=r"a00\.tif is not a whole picture \(it holds 2 pictures; save the one"
+    ):
+        prepare(pairs)
+    (pairs / "masks" / "a00.tif").unlink()
     many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
     with pytest.raises(SourceError, match="5999 labels and at most 255"):
         prepare(only(pairs, many), mask_kind="labels")

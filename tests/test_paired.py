@@ -13,7 +13,7 @@ from test_tables import row as row_of
 
 from benchmarks.collect import Printed
 from benchmarks.grid import best_figures, lay_out
-from benchmarks.paired import Difference, differences
+from benchmarks.paired import Difference, differences, seeds_of_pair
 from benchmarks.render import paired_csv, strategies_csv, to_csv
 from benchmarks.tables import load_table
 from benchmarks.uncertainty import Interval
@@ -51,6 +51,14 @@ def test_what_is_not_trained_is_bold_only_where_it_is_the_best_of_its_own_line()
 def test_what_stands_in_the_appendix_does_not_compete() -> None:
     assert bold("1", {"DRC": 0.4, "GrabCut": 0.5}) == {"GrabCut"}
     assert bold("1", {"DRC": 0.5, "GrabCut": 0.4}) == {"DRC"}
+
+
+def test_the_seeds_of_a_difference_are_those_of_what_is_trained() -> None:
+    _, printed = measured("3", {"DRC": 0.4, "GrabCut": 0.5})
+    drc, grabcut = (next(p for p in printed if p.rows and p.entry.method == m) for m in ("DRC", "GrabCut"))
+    drc = replace(drc, rows=tuple(replace(drc.rows[0], seed=seed) for seed in (1, 2)))
+    grabcut = replace(grabcut, entry=replace(grabcut.entry, train_dataset=""))
+    assert (seeds_of_pair(drc, grabcut), seeds_of_pair(grabcut, drc)) == ("1 2", "1 2")
 
 
 def test_iou_and_dice_have_a_best_each() -> None:

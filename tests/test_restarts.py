@@ -284,6 +284,19 @@ def test_the_lock_of_a_process_whose_number_was_used_again_is_taken_over(tmp_pat
         assert holder(tmp_path)
 
 
+def test_a_lock_from_where_numbers_of_processes_mean_others_is_not_judged_by_its_number(
+    tmp_path: Path,
+) -> None:
+    """A container of the same host's name, or the machine before it was started anew."""
+    lock = tmp_path / "lock"
+    lock.write_text(json.dumps({"pid": 10**7, "host": socket.gethostname(), "system": "another"}))
+    with pytest.raises(Busy), claim(tmp_path):
+        pass
+    os.utime(lock, (0, 0))  # silent for long
+    with claim(tmp_path):
+        assert holder(tmp_path)
+
+
 @pytest.mark.parametrize("pid", [None, 10**20, "x", [1]])
 def test_a_lock_that_names_no_process_is_taken_over(pid: object, tmp_path: Path) -> None:
     (tmp_path / "lock").write_text(json.dumps({"pid": pid, "host": socket.gethostname()}))

@@ -97,6 +97,17 @@ def test_a_row_of_a_run_brings_its_scores_and_one_without_them_is_told(
     assert find_scores(ROW, tmp_path / "none", tmp_path / "whole").exists()
 
 
+def test_the_scores_of_a_run_that_failed_are_not_those_of_a_kept_row(tmp_path: Path) -> None:
+    keep_row(tmp_path, ROW)
+    folder, kept = tmp_path / "cells" / ROW.key, tmp_path / "rows"
+    (folder / SCORES).write_text("id,iou,dice\n1,0.5,0.6\n")
+    assert find_scores(ROW, tmp_path / "cells", kept) == folder / SCORES
+    (folder / "done").unlink()
+    assert find_scores(ROW, tmp_path / "cells", kept).parent == kept
+    (folder / "done").touch()
+    assert find_scores(replace(ROW, iou=0.9), tmp_path / "cells", kept).parent == kept
+
+
 def test_of_rows_that_say_the_same_one_with_scores_is_used(tmp_path: Path) -> None:
     rows = [replace(ROW, train_seconds=seconds) for seconds in (1.0, 2.0, 3.0)]
     kept = tmp_path / "rows"

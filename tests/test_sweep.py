@@ -20,13 +20,13 @@ from click.testing import CliRunner, Result
 from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
-from benchmarks.cells import make_cell, read_row
-from benchmarks.jobs import row_command
+from benchmarks.cells import read_row
 from benchmarks.launch import ClusterJob, Launch, group_cells, group_command, submit
 from benchmarks.locks import claim
 from benchmarks.own import resolve_test
 from benchmarks.registry import DATASETS
 from benchmarks.status import describe, survey
+from benchmarks.tables.sweep import sweep_table
 from data_prep.store import DatasetWriter
 
 ROOT = Path(__file__).parents[1]
@@ -376,17 +376,18 @@ def test_a_colon_above_the_folder_is_no_split_and_a_comma_in_its_name_is_refused
     assert "comma or a colon" in refused.output
 
 
+def test_columns_and_what_is_given_boxes_are_told_apart(own: Path, tmp_path: Path) -> None:
+    """A folder of one's own that is called like the label of a registered data set, and GrabCut from true boxes."""
+    own.rename(tmp_path / "ECSSD")
+    name = resolve_test(str(tmp_path / "ECSSD"), tmp_path)
+    table = sweep_table("mine", ["GrabCut"], ["all"], [], ["ecssd", name])
+    assert len({column.label for column in table.columns}) == 2
+    assert {line.label for line in table.lines if line.section == "appendix"} == {"GrabCut bbox"}
+
+
 @pytest.mark.parametrize("option", ["--methods", "--test"])
 def test_a_sweep_over_nothing_is_refused(tmp_path: Path, option: str) -> None:
     words = {"--methods": "GrabCut", "--test": "tm-dsprites"} | {option: ","}
     refused = invoke(tmp_path, "sweep", *(word for pair in words.items() for word in pair))
     assert refused.exit_code == 2
     assert f"{option} names nothing" in refused.output
-
-
-def test_the_row_says_how_to_make_it_again() -> None:
-    which = make_cell("GrabCut", "bbox", "birds-split", "birds-split", "test", "gpu", 3)
-    words = shlex.split(row_command(which))
-    assert words[:4] == ["python", "-m", "benchmarks", "sweep"]
-    assert "--train" not in words
-    assert words[words.index("--test") + 1] == "birds-split:test"

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 KEYS = ("variant", "train_dataset")
 RIVALS = ("lines", "columns")
+RESERVED = ("table", "figure", "trials", "validate", "speed", "report", "reproducing", "photographs")
+"""What the names of the suite's own results begin with, beside those of its tables."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def sound_tables() -> list[Table]:
 
 def _faults(table: Table, number: str) -> Iterator[str]:
     """What keeps a table from being run or printed whole."""
+    if number.lower().startswith(RESERVED):
+        yield f"has the number {number!r}, so that its files might be another result's"
     if table.number != number:
         yield f"says number={table.number!r}, so that its files would be another's"
     if table.preset not in PRESETS:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from benchmarks.errors import BenchmarkError, choose
 from benchmarks.registry import DATASETS, METHODS, TABLES
-from benchmarks.tables import Column, Entry, Line, Table
+from benchmarks.tables import RESERVED, Column, Entry, Line, Table
 
-RESERVED = ("table", "figure", "trials", "validate", "speed", "report", "reproducing")
-"""What the names of the suite's own results begin with, beside those of its tables."""
 LONGEST = 60
 """Letters of a sweep's name, which is the beginning of file names."""
 
@@ -92,4 +90,5 @@ def _line(method: str, variant: str, origin: str) -> Line:
     spec = METHODS[method]
     named = method if variant == spec.variants[0] else f"{method} {variant}"
     label = f"{named} ← {origin}" if origin else named
-    return Line(label, section="floors" if spec.floor else "methods")
+    section = "floors" if spec.floor else "appendix" if variant in spec.annotation else "methods"
+    return Line(label, section=section)
