@@ -87,7 +87,8 @@ def train(
     `progress(step, total, **terms)` is called after every step. A checkpoint is written every `checkpoint_seconds`, at
     the end, and between two steps when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which ends
     the training with KeyboardInterrupt. `identity` holds the settings: CheckpointError if a checkpoint was made with
-    others, or on other images. DivergedError at the first term that is not finite.
+    others, or on other images. DivergedError at the first term that is not finite, and before a checkpoint of weights
+    that are not.
     """
     digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
     identity = {"settings": identity, "seed": seed, "images": len(images), "images_sha256": digest}
@@ -130,6 +131,17 @@ def load_batch(images: np.ndarray, step: int, batch_size: int, seed: int, device
     return to_unit(images[rows], device)
 
 
+def check_state(state: Any, step: int) -> None:
+    """DivergedError where a number of a learner's state is not finite: no training could go on from there."""
+    if isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            check_state(part, step)
+    elif isinstance(state, Tensor) and not state.isfinite().all():
+        raise DivergedError(
+            f"training diverged at step {step}: a weight is not a finite number; lower the learning rates"
+        )
+
+
 def check_finite(terms: dict[str, float], step: int) -> None:
     """DivergedError at the first term that is not a finite number."""
     for name, value in terms.items():
@@ -167,12 +179,17 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
 
 
 def save_checkpoint(folder: Path, step: int, learner: Learner, identity: dict[str, Any]) -> None:
-    """Write `step-<step>.pt` in `folder`, whole or not at all, and drop all but the last two."""
+    """Write `step-<step>.pt` in `folder`, whole or not at all, and drop all but the last two.
+
+    DivergedError, and nothing is written, where a weight is not finite.
+    """
+    state = learner.state()
+    check_state(state, step)
     path = folder / f"step-{step:08d}.pt"
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"identity": identity, "step": step, "learner": learner.state()}, temporary)
+        torch.save({"identity": identity, "step": step, "learner": state}, temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # its content is on the disk before its name is
         temporary.replace(path)

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 @click.option("--split", default="train", show_default=True, help="Of a prepared data set, or all.")
 @click.option(
     "--size",
-    type=click.IntRange(8),
+    type=click.IntRange(8, 16_384),
     default=None,
     help="Pixels a side of pictures, 8, 16, 32, ...; the preset's own if not given.",
 )
@@ -196,10 +196,10 @@ def run(out: Path, images: np.ndarray, config: DRCConfig, seed: int, device: str
     from drc.run_folder import RunProgress, claimed
     from drc.trainer import train as train_on
 
-    device = distributed.join(device)
     try:
+        device = distributed.join(device)
         trainer = build_trainer(images, config, seed, device)
-    except ValueError as error:  # processes that cannot share a batch
+    except ValueError as error:  # processes that cannot join, or not share a batch
         raise click.UsageError(str(error)) from error
     if distributed.rank():
         train_on(trainer, out / "checkpoints", lambda step, total, **values: None)

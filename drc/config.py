@@ -30,7 +30,8 @@ NOT_NEGATIVE = Range("a number from 0 to 1e12", lambda value: 0 <= value <= 1e12
 SHARE = Range("a number from 0 to 1", lambda value: 0 <= value <= 1)
 MOMENTUM = Range("a number from 0 to below 1", lambda value: 0 <= value < 1)
 PIXELS = Range(
-    "8, 16, 32, ..., which are 4 times 2, 4, 8, ...", lambda value: value in {2**k for k in range(3, 40)}
+    "8, 16, 32, ..., which are 4 times 2, 4, 8, ..., up to 16,384",
+    lambda value: value in {2**k for k in range(3, 15)},
 )
 RANGES = {
     "image_size": PIXELS,

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+DESCRIBED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun, beside WORLD_SIZE
+
 
 def rank() -> int:
     """Which process this is; 0 writes."""
@@ -32,9 +34,17 @@ def is_first() -> bool:
 
 
 def join(device: str) -> str:
-    """Join the process group that torchrun describes in the environment, if it does; the device of this process."""
-    if "WORLD_SIZE" not in os.environ or dist.is_initialized():
+    """Join the process group that torchrun describes in the environment, if it does; the device of this process.
+
+    ValueError where it is described in part, as some launchers do, and there is more than one process.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         return device
+    if missing := [name for name in DESCRIBED if name not in os.environ]:
+        raise ValueError(
+            f"the environment has WORLD_SIZE={os.environ['WORLD_SIZE']} and no {', '.join(missing)}: "
+            "start several processes with torchrun, or unset WORLD_SIZE"
+        )
     cuda = torch.device(device).type == "cuda"
     if cuda:
         device = f"cuda:{os.environ['LOCAL_RANK']}"

@@ -31,7 +31,7 @@ from drc.pictures import (
     open_picture,
 )
 from drc.sheets import column, figure_columns, sheet
-from drc.tensors import to_signed
+from drc.tensors import DivergedError, to_signed
 from drc.trainer import Progress
 
 HEADER = (
@@ -232,11 +232,24 @@ def _segment_alone(
     results, refused = ResultFolder(folder, method), list[tuple[str, str]]()
     waiting: list[tuple[Source, Picture]] = []
 
-    def work_off() -> None:
-        found = extract(method, [picture for _, picture in waiting], progress)
-        for (source, _), extraction in zip(waiting, found, strict=True):
+    def infer(batch: list[tuple[Source, Picture]]) -> None:
+        """Of pictures whose chain diverges each is refused by its name, and the others are done without it."""
+        try:
+            found = list(extract(method, [picture for _, picture in batch], progress))
+        except DivergedError as error:
+            if len(batch) == 1:
+                refused.append((str(batch[0][0].file), str(error)))
+                seen(batch[0][0], str(error))
+            else:
+                for one in batch:
+                    infer([one])
+            return
+        for (source, _), extraction in zip(batch, found, strict=True):
             results.add(source, extraction)
             seen(source, None)
+
+    def work_off() -> None:
+        infer(waiting)
         results.write_table()
         drop_chains(folder / ".chains")  # the batch is written
         waiting.clear()
@@ -300,7 +313,7 @@ def _read_settings(file: Path) -> Any:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return found | {"config": completed(found["config"])}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -149,7 +149,9 @@ class DRC:
         from drc.extraction import extract
         from drc.pictures import open_picture
 
-        pictures = [open_picture(Path(file), self.config.image_size) for file in files]
+        pictures = [
+            open_picture(Path(file), self.config.image_size, preview=1) for file in files
+        ]  # for masks alone
         return [found.mask() for found in extract(self, pictures)]
 
     def segment_into(self, pictures: Sequence[Path | str], out: Path | str) -> int:

@@ -8,6 +8,8 @@ log2(H / 4) blocks that double the resolution; the first has the most channels, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import torch
@@ -20,6 +22,35 @@ BASE = 4  # side of the map that every decoder starts from and every classifier 
 def block_count(image_size: int) -> int:
     """Number of doublings from 4 to `image_size`, which DRCConfig has be 8, 16, 32, ..."""
     return (image_size // BASE).bit_length() - 1
+
+
+class Linear(nn.Linear):
+    """A linear layer, (B, d) -> (B, d'), whose products are of `rows` rows each, filled up with zeros, if that is set.
+
+    For a product of few rows, PyTorch's libraries may sum in another order than for one of many: by this a row's result
+    has the same bits in any batch.
+    """
+
+    rows: int | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rows is None or self.rows == len(x):
+            return super().forward(x)
+        parts = [F.pad(part, (0, 0, 0, self.rows - len(part))) for part in x.split(self.rows)]
+        return torch.cat([F.linear(part, self.weight, self.bias) for part in parts])[: len(x)]
+
+
+@contextmanager
+def products_of(rows: int | None, model: nn.Module) -> Iterator[None]:
+    """Within it, the products of a model's linear layers are of so many rows each, or, for None, of the batch's."""
+    layers = [layer for layer in model.modules() if isinstance(layer, Linear)]
+    for layer in layers:
+        layer.rows = rows
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.rows = None
 
 
 class UpBlock(nn.Module):
@@ -55,7 +86,7 @@ class Decoder(nn.Module):
         blocks = block_count(image_size)
         self.start_channels = start
         channels = [start + extra_channels, *(width * 2**k for k in reversed(range(blocks)))]
-        self.fc = nn.Linear(z_dim, start * BASE * BASE)
+        self.fc = Linear(z_dim, start * BASE * BASE)
         self.blocks = [f"block{k}" for k in range(1, blocks + 1)]
         for name, c_in, c_out in zip(self.blocks, channels, channels[1:], strict=False):
             self.add_module(name, UpBlock(c_in, c_out))
@@ -135,7 +166,7 @@ class MLP(nn.Module):
         super().__init__()
         self.names = [str(k) for k in range(1, len(sizes))]
         for name, d_in, d_out in zip(self.names, sizes, sizes[1:], strict=False):
-            self.add_module(name, nn.Linear(d_in, d_out))
+            self.add_module(name, Linear(d_in, d_out))
 
     def forward(self, x: Tensor) -> Tensor:
         for name in self.names[:-1]:

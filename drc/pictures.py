@@ -103,7 +103,7 @@ class Picture(NamedTuple):
 
     square: np.ndarray  # (S, S, 3) uint8: squeezed to the model's square with antialiased bilinear weights
     size: tuple[int, int]  # its own width and height
-    preview: Image.Image  # RGB of at most PREVIEW pixels a side
+    preview: Image.Image  # RGB, small
 
     @property
     def key(self) -> int:
@@ -111,12 +111,15 @@ class Picture(NamedTuple):
         return int.from_bytes(hashlib.sha256(self.square.tobytes()).digest()[:8])
 
 
-def open_picture(file: Path, size: int) -> Picture:
-    """Read a picture for a model of `size` pixels a side; PictureError as in `read_picture`."""
+def open_picture(file: Path, size: int, preview: int = PREVIEW) -> Picture:
+    """Read a picture for a model of `size` pixels a side; PictureError as in `read_picture`.
+
+    `preview` is the most pixels that a side of its preview has.
+    """
     rgb = read_picture(file)
     square = np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR))
     own_size = rgb.size
-    rgb.thumbnail((PREVIEW, PREVIEW))
+    rgb.thumbnail((preview, preview))
     return Picture(square, own_size, rgb)
 
 

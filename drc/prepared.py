@@ -86,8 +86,14 @@ def _read_manifest(file: Path) -> dict:
             f"{file} cannot be read ({error.strerror}); name the folder of a prepared data set, such as "
             "python -m data_prep makes"
         ) from error
-    except (ValueError, LookupError, TypeError, AttributeError):  # no JSON, or not of a manifest's shape
-        pass
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
+        pass  # no JSON, or not of a manifest's shape
     raise DataError(f"{file} is not the manifest of a prepared data set; prepare the data set again")
 
 

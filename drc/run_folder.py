@@ -52,7 +52,7 @@ def check_identity(folder: Path, identity: dict[str, Any]) -> None:
         return
     try:
         theirs = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{file} is not a whole JSON file; name another folder, or delete this one") from error
     theirs, ours = flat(theirs), flat(identity)
     if changed := [name for name in ours if theirs.get(name) != ours[name]]:
@@ -143,7 +143,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     lines = []
     if file.exists():
         for text in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError, OverflowError):
+            with suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
                 line = json.loads(text)
                 lines.append(line | {"step": int(line["step"]), "seconds": float(line["seconds"])})
     return lines

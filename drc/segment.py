@@ -15,11 +15,13 @@ from drc.config import DRCConfig
 from drc.kept import KeptChains
 from drc.langevin import falling, langevin
 from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
+from drc.networks import products_of
 from drc.sampler import Sampler, records
 from drc.tensors import DivergedError, frozen, to_device, to_signed
 
 CHAIN = 1 << 64  # from the key of an image's chain to that of its next one
 FILL = 4  # batches are filled up to a multiple of this; see `infer_regions`
+ROWS = 64  # ... and the products of linear layers are of so many rows each
 
 
 def infer(
@@ -76,34 +78,36 @@ def infer_regions(
     Where the settings ask for masks by responsibilities, these stand in π's place, in the generated image too.
     `progress(step, total)` counts the sampler's steps over all chains and batches; `keys` are what the images' noise
     is keyed by, their rows where there are none; a chain found in `kept` is not sampled, and any other kept there.
-    Matrix products of one to three rows round otherwise than larger ones, and a chain amplifies that to masks one can
-    tell apart. So copies of the last image fill a batch up to a multiple of FILL, and on a CPU a mask has the same bits
-    in any batch; where generators are compiled on a GPU, they fill it to `inference_batch_size`, the one size compiled
-    for there.
+    Matrix products of few rows round otherwise than larger ones, and a chain amplifies that to masks one can tell
+    apart. So linear layers take ROWS rows at once, whatever the batch, and copies of the last image fill it up to a
+    multiple of FILL: on a CPU a mask has the same bits in any batch. Where generators are compiled on a GPU, they fill
+    it to `inference_batch_size`, the one size compiled for there.
 
     Raises ValueError for no images and for those of another size than the model's, and DivergedError where a
     chain leaves the finite numbers.
     """
     check_images(images, config.image_size)
     starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
-    fill = config.inference_batch_size if records(config, torch.device(device)) else FILL
+    recorded = records(config, torch.device(device))
+    fill, rows_at_once = (config.inference_batch_size, None) if recorded else (FILL, ROWS)
     total, sampler = len(starts) * len(chains) * config.inference_steps, Sampler(model, config)
     for batch, first in enumerate(starts):
         count = min(config.inference_batch_size, len(images) - first)
         rows = list(range(first, first + count)) + [first + count - 1] * (-count % fill)
         inputs, found = to_signed(images[rows], device), []
-        for chain in chains:
-            taken = counter(progress, (batch * len(chains) + chain) * config.inference_steps, total)
-            own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
-            sample = partial(infer, sampler, inputs, own_keys, seed, taken)
-            if kept is None:
-                z = sample()
-            else:
-                found_there = partial(taken, config.inference_steps)
-                z = kept.ends(images[rows], own_keys, sample, found_there).to(device)
-            check_settled(z[:count], first)
-            with torch.no_grad():
-                found.append(fast.render(model, z))
+        with products_of(rows_at_once, model):
+            for chain in chains:
+                taken = counter(progress, (batch * len(chains) + chain) * config.inference_steps, total)
+                own_keys = [chain * CHAIN + (row if keys is None else keys[row]) for row in rows]
+                sample = partial(infer, sampler, inputs, own_keys, seed, taken)
+                if kept is None:
+                    z = sample()
+                else:
+                    found_there = partial(taken, config.inference_steps)
+                    z = kept.ends(images[rows], own_keys, sample, found_there).to(device)
+                check_settled(z[:count], first)
+                with torch.no_grad():
+                    found.append(fast.render(model, z))
         regions = averaged(found)
         if config.inference_masks == "responsibilities":
             regions = regions._replace(pi=pooled_responsibilities(found, inputs, config.likelihood))
@@ -143,8 +147,8 @@ def check_settled(z: Tensor, first: int) -> None:
     if wrong := (~z.isfinite().all(dim=1)).nonzero().flatten().tolist():
         raise DivergedError(
             f"inference diverged on {len(wrong)} of the {len(z)} images of a batch, the first at position "
-            f"{first + wrong[0]} of all: "
-            "set a smaller inference_step_size, inference_last_step_size or inference_momentum"
+            f"{first + wrong[0]} of all: the model's inference_step_size, inference_last_step_size or "
+            "inference_momentum is too large"
         )
 
 

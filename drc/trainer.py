@@ -114,7 +114,7 @@ class Trainer:
     def posterior_step_size(self) -> float:
         """δ₁ of this training step: it falls geometrically, to `posterior_step_fall` of itself when training ends."""
         return self.config.posterior_step_size * self.config.posterior_step_fall ** (
-            self.step / self.config.train_steps
+            min(1.0, self.step / self.config.train_steps)
         )
 
     def sample(self, rows: list[int], visit: int, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -235,7 +235,7 @@ class Trainer:
     def set_learning_rates(self) -> None:
         """Constant, then linearly to a tenth over the last `lr_decay` share of the steps."""
         c = self.config
-        left = 1 - self.step / c.train_steps
+        left = max(0.0, 1 - self.step / c.train_steps)  # a dry run may take more
         factor = 0.1 + 0.9 * min(1.0, left / c.lr_decay) if c.lr_decay else 1.0
         for optimiser in self.optimisers.values():
             optimiser.param_groups[0]["lr"] = factor * optimiser.defaults["lr"]

@@ -19,7 +19,7 @@ from training_helpers import noise_pictures
 
 from drc.build import build_trainer
 from drc.checkpoint import CheckpointError, load_newest
-from drc.distributed import leave
+from drc.distributed import join, leave
 from drc.trainer import train
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +155,19 @@ def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
     state = load_newest(out / "checkpoints")
     assert state is not None
     assert state["step"] == 4
+
+
+def test_processes_that_are_described_in_part_are_one_or_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert join("cpu") == "cpu"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(
+        ValueError, match="has WORLD_SIZE=2 and no LOCAL_RANK, MASTER_ADDR, MASTER_PORT: start"
+    ):
+        join("cpu")
 
 
 def test_more_processes_than_images_in_a_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

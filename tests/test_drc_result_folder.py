@@ -17,7 +17,7 @@ from PIL import Image
 from drc import DRC, segment
 from drc.extraction import ResultFolder, segment_into
 from drc.files import write_atomic
-from drc.pictures import find_sources, known_as
+from drc.pictures import find_sources, known_as, open_picture
 
 
 @pytest.fixture(scope="module")
@@ -329,6 +329,30 @@ def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path
     assert "inference diverged on 1 of the 1 images of a batch, the first at position 0" in result.output
     assert not (tmp_path / "out" / "masks").exists()
     assert not list((tmp_path / "out").rglob("*.npz")), "nor are its ends kept"
+
+
+def test_a_picture_whose_chain_diverges_is_refused_by_name_and_the_others_are_done(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [
+        paint(tmp_path / f"{name}.png", colour)
+        for name, colour in zip("abc", ("red", "blue", "green"), strict=True)
+    ]
+    method, whole = DRC.load(run), segment.infer
+    spoilt = open_picture(files[1], method.config.image_size).key
+
+    def infer(sampler: Any, images: Any, keys: list[int], *more: Any) -> Any:
+        z = whole(sampler, images, keys, *more)
+        z[[key == spoilt for key in keys]] = float("nan")
+        return z
+
+    monkeypatch.setattr(segment, "infer", infer)
+    assert segment_into(method, find_sources(files, tmp_path / "out", {}), tmp_path / "out") == 1
+    assert sorted(file.name for file in (tmp_path / "out" / "masks").iterdir()) == ["a.png", "c.png"]
+    with (tmp_path / "out" / "refused.csv").open(newline="") as file:
+        (line,) = list(csv.reader(file))[1:]
+    assert line[0] == str(files[1])
+    assert "inference diverged" in line[1]
 
 
 def test_encoders_take_no_steps(data: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import drc.interrupts
 from baselines.iodine import IODINE
 from baselines.redo import ReDO
 from baselines.slot_attention import SlotAttention
-from baselines.training import CheckpointError, checkpoints, load_batch, train
+from baselines.training import CheckpointError, DivergedError, checkpoints, load_batch, train
 
 IMAGES = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 3, 3), np.uint8)
 
@@ -56,6 +56,26 @@ def run(folder: Path, *, steps: int = 9, progress: Any = None, seconds: float = 
         checkpoint_seconds=seconds,
     )
     return learner
+
+
+def test_weights_that_are_no_numbers_are_in_no_checkpoint(tmp_path: Path) -> None:
+    """A gradient may break them where every term, of the weights before, was finite."""
+    run(tmp_path, steps=3)
+
+    class Breaks(Sum):
+        def step(self, batch: Tensor, step: int) -> dict[str, float]:
+            terms = super().step(batch, step)
+            self.weight = self.weight * float("inf")
+            return terms
+
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    learner = Breaks()
+    with pytest.raises(DivergedError, match="diverged at step 4: a weight is not a finite number"):
+        train(
+            learner, IMAGES, steps=4, batch_size=4, seed=0, device="cpu", folder=tmp_path,
+            progress=lambda step, total, **terms: None, identity={},
+        )  # fmt: skip
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def shown(step: int, size: int = 4, seed: int = 0) -> list[int]:
