@@ -35,7 +35,11 @@ from drc.langevin import langevin
         ("batch_size", True, "batch_size cannot be True; it is a whole number"),
         ("batch_size", np.int64(8), "batch_size cannot be .*8.*; it is a whole number"),
         ("image_size", "16", "image_size cannot be '16'; it is 8, 16, 32"),
-        ("image_size", 4, "image_size cannot be 4; it is 8, 16, 32, ..., which are 4 times 2, 4, 8, ...$"),
+        (
+            "image_size",
+            4,
+            "image_size cannot be 4; it is 8, 16, 32, ..., which are 4 times 2, 4, 8, ..., up to 16,384$",
+        ),
         ("train_images", 0, "train_images cannot be 0; it is a whole number from 1 to 1e12 or none"),
         ("prior_step_size", 0, "prior_step_size cannot be 0; it is a number above 0"),
         ("posterior_step_fall", 0.0, "it is a number above 0"),

@@ -48,7 +48,7 @@ def test_pictures_train_a_model_that_segments_them(photos: Path, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("size", "said"),
-    [(4, "4 is not in the range x>=8"), (20, "image_size cannot be 20; it is 8, 16, 32, ...,")],
+    [(4, "4 is not in the range 8<=x<=16384"), (20, "image_size cannot be 20; it is 8, 16, 32, ...,")],
 )
 def test_a_size_that_the_networks_cannot_have_is_refused_before_pictures_are_read(
     size: int, said: str, photos: Path, tmp_path: Path

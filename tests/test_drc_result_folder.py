@@ -334,10 +334,7 @@ def test_a_chain_that_leaves_the_numbers_is_no_result(data: Path, tmp_path: Path
 def test_a_picture_whose_chain_diverges_is_refused_by_name_and_the_others_are_done(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = [
-        paint(tmp_path / f"{name}.png", colour)
-        for name, colour in zip("abc", ("red", "blue", "green"), strict=True)
-    ]
+    files = [paint(tmp_path / f"{name}.png", shade=50 * i) for i, name in enumerate("abc", 1)]
     method, whole = DRC.load(run), segment.infer
     spoilt = open_picture(files[1], method.config.image_size).key
 
