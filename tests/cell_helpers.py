@@ -24,10 +24,15 @@ def keep_row(runs: Path, row: Row | dict[str, Any]) -> Path:
     """The folder of a cell that was run, with nothing in it but its row, which may be given as JSON has it."""
     values = row.to_json() if isinstance(row, Row) else row
     folder = runs / "cells" / values["key"]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "row.json").write_text(json.dumps(values))
     (folder / "done").touch()
     return folder
+
+
+def keep_scores(runs: Path, row: Row, lines: str) -> None:
+    """The same with the scores of its images, a line `id,iou,dice` each."""
+    (keep_row(runs, row) / "scores.csv").write_text("id,iou,dice\n" + lines)
 
 
 def folder_of(data: Path, runs: Path, which: Cell) -> Path:

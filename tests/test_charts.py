@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cell_helpers import keep_row
+from cell_helpers import keep_scores
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -150,7 +150,7 @@ def test_a_method_stands_at_its_training_seconds_and_its_iou_with_the_spread_of_
 def test_a_curve_tells_what_share_of_the_images_reaches_an_iou(
     shown: dict[str, list[Any]], tmp_path: Path
 ) -> None:
-    (keep_row(tmp_path, ROW) / "scores.csv").write_text("id,iou,dice\na,0.6,0.9\nb,0.2,0.8\n")
+    keep_scores(tmp_path, ROW, "a,0.6,0.9\nb,0.2,0.8\n")
     places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
     distributions([measured_on_grey(ROW)], places, "stem", "budget quick")
     ((iou, share, _),) = shown["step"]

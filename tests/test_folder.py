@@ -103,10 +103,10 @@ def test_boxes_file(pairs: Path, tmp_path: Path) -> None:
 
 def test_letters_with_accents_are_the_same_however_they_are_written(pairs: Path, tmp_path: Path) -> None:
     composed, apart = "café", "café"
-    (pairs / "images" / "a00.png").rename(pairs / "images" / f"{apart}.png")
+    (pairs / "images" / "a00.jpg").rename(pairs / "images" / f"{apart}.jpg")
     (pairs / "masks" / "a00.png").rename(pairs / "masks" / f"{composed}.png")
     file = tmp_path / "only.txt"
-    file.write_text(f"{apart}.png\n", encoding="utf-8")
+    file.write_text(f"{apart}.jpg\n", encoding="utf-8")
     dataset = folder.prepare(pairs / "images", pairs / "masks", pairs / "out", options=QUIET, only=file)
     assert dataset.index["id"].tolist() == [composed]
 

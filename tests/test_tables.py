@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cell_helpers import keep_scores
 from click.testing import CliRunner
 
 from benchmarks.__main__ import main
@@ -221,11 +222,9 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
     found = []
     for number, p in enumerate(printed):
         if p.rows:
-            key = f"{number:016x}"
-            found.append(replace(p, rows=(replace(p.rows[0], key=key),)))
-            (tmp_path / "cells" / key).mkdir(parents=True)
-            scores = "".join(f"{i},{p.rows[0].iou + i / 100},0.5\n" for i in range(9))
-            (tmp_path / "cells" / key / "scores.csv").write_text("id,iou,dice\n" + scores)
+            kept = replace(p.rows[0], key=f"{number:016x}")
+            found.append(replace(p, rows=(kept,)))
+            keep_scores(tmp_path, kept, "".join(f"{i},{kept.iou + i / 100},0.5\n" for i in range(9)))
     pairs = differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")
     assert len(pairs) == 3 * (1 + 3)  # for each test set: GrabCut once, ReDO for each training set
     for one, other, intervals in pairs:
@@ -243,10 +242,10 @@ def test_another_way_to_segment_is_compared_with_the_other_methods_too(tmp_path:
     scores = {"DRC": 0.4, "DRC by responsibilities": 0.45, "ReDO": 0.3, "GrabCut": 0.5}
     _, printed = measured("1", scores)
     held_out = [p for p in printed if p.rows and (p.entry.dataset, p.entry.split) == ("tm-dsprites", "test")]
-    for p in held_out:
-        for row in p.rows:
-            (tmp_path / "cells" / row.key).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "cells" / row.key / "scores.csv").write_text("id,iou,dice\na,0.5,0\nb,0.5,0\n")
+    for number, p in enumerate(held_out):
+        (kept,) = (replace(r, key=f"{number:016x}") for r in p.rows)
+        held_out[number] = replace(p, rows=(kept,))
+        keep_scores(tmp_path, kept, "a,0.5,0\nb,0.5,0\n")
     pairs = differences(held_out, tmp_path, tmp_path, tmp_path / "paired.csv")
     compared = {(one.entry.variant, other.entry.line) for one, other, _ in pairs}
     others = {"GrabCut", "ReDO", "GrabCut center60", "GrabCut bbox"}
@@ -262,8 +261,7 @@ def test_without_the_reference_the_first_method_is_compared_trained_or_not(tmp_p
         for entry in sweep_table("mine", methods, [], [], ["tm-dsprites"]).entries:
             made = row(entry, key=entry.method)
             found.append(Printed(entry, "quick", "measured", rows=(made,)))
-            (tmp_path / "cells" / made.key).mkdir(parents=True, exist_ok=True)
-            (tmp_path / "cells" / made.key / "scores.csv").write_text("id,iou,dice\na,0.5,0.5\n")
+            keep_scores(tmp_path, made, "a,0.5,0.5\n")
         ((one, other, _),) = differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")
         assert [one.entry.method, other.entry.method] == methods
 
@@ -276,10 +274,11 @@ def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:
     )
 
     def scored(p: Printed, ious: dict[int, float]) -> Printed:
-        rows = tuple(replace(p.rows[0], key=f"{p.entry.method}-{s}", seed=s, iou=v) for s, v in ious.items())
+        rows = tuple(
+            replace(p.rows[0], key=f"{len(p.entry.method)}{s:015x}", seed=s, iou=v) for s, v in ious.items()
+        )
         for r in rows:
-            (tmp_path / "cells" / r.key).mkdir(parents=True)
-            (tmp_path / "cells" / r.key / "scores.csv").write_text(f"id,iou,dice\na,{r.iou},0\nb,{r.iou},0\n")
+            keep_scores(tmp_path, r, f"a,{r.iou},0\nb,{r.iou},0\n")
         return replace(p, rows=rows)
 
     ours = scored(ours, {0: 0.4, 1: 0.6, 2: 0.8})
