@@ -233,21 +233,22 @@ class Session:
         outcomes = []
         for cell in self.cells:
             state, why = self.runner.state(cell)
+            told = wrong.get(cell, "").removeprefix(f"Failed: {cell}: ")
             if fault := self._fault_of(cell):
                 outcomes.append(Outcome(cell, "failed", fault))
             elif state == "skipped":
                 outcomes.append(Outcome(cell, "skipped", why))
             elif state == "done":
                 same = self.runner.measured_at(cell) == before[cell]
-                if same and wrong.get(cell):  # forced, and its process ended before it came to it
-                    outcomes.append(Outcome(cell, "failed", wrong[cell]))
+                if same and told:  # forced, and its process ended before it came to it
+                    outcomes.append(Outcome(cell, "failed", told))
                 else:
                     outcomes.append(Outcome(cell, "kept" if same else "computed"))
             elif state == "running":
                 outcomes.append(Outcome(cell, "busy", f"{why} is at work on it"))
             elif cell in given_up:
                 outcomes.append(Outcome(cell, "failed", f"{why} (in an earlier run; --retry tries it again)"))
-            elif failure := why or wrong.get(cell, "").removeprefix(f"Failed: {cell}: "):
+            elif failure := why or told:
                 outcomes.append(Outcome(cell, "failed", failure))
             else:  # its process ended well without it
                 outcomes.append(Outcome(cell, "busy", "another process is at work on its training"))
