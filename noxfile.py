@@ -78,7 +78,7 @@ def sweep(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def speed(session: nox.Session) -> None:
-    """DRC's sampler as released, our reference and our fast path, timed side by side (2 minutes)."""
+    """DRC's sampler as released, our reference and our fast path, timed side by side (2 to 4 minutes)."""
     run(session, "benchmarks", "speed")
 
 

@@ -213,7 +213,7 @@ def status(
 @folder_option("results", "For speed.json.")
 @plain_errors
 def speed(results: Path) -> None:
-    """Time DRC's sampler: as released, our reference, our fast path, side by side (about 2 minutes).
+    """Time DRC's sampler: as released, our reference, our fast path, side by side (2 to 4 minutes).
 
     Prints the ratios and writes RESULTS/speed.json. Run nothing else meanwhile.
     """
