@@ -19,6 +19,7 @@ from benchmarks.notes import floor_names, listed, name_of, place_of, variant_nam
 from benchmarks.paired import scores_of
 from benchmarks.progress import read_record
 from benchmarks.registry import DATASETS, METHODS
+from benchmarks.rows import of_cell
 from benchmarks.sources import drawn_before, source_of, text_of
 
 PDF_METADATA = {"CreationDate": None, "ModDate": None}
@@ -143,7 +144,7 @@ def training_curves(printed: list[Printed], places: Places, stem: str, budget: s
             name = variant_name(replace(p.entry, variant=training_of(p.entry.variant)))
             label = f"{row.train_dataset}, seed {row.seed}"
             trainings[name, label] = None
-            if lines := training_lines(places.runs, row.key):
+            if lines := training_lines(row, places.runs):
                 methods.setdefault(name, {})[label] = lines
     lacking = [f"{name} ({label})" for name, label in trainings if label not in methods.get(name, {})]
     if lacking and (earlier := earlier_chart(f"{stem}-training", rows, places)):
@@ -177,10 +178,13 @@ def curve_key(line: dict[str, Any]) -> str:
     return "reconstruction" if "reconstruction" in values else values[0]
 
 
-def training_lines(runs: Path, key: str) -> list[dict[str, Any]]:
-    """The lines that the training of a cell kept; none where they are not in this runs folder."""
+def training_lines(row: Row, runs: Path) -> list[dict[str, Any]]:
+    """The lines that the training of a row kept; none where they are not in this runs folder."""
+    cell = of_cell(row, runs / "cells")
+    if cell is None:
+        return []
     try:
-        config = json.loads((runs / "cells" / key / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((cell / "config.json").read_text(encoding="utf-8"))
         lines = read_record(runs / "fits" / config["fit_key"] / "progress.jsonl")
     except (OSError, ValueError, KeyError, TypeError):
         return []

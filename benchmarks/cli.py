@@ -147,7 +147,7 @@ def preset_option(default: str | None, note: str = "") -> Callable[..., Any]:
 def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_only: bool = False) -> None:
     """Do what was asked for and say what became of it; exit code 1 where a cell failed or a sweep lacked a data set."""
     session.check_names()
-    if dry_run or session.launch.launcher == "print":
+    if dry_run or (session.launch.launcher == "print" and not collect_only):
         for line in session.dry_run() if dry_run else session.commands():
             click.echo(line)
         return

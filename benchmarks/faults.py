@@ -10,6 +10,12 @@ from baselines.matching import STRATEGIES
 from benchmarks.errors import BenchmarkError
 from benchmarks.registry import DATASETS, METHODS, DatasetSpec, MethodSpec, Subset
 
+BRACES: dict[str, dict[str, str | int]] = {
+    "folder": {"size": 16},
+    "prepare": {"out": "data", "size": 16, "count": 1, "heldout": 1},
+}
+"""What the braces of a data set's texts may hold, with examples."""
+
 
 def check_registries() -> None:
     """Raise BenchmarkError for the first entry of METHODS or DATASETS that cannot be used, whoever wrote it."""
@@ -72,10 +78,14 @@ def _faults_of_dataset(spec: DatasetSpec) -> Iterator[str]:
     for part in ("label", "folder", "prepare"):
         if not isinstance(getattr(spec, part), str):
             yield f"has {part}={getattr(spec, part)!r} where a text is expected"
-    try:
-        spec.folder.format(size=16)
-    except (LookupError, ValueError):
-        yield f"has folder={spec.folder!r}, whose braces may hold size alone; others are written twice"
+    for part, words in BRACES.items():
+        try:
+            str(getattr(spec, part)).format(**words)
+        except (AttributeError, LookupError, ValueError):
+            yield (
+                f"has {part}={getattr(spec, part)!r}, whose braces may hold {', '.join(words)} alone; "
+                "others are written twice, {{ and }}"
+            )
     if not isinstance(spec.splits, Mapping) or not spec.splits:
         yield f"has splits={spec.splits!r} where a dictionary of Subset is expected"
         return

@@ -133,12 +133,12 @@ def best_figures(table: Table, printed: Iterable[Printed]) -> Best:
     untrained: dict[tuple[str, str], list[Printed]] = {}
     groups: dict[tuple[str, str], list[Printed]] = {}
     for p in able:
+        groups.setdefault((p.entry.block, side_of(p.entry)), []).append(p)
         if table.rivals == "columns" and not p.entry.train_dataset:
             untrained.setdefault((p.entry.dataset, p.entry.split), []).append(p)
-        else:
-            groups.setdefault((p.entry.block, side_of(p.entry)), []).append(p)
     for group in groups.values():
-        group += untrained.get((group[0].entry.dataset, group[0].entry.split), [])
+        others = untrained.get((group[0].entry.dataset, group[0].entry.split), [])
+        group += [p for p in others if p not in group]
     found = set()
     for (_, side), group in groups.items():
         for metric in METRICS if len(group) > 1 else ():

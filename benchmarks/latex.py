@@ -2,6 +2,8 @@ r"""A laid-out table as LaTeX that compiles as it is, and that can be taken into
 
 from __future__ import annotations
 
+import re
+
 from benchmarks.grid import Grid, GridLine, Layout, Text
 
 HEAD = r"""% Compiles as it is; \input into a document that loads booktabs, it is the table alone.
@@ -40,7 +42,8 @@ def to_latex(layout: Layout) -> str:
 
 
 def _environment(layout: Layout, body: list[str], *, first: bool) -> list[str]:
-    named = [f"\\caption{{{_latex(layout.heading.partition('. ')[2] or layout.heading)}.}}"]
+    title = re.sub(r"^Table \d+\. ", "", layout.heading)  # LaTeX counts by itself
+    named = [f"\\caption{{{_latex(title)}.}}"]
     named += [f"\\label{{tab:{layout.name}}}"]
     start = ["\\begin{table}[tp]", "\\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}"]
     return [*start, *(named if first else []), *body, "\\end{table}"]
@@ -92,6 +95,7 @@ LATEX = {
     "_": "\\_",
     "{": "\\{",
     "}": "\\}",
+    "[": "{[}",
     "~": "\\textasciitilde{}",
     "^": "\\textasciicircum{}",
     "<": "\\textless{}",

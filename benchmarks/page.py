@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,16 @@ class Section:
 
 
 def write_page(
-    stored: Stored, runs: Path, results: Path, presets: list[str], data: Path = Path("data")
+    stored: Stored,
+    runs: Path,
+    results: Path,
+    presets: list[str],
+    data: Path = Path("data"),
+    options: Sequence[str] = (),
 ) -> list[Path]:
     """Write report.html, REPRODUCING.md and the folder figures; of a budget that is not reported under its own names.
 
+    `options` are further words of the commands that would fill the gaps, where folders are not the defaults.
     Tables without a measured row are left out, and so are tables under another budget than their own that would show
     nothing new. Raises BenchmarkError if the folder refuses.
     """
@@ -77,7 +83,7 @@ def write_page(
     folder = usable_folder(results / f"figures{mark}", "figures")
     sections: list[Section] = []
     files: dict[str, bytes] = {}
-    for table, preset, printed in worth_showing(stored, presets, data):
+    for table, preset, printed in worth_showing(stored, presets, data, options):
         section, made = make_section(table, preset, printed, runs, results / "rows", folder)
         sections.append(section)
         files |= made
@@ -92,7 +98,7 @@ def write_page(
 
 
 def worth_showing(
-    stored: Stored, presets: Iterable[str], data: Path = Path("data")
+    stored: Stored, presets: Iterable[str], data: Path = Path("data"), options: Sequence[str] = ()
 ) -> list[tuple[Table, str, list[Printed]]]:
     """The tables with a measured row, each under its own budget and under those where it shows what no other does."""
     measured: list[tuple[Table, str, list[Printed]]] = []
@@ -100,7 +106,7 @@ def worth_showing(
     for table in sound_tables():
         for preset in presets:
             seeds = seeds_of(table, preset, stored)
-            why = functools.partial(why_missing, table, preset, data)
+            why = functools.partial(why_missing, table, preset, data, options=options)
             printed = print_cells(table, preset, seeds, stored, why) if seeds else []
             measured.append((table, preset, printed))
             keys.append({row.key for p in printed for row in p.rows})

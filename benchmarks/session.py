@@ -81,11 +81,8 @@ class Session:
 
     @cached_property
     def usable(self) -> list[str]:
-        """Data sets of the table that are prepared or can be generated; what is scored also asked for."""
-        scored = [entry.dataset for entry in self.table.entries if self._asked(entry.dataset)]
-        trained_on = [e.train_dataset for e in self.table.entries if e.dataset in scored and e.train_dataset]
-        named = dict.fromkeys([*scored, *trained_on])
-        return [name for name in named if self.library.is_prepared(name) or DATASETS[name].generated]
+        """Those of the data sets that are prepared or can be generated."""
+        return [name for name in self._named() if self.library.is_prepared(name) or DATASETS[name].generated]
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -191,7 +188,7 @@ class Session:
 
         report = write_table(self.table, self.preset, seeds, stored, self.runs, self.results, why, self.style)
         shown = list(REPORTED) if self.preset in REPORTED else [self.preset]
-        pages = write_page(stored, self.runs, self.results, shown, self.data)
+        pages = write_page(stored, self.runs, self.results, shown, self.data, self._unlike_defaults())
         return replace(report, files=(*report.files, *pages))
 
     def dry_run(self) -> Iterator[str]:
@@ -292,9 +289,9 @@ class Session:
         return {cell: key for cell in self.cells if (key := self.runner.key(cell)) is not None}
 
     def _named(self) -> list[str]:
-        """The data sets of the table, to train on or to score, that were asked for."""
-        names = dict.fromkeys(n for e in self.table.entries for n in (e.dataset, e.train_dataset) if n)
-        return [name for name in names if self._asked(name)]
+        """The data sets of the table that were asked for, and what is trained on for these."""
+        asked = [entry for entry in self.table.entries if self._asked(entry.dataset)]
+        return list(dict.fromkeys(n for e in asked for n in (e.dataset, e.train_dataset) if n))
 
     def _asked(self, name: str) -> bool:
         """Whether a data set was asked for; all are where none was."""

@@ -66,9 +66,11 @@ def write_table(
     }
     files = {results / f"{name}{ending}": content for ending, content in contents.items() if content}
     outdated = [results / f"{name}{ending}" for ending, content in contents.items() if not content]
+    picture = PICTURES.get(table.name, f"{table.name}-pictures") + name.removeprefix(table.name)
     if blocks := figure3_blocks(table, printed, runs, results / "figures"):
-        picture = PICTURES.get(table.name, f"{table.name}-pictures")
-        files[results / f"{picture}{name.removeprefix(table.name)}.png"] = beside(blocks)
+        files[results / f"{picture}.png"] = beside(blocks)
+    elif not any(p.rows and p.entry.method == FIGURE3_METHOD for p in printed):
+        outdated.append(results / f"{picture}.png")
     with writing("the table", results):
         for file, content in files.items():
             write_atomic(file, content)

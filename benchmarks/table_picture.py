@@ -33,7 +33,7 @@ def to_png(layout: Layout) -> bytes:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
     axes.axis("off")
-    axes.text(LEFT, 0.3, layout.heading, size=12, weight="bold", va="center")
+    axes.text(LEFT, 0.3, _plain(layout.heading), size=12, weight="bold", va="center")
     y = 0.6
     for grid in layout.grids:
         _draw_grid(axes, grid, y)
@@ -81,7 +81,7 @@ def _draw_grid(axes: Any, grid: Grid, y: float) -> None:
         x, side = (starts[i], "left") if i < words else (ends[i] - 0.05, "right")
         axes.text(x, at + LINE / 2, _plain(text), size=9, ha=side, va="center", **look)
 
-    axes.text(LEFT, y + LINE / 2, grid.title, size=8.5, style="italic", va="center")
+    axes.text(LEFT, y + LINE / 2, _plain(grid.title), size=8.5, style="italic", va="center")
     y += LINE
     rule(y, weight=1.2)
     for i, span in enumerate(grid.spans):

@@ -64,7 +64,10 @@ class Detectron2:
             from detectron2.data import MetadataCatalog
             from detectron2.data.transforms import ResizeShortestEdge
             from detectron2.modeling import build_model
-        except ImportError as error:
+        except (
+            ImportError,
+            RuntimeError,
+        ) as error:  # the latter where torchvision is of another build than torch
             raise AnnotatorError(
                 f"detectron2 is not there ({one_line(error)}); {INSTALL}, then detectron2."
             ) from error
@@ -230,11 +233,18 @@ def annotate(
 ) -> None:
     """Annotate the images (id, (H,W,3) uint8) that come and append the results batch by batch.
 
-    total: how many images the finished file has, for the time left. Raises SourceError if the disk refuses.
+    total: how many images the finished file has, for the time left. Raises SourceError if the disk refuses, and
+    AnnotatorError if the network fails.
     """
     with tqdm(total=total, initial=len(file), desc="annotate", unit="image", disable=not progress) as bar:
         for group in batched(images, batch):
-            results = annotator([image for _, image in group])
+            try:
+                results = annotator([image for _, image in group])
+            except RuntimeError as error:  # such as a GPU's memory that does not suffice
+                raise AnnotatorError(
+                    f"the network failed ({one_line(error)}); try a lower --batch, or --device cpu. "
+                    "What was annotated before is kept."
+                ) from error
             for (id, image), instances in zip(group, results, strict=True):
                 if any(found.mask.shape != image.shape[:2] for found in instances):
                     raise SourceError(f"The annotator gave {id} a mask of another size than the image.")

@@ -167,7 +167,7 @@ class Swelling:
         if self._left < 0:
             raise SourceError(
                 f"{self._archive} swells to more than {MAX_SWELL} times its size, as a zip bomb does; "
-                "download it again from its publisher."
+                "download it again from its publisher or, if you trust it, unpack it and give the folder."
             )
 
 

@@ -144,8 +144,8 @@ def prepare_birds(folder: Path, out: Path, options: Options) -> PreparedDataset:
             f"{folder / 'images.txt'} names {count} birds where the authors had {birds.TOTAL:,}; take it from "
             "their archive, or prepare a part of the birds with python -m data_prep birds."
         )
-    config = birds.BirdsConfig("dithered")
-    return birds.prepare(folder, folder / "segmentations", out, config, options, name="birds-authors")
+    masks, config = folder / "segmentations", birds.BirdsConfig("dithered")
+    return birds.prepare_unpacked(folder, masks, out, config, options, name="birds-authors")
 
 
 def prepare(root: Path, out: Path, options: Options) -> PreparedDataset:
@@ -155,6 +155,8 @@ def prepare(root: Path, out: Path, options: Options) -> PreparedDataset:
     split file. The grey masks of birds are dithered, as in the authors' code; those of dogs and cars, which it dithers
     too, are taken where they are above one half: the same thing if they hold black and white alone, which is not known.
     """
+    if options.keep_going:
+        raise SourceError("The authors' sets are taken whole or not at all: leave out --keep-going.")
     check_target(out, force=options.force)
     with Scratch(out, progress=options.progress) as scratch:
         layout, folder = find_layout(scratch.open(root))

@@ -183,31 +183,45 @@ def prepare(
         masks = scratch.open(segmentations)
         if (masks / "segmentations").is_dir():
             masks = masks / "segmentations"
-        if split_file is None and (folder / SPLIT_FILE).is_file():
-            split_file = folder / SPLIT_FILE
-        birds, faults = read_birds(folder, masks, split_file, config.split_seed)
-        check_faults(faults, keep_going=options.keep_going)
-        sources = {"images.txt": sha256_of(folder / "images.txt")}
-        if split_file:
-            sources[split_file.name] = sha256_of(split_file)
-        writer = DatasetWriter(
-            out,
-            name=name or ("birds" if config.mask_rule == "threshold" else f"birds-{config.mask_rule}"),
-            size=(options.size, options.size),
-            settings={**asdict(config), "size": options.size, "split": "file" if split_file else "made here"},
-            sources=sources,
-            licence=LICENCE,
-            command=options.command,
-            expected=len(birds),
-            force=options.force,
+        return prepare_unpacked(folder, masks, out, config, options, split_file=split_file, name=name)
+
+
+def prepare_unpacked(
+    folder: Path,
+    masks: Path,
+    out: Path,
+    config: BirdsConfig,
+    options: Options,
+    *,
+    split_file: Path | None = None,
+    name: str | None = None,
+) -> PreparedDataset:
+    """The same from the folder of images.txt and from that of the masks themselves."""
+    if split_file is None and (folder / SPLIT_FILE).is_file():
+        split_file = folder / SPLIT_FILE
+    birds, faults = read_birds(folder, masks, split_file, config.split_seed)
+    check_faults(faults, keep_going=options.keep_going)
+    sources = {"images.txt": sha256_of(folder / "images.txt")}
+    if split_file:
+        sources[split_file.name] = sha256_of(split_file)
+    writer = DatasetWriter(
+        out,
+        name=name or ("birds" if config.mask_rule == "threshold" else f"birds-{config.mask_rule}"),
+        size=(options.size, options.size),
+        settings={**asdict(config), "size": options.size, "split": "file" if split_file else "made here"},
+        sources=sources,
+        licence=LICENCE,
+        command=options.command,
+        expected=len(birds),
+        force=options.force,
+    )
+    with writer:
+        write_samples(
+            writer,
+            birds,
+            lambda bird: make_bird(bird, config, options.size),
+            name=lambda bird: bird.name,
+            options=options,
+            faults=faults,
         )
-        with writer:
-            write_samples(
-                writer,
-                birds,
-                lambda bird: make_bird(bird, config, options.size),
-                name=lambda bird: bird.name,
-                options=options,
-                faults=faults,
-            )
     return writer.dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from data_prep.errors import DataPrepError, ItemError, SourceError
 from data_prep.pictures import resize_image
 from data_prep.store import DatasetWriter, PreparedDataset, check_target
 from data_prep.tfrecord import byte_values, float_values, parse_example, read_records
+
+log = logging.getLogger(__name__)
 
 LICENCE = "CLEVR (Johnson et al., 2017): CC BY 4.0; multi_object_datasets (Kabra et al., 2019): Apache-2.0."
 HEIGHT, WIDTH, ENTITIES = 240, 320, 11
@@ -82,8 +85,8 @@ def read_scenes(files: Sequence[Path], config: Clevr6Config, bar: tqdm) -> Itera
                     raise ItemError(record.fault)
                 features = parse_example(record.data)
                 visibility = float_values(features, "visibility", ENTITIES)
-                if not np.isfinite(visibility).all():
-                    raise ItemError("its visibility is not a number")
+                if not ((visibility >= 0) & (visibility <= 1)).all():
+                    raise ItemError("its visibility is not between 0 and 1")
             except ItemError as error:
                 yield Scene(name, number, split, {}, fault=f"{record.name}: {error}")
             else:
@@ -129,6 +132,8 @@ def prepare(
     for file in files:
         if not file.is_file():
             raise SourceError(f"{file} does not exist; download clevr_with_masks_train.tfrecords first.")
+    if len({file.name for file in files}) < len(files):
+        raise SourceError("Two of the files have one name, and scenes are known by it: rename one of them.")
     writer = DatasetWriter(
         out,
         name=config.name,
@@ -152,4 +157,10 @@ def prepare(
             options=options,
             group=1,  # a record is 3 MB
         )
+    made = writer.dataset.manifest["counts"].get("test", 0)
+    if made < config.heldout:
+        log.warning(
+            "%s: %d of %d held-out images, as there are too few scenes after the first %d: see --scenes",
+            out, made, config.heldout, config.scenes,
+        )  # fmt: skip
     return writer.dataset

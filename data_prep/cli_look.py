@@ -45,7 +45,7 @@ def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
     """Labelled lines about a prepared data set; reads all its masks."""
     manifest = dataset.manifest
     shares = 100 * foreground_shares(dataset.masks)
-    objects = np.array([mask.max() for mask in dataset.masks])
+    objects = np.array([np.count_nonzero(np.bincount(mask.ravel())[1:]) for mask in dataset.masks])
     height, width = dataset.image_size
     lines: list[tuple[str, str]] = []
     entry = entry_of(dataset)

@@ -22,6 +22,10 @@ MASK_KINDS = {
     "labels": "0 is background, every other grey value or palette number an object",
     "colours": "black or transparent is background, every other colour an object",
 }
+COLOURED = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
+"""Modes of pictures that may have colours."""
+TINT = 32
+"""A grey pixel's red, green and blue differ by at most so much, as JPEG keeps them."""
 
 
 def read_values(file: Path, config: FolderConfig) -> np.ndarray:
@@ -37,8 +41,11 @@ def read_values(file: Path, config: FolderConfig) -> np.ndarray:
             raise ItemError(
                 f"{file} is transparent in places; use --mask-kind alpha, or save it without alpha"
             )
-        grey = picture if picture.mode == "L" else read_picture(file, "L")
-        return np.asarray(grey)
+        if picture.mode == "L":
+            return np.asarray(picture)
+        if picture.mode in COLOURED and np.ptp(np.asarray(picture.convert("RGB")), axis=2).max() > TINT:
+            raise ItemError(f"{file} has colours; use --mask-kind colours or labels, or save it in grey")
+        return np.asarray(read_picture(file, "L"))
     if config.mask_kind == "alpha":
         if "A" not in picture.getbands():
             raise ItemError(f"{file} has no alpha channel (its mode is {picture.mode})")

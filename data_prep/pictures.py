@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from pathlib import Path
 
@@ -20,7 +21,10 @@ HALF_SIDE = 0.75
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 MATTE = (255, 255, 255)  # what is seen through transparent pixels, in `drc` as well
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # only twice that size is refused
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, NotImplementedError, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, NotImplementedError, Image.DecompressionBombError,
+    TypeError, LookupError, struct.error,  # of Pillow, where a later page is damaged
+)  # fmt: skip
 _TURNED = range(2, 9)  # EXIF orientations other than upright
 
 
@@ -125,10 +129,11 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
     """Pictures below `folder` by relative path, sorted, and those whose name is not UTF-8 or that are no files.
 
     Links to folders are followed, unless they lead back to one that they lie in. Hidden files and folders are passed
-    over.
+    over. Folders that cannot be read are among the faults.
     """
-    names = []
-    for inside, folders, files in os.walk(folder, followlinks=True):
+    names: list[str] = []
+    closed: list[OSError] = []
+    for inside, folders, files in os.walk(folder, followlinks=True, onerror=closed.append):
         place = Path(inside).relative_to(folder).as_posix()
         around = {above.resolve() for above in (Path(inside), *Path(inside).parents)}
         folders[:] = [
@@ -137,7 +142,8 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
             if not name.startswith(".") and (Path(inside) / name).resolve() not in around
         ]
         names += [f"{place}/{file}".removeprefix("./") for file in files if not file.startswith(".")]
-    found, faults = {}, []
+    found: dict[str, Path] = {}
+    faults = [Fault(str(e.filename), f"{e.filename} cannot be read ({e.strerror})") for e in closed]
     for name in sorted(names):
         if not name.lower().endswith(ENDINGS):
             continue

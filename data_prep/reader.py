@@ -186,6 +186,7 @@ def _check_manifest_fields(file: Path, manifest: dict[str, Any]) -> None:
         and len(manifest["counts"]) > 0
         and all(isinstance(manifest.get(key), dict) for key in ("settings", "sources", "notes"))
         and isinstance(manifest.get("skipped"), list)
+        and all(isinstance(item, dict) and {"item", "reason"} <= {*item} for item in manifest["skipped"])
         and all(isinstance(manifest.get(key), str) for key in ("licence", "command"))
         and isinstance(files, dict)
         and all(isinstance(files.get(member), dict) for member in MEMBERS)

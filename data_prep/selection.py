@@ -24,6 +24,8 @@ REASONS = (
     "object too large in the crop",
     "object touches the crop's border too much",
 )
+SAME_THING = 0.7
+"""Boxes of two categories with at least this IoU are around one thing."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,20 @@ def select(
 ) -> tuple[int | None, str]:
     """Which of the instances is the one object of an image, or None and why (one of REASONS) it is dropped.
 
-    box: the annotated one, x, y, width and height; crop: the part of the image that is kept.
+    box: the annotated one, x, y, width and height; crop: the part of the image that is kept. What is found again under
+    another category in the same place, as a pick-up may be as car and as truck, counts once.
     """
     found = [number for number, one in enumerate(instances) if one.category in rules.categories]
     if not found:
         return None, REASONS[0]
     chosen = max(found, key=lambda number: instances[number].score)
     best = instances[chosen]
-    counted = [number for number in found if instances[number].score >= rules.count_score]
+    counted = [
+        one
+        for one in (instances[number] for number in found)
+        if one.score >= rules.count_score
+        and (one.category == best.category or box_iou(one.box, best.box) < SAME_THING)
+    ]
     left, top, right, bottom = crop
     inside = best.mask[top:bottom, left:right]
     share = inside.mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_birds_are_complete_with_their_split_and_dithered(
     (root / birds.SPLIT_FILE).unlink()
     with pytest.raises(SourceError, match=f"{birds.SPLIT_FILE} is missing"):
         authors.prepare(root, tmp_path / "again", QUIET)
+
+
+def test_the_authors_sets_are_whole_or_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = build_birds(tmp_path)
+    monkeypatch.setattr(birds, "TOTAL", 3)
+    monkeypatch.setattr(birds, "REDO_COUNTS", {"train": 1, "val": 1, "test": 1})
+    (root / "images" / "001.Bird" / "1.jpg").rename(tmp_path / "1.jpg")
+    for carefree in (False, True):
+        with pytest.raises(SourceError):
+            authors.prepare(root, tmp_path / "out", replace(QUIET, keep_going=carefree))
+    (tmp_path / "1.jpg").rename(root / "images" / "001.Bird" / "1.jpg")
+    archive = shutil.make_archive(str(tmp_path / "birds"), "zip", root)
+    assert len(authors.prepare(Path(archive), tmp_path / "out", QUIET)) == 3
+    assert "interrupted" not in caplog.text  # its own folder for what the archive holds
 
 
 @pytest.mark.parametrize("kind", ["dogs", "cars"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cell_helpers import keep_scores
+from cell_helpers import keep_row, keep_scores
 from matplotlib.axes import Axes
 from PIL import Image
 
@@ -101,9 +101,8 @@ def test_trainings_are_drawn_once_and_those_elsewhere_are_named(
         printed.append(Printed(entry, "quick", "measured", rows=(row,)))
         fit = METHODS[entry.method].training_of(entry.variant)
         if entry.method == "DRC" and entry.split == "test":  # the training of both splits is one
-            (tmp_path / "cells" / row.key).mkdir(parents=True)
             (tmp_path / "fits" / fit).mkdir(parents=True, exist_ok=True)
-            write_json(tmp_path / "cells" / row.key / "config.json", {"fit_key": fit})
+            write_json(keep_row(tmp_path, row) / "config.json", {"fit_key": fit})
             line = {"step": 1, "total": 1, "seconds": 1.0, "loss": 0.5}
             (tmp_path / "fits" / fit / "progress.jsonl").write_text(json.dumps(line))
     places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
@@ -159,9 +158,8 @@ def test_a_curve_tells_what_share_of_the_images_reaches_an_iou(
 
 
 def test_a_training_is_drawn_against_its_seconds(shown: dict[str, list[Any]], tmp_path: Path) -> None:
-    (tmp_path / "cells" / ROW.key).mkdir(parents=True)
     (tmp_path / "fits" / "f").mkdir(parents=True)
-    write_json(tmp_path / "cells" / ROW.key / "config.json", {"fit_key": "f"})
+    write_json(keep_row(tmp_path, ROW) / "config.json", {"fit_key": "f"})
     lines = [
         {"step": n, "total": 2, "seconds": 30.0 * n, "lebm": 9.0, "reconstruction": 0.5 / n} for n in (1, 2)
     ]
@@ -172,3 +170,5 @@ def test_a_training_is_drawn_against_its_seconds(shown: dict[str, list[Any]], tm
     training_curves([measured_on_grey(ROW)], places, "stem", "budget quick")
     ((seconds, values, _),) = shown["plot"]
     assert (seconds, values) == ([30.0, 60.0], [0.5, 0.25])
+    other = replace(ROW, finished="2030-01-01T00:00:00+00:00")  # kept, and measured elsewhere
+    assert training_curves([measured_on_grey(other)], places, "stem", "budget quick") == []

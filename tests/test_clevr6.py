@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 import struct
 from pathlib import Path
 
@@ -70,6 +71,22 @@ def test_heldout_comes_after_the_training_scenes(records: Path, tmp_path: Path) 
     dataset = prepare(records, tmp_path / "set", scenes=2, heldout=2)
     assert dataset.index["split"].tolist() == ["train", "test", "test"]
     assert dataset.index["id"].tolist() == ["000000", "000002", "000003"]
+
+
+def test_fewer_held_out_scenes_than_asked_for_are_told(
+    records: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(records, tmp_path / "a", scenes=2, heldout=2)
+    assert not caplog.messages
+    prepare(records, tmp_path / "b", scenes=5, heldout=2)
+    assert "b: 1 of 2 held-out images, as there are too few scenes after the first 5" in caplog.text
+
+
+def test_two_files_of_one_name_are_refused(records: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    again = shutil.copy(records, tmp_path / "more" / records.name)
+    with pytest.raises(SourceError, match="Two of the files have one name"):
+        clevr6.prepare([records, again], tmp_path / "out", options=QUIET)
 
 
 def test_plain_and_unpacked_files_and_several_files_say_the_same(records: Path, tmp_path: Path) -> None:
@@ -142,7 +159,11 @@ def test_a_record_beyond_all_measure(tmp_path: Path) -> None:
         ({"visibility": field(2, field(1, bytes(40)))}, "'visibility' has 10 floats where 11"),
         (
             {"visibility": field(2, field(1, np.full(11, np.nan, "<f4").tobytes()))},
-            "its visibility is not a number",
+            "its visibility is not between 0 and 1",
+        ),
+        (
+            {"visibility": field(2, field(1, np.full(11, 3e38, "<f4").tobytes()))},
+            "its visibility is not between 0 and 1",
         ),
         ({"visibility": one_byte_values(np.zeros(11, np.uint8))}, "'visibility' is of another kind"),
         ({"image": None}, "no feature 'image'"),

@@ -119,6 +119,7 @@ FLOOR, BIRDS = METHODS["all-foreground"], DATASETS["birds"]
         (FLOOR, {"annotation": {"boxes": "a box"}}, "says in annotation something of the variant 'boxes'"),
         (FLOOR, {"taken_over": None}, "has taken_over=None where a dictionary by variants is expected"),
         (BIRDS, {"folder": "a{b}"}, "has folder='a{b}', whose braces may hold size alone"),
+        (BIRDS, {"folder": "{size.x}"}, "has folder='{size.x}', whose braces may hold size alone"),
         (BIRDS, {}, "has the label 'Birds, all', which is also that of 'birds'"),
         (BIRDS, {"label": 5}, "has label=5 where a text is expected"),
         (BIRDS, {"splits": {}}, "has splits={} where a dictionary of Subset is expected"),
@@ -166,10 +167,12 @@ def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
         ({"train_dataset": "tm-dsprite"}, "names the data set 'tm-dsprite', which is not registered"),
         ({"split": "tset"}, "names the split 'tset', which tm-dsprites-grey has not"),
         ({"method": "DRC", "train_dataset": ""}, "does not say what DRC is trained on"),
+        ({"method": "GrabCut", "variant": "bordr"}, "names the variant 'bordr', which GrabCut has not"),
+        ({"published": ("DRC", "", "birds", "all")}, "which only the paper's own tables have"),
     ],
 )
 def test_a_table_with_a_mistake_is_named(
-    changes: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {"number": changes.get("number", "mine")}
     entry = replace(FIRST, **{name: text for name, text in changes.items() if name != "number"})

@@ -100,6 +100,9 @@ def test_masks_of_another_kind_than_said(pairs: Path) -> None:
         prepare(only(pairs, cut_out))
     with pytest.raises(SourceError, match="is transparent in places; use --mask-kind alpha"):
         prepare(only(pairs, transparent_number()))
+    for mask in (coloured(), palette_picture(), in_one_channel(1)):
+        with pytest.raises(SourceError, match=r"a00\.png has colours; use --mask-kind colours or labels"):
+            prepare(only(pairs, mask))
     shapes = [Image.fromarray((number == LABELS).astype(np.uint8) * 255) for number in (1, 2)]
     (only(pairs, shapes[0]) / "masks" / "a00.png").unlink()
     shapes[0].save(pairs / "masks" / "a00.tif", save_all=True, append_images=shapes[1:])
@@ -107,6 +110,11 @@ def test_masks_of_another_kind_than_said(pairs: Path) -> None:
         SourceError, match=r"a00\.tif is not a whole picture \(it holds 2 pictures; save the one"
     ):
         prepare(pairs)
+    whole = (pairs / "masks" / "a00.tif").read_bytes()
+    for length in range(len(whole) // 2, len(whole), 99):  # of which some end in the second picture
+        (pairs / "masks" / "a00.tif").write_bytes(whole[:length])
+        with pytest.raises(SourceError, match=r"a00\.tif (is not a whole picture|holds no foreground|has)"):
+            prepare(pairs)
     (pairs / "masks" / "a00.tif").unlink()
     many = Image.fromarray(np.arange(6000, dtype=np.uint16).reshape(60, 100))
     with pytest.raises(SourceError, match="5999 labels and at most 255"):

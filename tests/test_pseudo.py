@@ -19,6 +19,7 @@ from PIL import Image
 from data_prep import annotators, cli_pseudo, dogs, pseudo, selection
 from data_prep.__main__ import main
 from data_prep.annotations import Instance
+from data_prep.annotators import AnnotatorError
 from data_prep.archives import Scratch
 from data_prep.build import Options
 from data_prep.errors import DataPrepError, SourceError
@@ -81,6 +82,24 @@ def test_dogs_from_folders(stanford_dogs: Path, tmp_path: Path) -> None:
     (dataset.path / "kept.txt").write_text("others")
     with pytest.raises(DataPrepError, match=r"kept\.txt changed"):
         dataset.verify()
+
+
+def test_a_network_that_fails_is_one_sentence_and_what_it_made_is_kept(
+    stanford_dogs: Path, tmp_path: Path
+) -> None:
+    class OutOfMemory(BrightThings):
+        def __call__(self, images: Sequence[np.ndarray]) -> list[list[Instance]]:
+            if len(self.seen) == 2:
+                raise RuntimeError("CUDA out of memory")
+            return super().__call__(images)
+
+    with pytest.raises(
+        AnnotatorError, match=r"the network failed \(CUDA out of memory\); try a lower --batch"
+    ):
+        prepare(stanford_dogs, tmp_path / "out", OutOfMemory(), batch=2)
+    rest = BrightThings()
+    prepare(stanford_dogs, tmp_path / "out", rest, batch=2)
+    assert sum(rest.seen) == 9 - 4
 
 
 class ShrinkingDogs:

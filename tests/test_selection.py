@@ -10,7 +10,7 @@ from data_prep.annotations import Instance
 from data_prep.errors import DataPrepError
 from data_prep.selection import REASONS, SelectionRules
 
-DOG = SelectionRules(categories=("dog",))
+DOG = SelectionRules(categories=("dog", "wolf"))
 
 
 def dog(rows: slice, columns: slice, score: float = 0.95, category: str = "dog") -> Instance:
@@ -33,6 +33,9 @@ BOX = (30.0, 30.0, 40.0, 40.0)
         ([dog(slice(30, 70), slice(30, 70), category="cat")], BOX, REASONS[0]),
         ([dog(slice(30, 70), slice(30, 70), 0.7)], BOX, REASONS[1]),
         ([CLEAR, dog(slice(0, 9), slice(0, 9), 0.6)], BOX, REASONS[2]),
+        ([CLEAR, dog(slice(30, 70), slice(30, 69), 0.6)], BOX, REASONS[2]),
+        ([CLEAR, dog(slice(0, 9), slice(0, 9), 0.6, "wolf")], BOX, REASONS[2]),
+        ([CLEAR, dog(slice(30, 70), slice(30, 69), 0.6, "wolf")], BOX, ""),  # one thing under two names
         ([CLEAR], (0.0, 0.0, 40.0, 40.0), REASONS[3]),
         ([dog(slice(48, 52), slice(30, 70))], (30.0, 48.0, 40.0, 4.0), REASONS[4]),
         ([dog(slice(5, 95), slice(5, 95))], (5.0, 5.0, 90.0, 90.0), REASONS[5]),

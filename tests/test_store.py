@@ -184,6 +184,14 @@ def test_manifest_without_a_part(dataset: PreparedDataset, part: str) -> None:
         open_dataset(dataset.path)
 
 
+@pytest.mark.parametrize("skipped", [["x"], [{"item": "a"}]])
+def test_manifest_whose_skipped_items_are_none(dataset: PreparedDataset, skipped: list) -> None:
+    file = dataset.path / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"skipped": skipped}))
+    with pytest.raises(StoreError, match="another part of a manifest"):
+        open_dataset(dataset.path)
+
+
 def test_bytes_of_an_archive_for_an_array(dataset: PreparedDataset) -> None:
     file = dataset.path / "masks.npy"
     file.write_bytes(b"PK\x03\x04".ljust(file.stat().st_size, b"\0"))

@@ -128,7 +128,9 @@ def test_a_folder_named_like_a_known_data_set_is_refused(own: Path, tmp_path: Pa
     assert "rename the folder" in result.output
 
 
-@pytest.mark.parametrize("name", ["table1", "Trials", "grey-gpu", "reproducing", "7", "a/b"])
+@pytest.mark.parametrize(
+    "name", ["table1", "Trials", "grey-gpu", "reproducing", "7", "a/b", "my-paired", "my-cpu-hour"]
+)
 def test_a_sweep_never_takes_the_name_of_another_result(name: str, tmp_path: Path) -> None:
     words = ["sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--name", name]
     result = invoke(tmp_path, *words)
@@ -155,7 +157,7 @@ def test_print_names_the_data_first_and_its_commands_do_the_work(tmp_path: Path)
     assert not (tmp_path / "runs").exists()
     for line in lines[1:]:
         assert CliRunner().invoke(main, shlex.split(line)[3:]).exit_code == 0
-    result = invoke(tmp_path, *words, "--collect-only")
+    result = invoke(tmp_path, *words, "--launcher", "print", "--collect-only")
     assert {x["status"] for x in records(tmp_path)} == {"measured"}, result.output
 
 

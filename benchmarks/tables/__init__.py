@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 KEYS = ("variant", "train_dataset")
 RIVALS = ("lines", "columns")
+SECTIONS = ("methods", "floors", "appendix")
+"""Sections of lines where methods are compared, from the top down."""
 RESERVED = ("table", "figure", "trials", "validate", "speed", "report", "reproducing", "photographs")
 """What the names of the suite's own results begin with, beside those of its tables."""
 
@@ -28,7 +30,7 @@ class Line:
     marks: str = ""
     """Footnote marks, keys of Table.footnotes."""
     section: str = "methods"
-    """methods | floors | appendix: printed in this order, ruled off."""
+    """One of SECTIONS, or what a table divides its lines by: sections are ruled off."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Entry:
     dataset: str
     split: str
     published: tuple[str, str, str, str] | None = None
-    """Where the paper's figure stands in results/published: method, variant or training set, data set, split."""
+    """Where the paper's figure stands in results/published: method, variant or training set, data set, split.
+
+    The tables of the paper alone have such a file.
+    """
     block: str = ""
     """The title of the separate block in which it stands, if it is not one of the paper's own cells."""
 
@@ -194,6 +199,10 @@ def _faults(table: Table, number: str) -> Iterator[str]:
             yield f"names the split {e.split!r}, which {e.dataset} has not"
         if e.method in METHODS and METHODS[e.method].trained and not e.train_dataset:
             yield f"does not say what {e.method} is trained on"
+        if e.method in METHODS and e.variant not in METHODS[e.method].variants:
+            yield f"names the variant {e.variant!r}, which {e.method} has not"
+        if e.published and not table.number.isdigit():
+            yield f"gives {e.published!r} as the place of a published figure, which only the paper's own tables have"
 
 
 def plan(table: Table, preset: str, methods: list[str], datasets: list[str], seeds: list[int]) -> list[Cell]:

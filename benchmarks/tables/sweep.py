@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from benchmarks.errors import BenchmarkError, choose
-from benchmarks.registry import DATASETS, METHODS, TABLES
-from benchmarks.tables import RESERVED, Column, Entry, Line, Table
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
+from benchmarks.tables import RESERVED, SECTIONS, Column, Entry, Line, Table
 
 LONGEST = 60
 """Letters of a sweep's name, which is the beginning of file names."""
@@ -21,9 +21,10 @@ def check_name(name: str) -> None:
             f"--name {name[:20]}... has {len(name)} letters: choose one of at most {LONGEST}"
         )
     named = tuple(table for table in TABLES if not table.isdigit())
-    if name.lower().startswith((*RESERVED, *named)):
+    endings = tuple(f"-{ending}" for ending in ("paired", "strategies", "pictures", *PRESETS))
+    if name.lower().startswith((*RESERVED, *named)) or name.lower().endswith(endings):
         raise BenchmarkError(
-            f"--name {name} is kept for the suite's own results: choose another, such as my-{name}"
+            f"--name {name} may be what another result is called: choose another, such as my-sweep"
         )
 
 
@@ -42,7 +43,7 @@ def sweep_table(
     places = [_place(test) for test in tests]
     columns = {place: _column(*place) for place in places}
     lines, entries = [], []
-    for method, variant in _chosen(methods, variants):
+    for method, variant in sorted(_chosen(methods, variants), key=_section):
         spec = METHODS[method]
         for origin in (train or [""]) if spec.trained else [""]:
             line = _line(method, variant, origin)
@@ -90,5 +91,11 @@ def _line(method: str, variant: str, origin: str) -> Line:
     spec = METHODS[method]
     named = method if variant == spec.variants[0] else f"{method} {variant}"
     label = f"{named} ← {origin}" if origin else named
-    section = "floors" if spec.floor else "appendix" if variant in spec.annotation else "methods"
-    return Line(label, section=section)
+    return Line(label, section=SECTIONS[_section((method, variant))])
+
+
+def _section(chosen: tuple[str, str]) -> int:
+    """Where among SECTIONS a method's variant stands."""
+    method, variant = chosen
+    spec = METHODS[method]
+    return SECTIONS.index("floors" if spec.floor else "appendix" if variant in spec.annotation else "methods")
