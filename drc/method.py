@@ -70,11 +70,14 @@ class DRC:
         self.chains_dir, self.kept_seconds = Path(checkpoint_dir) / "chains", 0.0
 
     def glance(self) -> DRC:
-        """This model as it is, with one chain of a quarter of the steps: for pictures while it trains."""
+        """This model as it is, with one chain of a quarter of the steps: for pictures while it trains.
+
+        Nothing is compiled for them, which would take longer than they do.
+        """
         hasty = DRC()
         hasty.model, hasty.seed, hasty.device = self.model, self.seed, self.device
         steps = -(-self.config.inference_steps // 4)
-        hasty.config = replace(self.config, inference_chains=1, inference_steps=steps)
+        hasty.config = replace(self.config, inference_chains=1, inference_steps=steps, compiled=False)
         return hasty
 
     @classmethod

@@ -50,7 +50,7 @@ def products_of(rows: int | None, model: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            layer.rows = None
+            del layer.rows  # as it was before: a layer that holds None is another one to what is compiled
 
 
 class UpBlock(nn.Module):

@@ -247,6 +247,18 @@ def test_a_live_picture_is_a_glance_that_leaves_nothing_behind(sampled: list[int
     assert method.config == CONFIG
 
 
+def test_what_is_compiled_for_a_training_serves_after_a_live_picture_too(tmp_path: Path) -> None:
+    method = trained(tmp_path / "fit")
+    method.config = replace(method.config, compiled=True)
+    before = [
+        sorted(vars(module)) for module in method.model.modules()
+    ]  # by which compiled code is told apart
+    glance = method.glance()
+    glance.segment(block_pictures(4))
+    assert not glance.config.compiled
+    assert [sorted(vars(module)) for module in method.model.modules()] == before
+
+
 def test_all_seconds_of_what_was_found_count(tmp_path: Path) -> None:
     method = trained(tmp_path)
     method.segment(block_pictures(12))
