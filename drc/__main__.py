@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import signal
 import sys
@@ -31,6 +32,8 @@ class Group(click.Group):
         from drc.tensors import DivergedError
 
         signal.signal(signal.SIGTERM, _stop)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # for names of files that are no text
         try:
             return super().invoke(ctx)
         except (CheckpointError, DataError, DivergedError, OutputError, RunError) as error:

@@ -71,6 +71,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: no such checkpoint; train first, or name the folder of a run"
         ) from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}): see to its permissions") from error
     except (*DAMAGED, pickle.UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: not a readable checkpoint: it is of another kind, or was cut short"
@@ -80,13 +82,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """The newest checkpoint that can be read, or None where there is none at all.
 
-    A damaged one is passed over with a warning, for the one before it; CheckpointError if all are damaged.
+    A damaged one is passed over with a warning, for the one before it; CheckpointError if all are damaged, or if one
+    may not be read.
     """
     paths = checkpoint_paths(folder)
     for path in reversed(paths):
         try:
             return load_checkpoint(path)
         except CheckpointError as error:
+            if isinstance(error.__cause__, PermissionError):
+                raise
             log.warning("%s; the one before it is used", error)
     if paths:
         raise CheckpointError(

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from drc.tensors import is_usable
+
 DESCRIBED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # by torchrun, beside WORLD_SIZE
 
 
@@ -36,7 +38,8 @@ def is_first() -> bool:
 def join(device: str) -> str:
     """Join the process group that torchrun describes in the environment, if it does; the device of this process.
 
-    ValueError where it is described in part, as some launchers do, and there is more than one process.
+    ValueError where it is described in part, as some launchers do, and there is more than one process, and where
+    there are more processes than GPUs.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1" or dist.is_initialized():
         return device
@@ -48,6 +51,11 @@ def join(device: str) -> str:
     cuda = torch.device(device).type == "cuda"
     if cuda:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
+        if not is_usable(device):
+            raise ValueError(
+                f"there is no GPU {device} for a process of its own: start at most as many as this machine has, "
+                f"{torch.cuda.device_count()}"
+            )
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     return device

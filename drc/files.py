@@ -74,8 +74,9 @@ def write_png(path: Path, picture: Image.Image) -> None:
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a table as CSV atomically."""
+    lines = [list(line) for line in (header, *rows)]
+    returns = any("\r" in str(field) for line in lines for field in line)  # which Python 3.11 does not quote
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL)
+    writer.writerows(lines)
     write_atomic(path, text.getvalue())

@@ -13,7 +13,8 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
 
     Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has
-    a handler of whoever drives the training, who then ends it from `progress`.
+    a handler of whoever drives the training, who then ends it from `progress`. A signal that is ignored, as a shell has
+    it for what runs in the background, stays so.
     """
     handler = signal.getsignal(signal.SIGINT)
     taken = callable(handler) and handler is not signal.default_int_handler
@@ -27,7 +28,8 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         came.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield lambda: bool(came)
     finally:

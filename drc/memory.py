@@ -6,7 +6,12 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in glibc's malloc.h
-LACKING = ("can't allocate memory", "Storage size calculation overflowed", "STATUS_ALLOC_FAILED")
+LACKING = (
+    "can't allocate memory",
+    "Storage size calculation overflowed",
+    "STATUS_ALLOC_FAILED",
+    "CUDA error: out of memory",
+)
 
 
 def keep_freed_memory() -> None:

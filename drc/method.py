@@ -32,9 +32,19 @@ class DRC:
     variants = VARIANTS
 
     config: DRCConfig
+    _seed: int
     chains_dir: Path | None = None
     kept_seconds = 0.0
     """What the chains that `segment` found in `chains_dir` had taken, when they were sampled."""
+
+    @property
+    def seed(self) -> int:
+        """What all noise is keyed by, from 0 to 2^63 - 1; ValueError where it is set to anything else."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed = checked_seed(seed)
 
     @classmethod
     def skip(cls) -> str | None:
@@ -63,7 +73,7 @@ class DRC:
         on, or the device is not there; CheckpointError where a checkpoint is another run's, or cannot be written;
         DivergedError where the training diverges.
         """
-        self.config, self.seed, self.device = config, checked_seed(seed), resolve_device(device)
+        self.config, self.seed, self.device = config, seed, resolve_device(device)
         trainer = build_trainer(images, config, self.seed, self.device)
         self.model = trainer.model  # seen while it trains, so that `progress` may ask for a picture
         train(trainer, Path(checkpoint_dir), progress or (lambda step, total, **values: None))
@@ -81,6 +91,7 @@ class DRC:
         return hasty
 
     @classmethod
+    @torch.inference_mode(False)  # whoever loads it may be within that, and samplers differentiate
     def load(cls, path: Path | str, *, device: str = "cpu") -> DRC:
         """A trained model, from the folder of a run (its newest checkpoint), from one checkpoint or a file of `save`.
 

@@ -30,7 +30,10 @@ def checked_seed(seed: int) -> int:
 
 
 def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator seeded by a tuple of non-negative integers; zeros at its end do not count: (3,) is (3, 0)."""
+    """A CPU generator seeded by a tuple of non-negative integers.
+
+    Zeros that fill it up to four words of 32 bits do not count: (3,) is (3, 0).
+    """
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Callable
@@ -29,7 +30,8 @@ class Recorded:
 
     def __init__(self, potential: Potential, chains: Tensor) -> None:
         self.potential = potential  # keeps alive what the graphs read
-        with torch.enable_grad(), warnings.catch_warnings():
+        gc.collect()  # earlier recordings, which hold gigabytes, are in cycles of references
+        with torch.cuda.device_of(chains), torch.enable_grad(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The AccumulateGrad")  # nothing accumulates here
             sample = chains.detach().clone().requires_grad_(True)
             graphs = torch.cuda.make_graphed_callables(lambda z: potential(z), (sample,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,14 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+log = logging.getLogger(__name__)
+
 
 class DivergedError(Exception):
     """Training or inference left the finite numbers; the message says where, and what to do."""
 
 
 def resolve_device(name: str) -> str:
-    """`auto` -> cuda where there is one, else cpu; ValueError for a device that is not usable here."""
+    """`auto` -> cuda where there is one that works, else cpu; ValueError for a device that is not usable here."""
     if name == "auto":
+        if torch.cuda.is_available() and not is_usable("cuda"):
+            log.warning("there is a GPU that cannot be used, for want of memory or of its kind: cpu is taken")
+            return "cpu"
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not is_usable(name):
         raise ValueError(
@@ -63,11 +69,18 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def matrix_products_in_tf32() -> Iterator[None]:
+def matrix_products_in_tf32(device: torch.device) -> Iterator[None]:
     """Within it, a GPU takes float32 matrices in TF32, as PyTorch has it take convolutions anyway."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = True
+    if device.type != "cuda":
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    try:
+        name, before, value = "allow_tf32", matmul.allow_tf32, True
+    except RuntimeError:  # where whoever drives the training uses PyTorch's later name, which does not mix
+        name, before, value = "fp32_precision", matmul.fp32_precision, "tf32"
+    setattr(matmul, name, value)
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
+        setattr(matmul, name, before)

@@ -223,7 +223,7 @@ class Trainer:
     def update(self, rows: list[int], visit: int, images: Tensor) -> dict[str, float]:
         """One iteration of Algorithm 1 on the images of `rows` -> the terms, as numbers."""
         z_posterior, z_prior = self.sample(rows, visit, images)
-        with matrix_products_in_tf32():
+        with matrix_products_in_tf32(self.device):
             values = self.learn(images, z_posterior, z_prior)
         self.keep_chains(rows, z_posterior, z_prior)  # last: a GPU has been given all its work by then
         return values
@@ -326,6 +326,8 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
                 saved = time.monotonic()
             if stop:
                 raise KeyboardInterrupt
+        if distributed.any_process(interrupted(), trainer.device):  # while the last checkpoint was written
+            raise KeyboardInterrupt
 
 
 def take_up(trainer: Trainer, state: dict[str, Any], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import torch
 from drc_helpers import SMOKE, call, make_data
 from training_helpers import quiet
 
-from drc.checkpoint import CheckpointError, checkpoint_paths, save_checkpoint
+import drc.tensors
+from drc.checkpoint import CheckpointError, checkpoint_paths, load_newest, save_checkpoint
 from drc.cli import resolve_device
 from drc.method import DRC
 from drc.tensors import DivergedError
@@ -127,6 +129,30 @@ def test_devices_that_cannot_hold_a_number_are_refused(device: str, tmp_path: Pa
     result = call("train", "--data", data, "--preset", "smoke", "--dry-run", "--device", device)
     assert result.exit_code == 2
     assert f"the device '{device}' is not usable here" in result.output
+
+
+def test_a_gpu_that_cannot_be_used_is_not_what_auto_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for usable, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr("drc.tensors.is_usable", lambda device, usable=usable: usable)
+        assert drc.tensors.resolve_device("auto") == expected
+    assert "there is a GPU that cannot be used" in caplog.text
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, {"step": step})
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("drc.checkpoint.zipfile.ZipFile", refuse)
+    with pytest.raises(CheckpointError, match=r"step-0*2\.pt: cannot be read \(Permission denied\)"):
+        load_newest(tmp_path)
 
 
 def test_devices_of_another_kind_are_refused_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:

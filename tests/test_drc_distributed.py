@@ -170,6 +170,14 @@ def test_processes_that_are_described_in_part_are_one_or_a_sentence(monkeypatch:
         join("cpu")
 
 
+def test_more_processes_than_gpus_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = {"WORLD_SIZE": "78", "RANK": "77", "LOCAL_RANK": "77", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    for name, text in described.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(ValueError, match="there is no GPU cuda:77 for a process of its own: start at most"):
+        join("cuda")
+
+
 def test_more_processes_than_images_in_a_batch_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drc.distributed.processes", lambda: 9)
     config = SMOKE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from training_helpers import train_method
 from drc import DRC
 from drc.config import configure, tell_near_name
 from drc.model import DRCModel
+from drc.tensors import matrix_products_in_tf32
 
 
 def untrained() -> DRC:
@@ -52,6 +54,37 @@ def test_what_needs_a_model_says_so(asked: Any, tmp_path: Path) -> None:
 def test_a_seed_that_is_none_is_named(seed: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"the seed .* is no whole number from 0 to 2\*\*63 - 1"):
         train_method(DRC(), block_pictures(), SMOKE, tmp_path, seed=seed)
+
+
+def test_a_seed_of_numpy_that_is_set_later_is_the_number_too(tmp_path: Path) -> None:
+    method = untrained()
+    method.seed = np.int64(3)
+    method.save(tmp_path / "model.pt")
+    assert DRC.load(tmp_path / "model.pt").seed == 3
+    with pytest.raises(ValueError, match="the seed -1 is no whole number"):
+        method.seed = -1
+
+
+def test_a_model_that_is_loaded_in_inference_mode_infers(tmp_path: Path) -> None:
+    untrained().save(tmp_path / "model.pt")
+    expected = DRC.load(tmp_path / "model.pt").segment(block_pictures(2))
+    with torch.inference_mode():
+        found = DRC.load(tmp_path / "model.pt").segment(block_pictures(2))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_process_that_has_chosen_tf32_by_its_later_name_trains(tmp_path: Path) -> None:
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("this PyTorch has the earlier name alone")
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        train_method(DRC(), block_pictures(), replace(SMOKE, train_steps=1), tmp_path, seed=0)
+        for device in ("cpu", "cuda"):
+            with matrix_products_in_tf32(torch.device(device)):
+                assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
 
 
 def test_a_seed_of_numpy_is_the_number_and_progress_may_be_left_out(tmp_path: Path) -> None:

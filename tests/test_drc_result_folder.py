@@ -16,7 +16,7 @@ from PIL import Image
 
 from drc import DRC, segment
 from drc.extraction import ResultFolder, segment_into
-from drc.files import write_atomic
+from drc.files import write_atomic, write_csv
 from drc.pictures import find_sources, known_as, open_picture
 
 
@@ -49,6 +49,12 @@ def test_masks_of_somebody_else_are_not_overwritten(run: Path, tmp_path: Path) -
     assert result.exit_code == 2
     assert f"{tmp_path} holds masks that are not known" in result.output
     assert theirs.read_bytes() == before
+
+
+def test_a_folder_whose_name_ends_in_a_carriage_return_is_one_line_of_the_table(tmp_path: Path) -> None:
+    rows = [{"file": "photos\r/a.jpg", "area": "0.5"}, {"file": "b.jpg", "area": "1"}]
+    write_csv(tmp_path / "a.csv", rows[0], [row.values() for row in rows])
+    assert lines(tmp_path / "a.csv") == rows
 
 
 @pytest.mark.parametrize("name", ["areas.csv", "refused.csv", "contact-sheet-001.png"])
