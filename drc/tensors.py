@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,12 +75,12 @@ def matrix_products_in_tf32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
-    matmul = torch.backends.cuda.matmul
+    matmul: Any = torch.backends.cuda.matmul
     try:
-        name, before, value = "allow_tf32", matmul.allow_tf32, True
+        name, before = "allow_tf32", matmul.allow_tf32
     except RuntimeError:  # where whoever drives the training uses PyTorch's later name, which does not mix
-        name, before, value = "fp32_precision", matmul.fp32_precision, "tf32"
-    setattr(matmul, name, value)
+        name, before = "fp32_precision", matmul.fp32_precision
+    setattr(matmul, name, "tf32" if name == "fp32_precision" else True)
     try:
         yield
     finally:

@@ -210,9 +210,8 @@ def test_a_row_nested_beyond_all_measure_is_refused() -> None:
 
 
 def test_a_line_of_a_training_that_was_cut_off_hides_no_other(tmp_path: Path) -> None:
-    for folder in ("cells/k", "fits/f"):
-        (tmp_path / folder).mkdir(parents=True)
-    write_json(tmp_path / "cells" / "k" / "config.json", {"fit_key": "f"})
+    (tmp_path / "fits" / "f").mkdir(parents=True)
+    write_json(keep_row(tmp_path, ROW) / "config.json", {"fit_key": "f"})
     whole = [{"step": step, "total": 9, "seconds": 1.0, "loss": 0.5} for step in (1, 2)]
     lines = [
         *map(json.dumps, whole),
@@ -221,7 +220,7 @@ def test_a_line_of_a_training_that_was_cut_off_hides_no_other(tmp_path: Path) ->
         '{"step": 4, "to',
     ]
     (tmp_path / "fits" / "f" / "progress.jsonl").write_text("\n".join(lines))
-    assert training_lines(tmp_path, "k") == whole
+    assert training_lines(ROW, tmp_path) == whole
 
 
 def test_rows_of_trials_that_lack_figures_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -167,7 +167,6 @@ def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
         ({"train_dataset": "tm-dsprite"}, "names the data set 'tm-dsprite', which is not registered"),
         ({"split": "tset"}, "names the split 'tset', which tm-dsprites-grey has not"),
         ({"method": "DRC", "train_dataset": ""}, "does not say what DRC is trained on"),
-        ({"method": "GrabCut", "variant": "bordr"}, "names the variant 'bordr', which GrabCut has not"),
         ({"published": ("DRC", "", "birds", "all")}, "which only the paper's own tables have"),
     ],
 )

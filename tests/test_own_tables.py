@@ -14,6 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.collect import Printed, read_runs
 from benchmarks.grid import Grid, GridLine, Layout, Text, best_figures
 from benchmarks.latex import to_latex
+from benchmarks.notes import why_missing
 from benchmarks.pictures import PANELS, make_panels, save_panels
 from benchmarks.table_files import write_table
 from benchmarks.table_picture import to_png
@@ -39,6 +40,13 @@ def test_what_is_never_trained_has_a_best_of_a_line_too() -> None:
     ]
     best = best_figures(table, printed)
     assert {entry.variant for entry, metric in best if metric == "iou"} == {"border"}
+
+
+def test_a_variant_that_its_method_has_not_is_named() -> None:
+    entry = Entry("a", "b", "GrabCut", "bordr", "", "tm-dsprites", "test")
+    table = Table("mine", "Mine", (Line("a"),), (Column("b"),), (entry,))
+    said = [why_missing(table, "quick", Path("data"), e) for e in (entry, replace(entry, method="W-Net"))]
+    assert said == ["GrabCut has no variant 'bordr' here", "no implementation of it here"]
 
 
 def grid(label: str) -> Grid:
