@@ -19,6 +19,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)\)")
 SHOWN = (
     "table1",
     "table1-cpu-hour",
+    "table1-cpu-evening",
     "table1-gpu",
     "table2",
     "table2-cpu-hour-ablation",

@@ -237,6 +237,7 @@ def test_what_the_readme_tells_of_other_sets_is_in_their_tables() -> None:
     columns += [("IODINE", "full"), ("Slot-Attention", "full"), ("centred-ellipse", "fixed")]
     places = {
         "TM-dSprites at 64×64, `cpu-hour`": ("table1-cpu-hour", "tm-dsprites", "test"),
+        "TM-dSprites at 128×128, `cpu-evening`": ("table1-cpu-evening", "tm-dsprites", "test"),
         "TM-dSprites at 128×128, `gpu`": ("table1-gpu", "tm-dsprites", "test"),
         "grey sprites on grey gratings at 32×32, `quick`": ("grey", "tm-dsprites-grey", "test"),
         "CLEVR scenes at 32×32, `quick`": ("photos-quick", "clevr6-rendered", "eval"),
