@@ -13,8 +13,7 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Let the step in hand finish before SIGINT or SIGTERM takes effect; a second SIGINT does not wait.
 
     Yields a function that tells whether one has come. It changes nothing outside the main thread, nor where SIGINT has
-    a handler of whoever drives the training, who then ends it from `progress`. A signal that is ignored, as a shell has
-    it for what runs in the background, stays so.
+    a handler of whoever drives the training, who then ends it from `progress`.
     """
     handler = signal.getsignal(signal.SIGINT)
     taken = callable(handler) and handler is not signal.default_int_handler
@@ -28,8 +27,7 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         came.append(number)
 
-    heard = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heard}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(came)
     finally:
