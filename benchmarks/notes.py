@@ -284,12 +284,9 @@ def why_missing(table: Table, preset: str, data: Path, entry: Entry, options: It
     `options` are further words of that command, where it was not run with the defaults.
     """
     if entry.cell(preset, 0) is None:
-        known = entry.method in METHODS
-        return (
-            f"{entry.method} has no variant {entry.variant!r} here"
-            if known
-            else "no implementation of it here"
-        )
+        if entry.method in METHODS:
+            return f"{entry.method} has no variant {entry.variant!r} here"
+        return "no implementation of it here"
     for name in (entry.dataset, entry.train_dataset):
         if name and not DATASETS[name].generated and not dataset_path(data, name, preset).exists():
             which = "" if name == entry.dataset else f"{name}, to train on, is "

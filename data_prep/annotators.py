@@ -64,10 +64,7 @@ class Detectron2:
             from detectron2.data import MetadataCatalog
             from detectron2.data.transforms import ResizeShortestEdge
             from detectron2.modeling import build_model
-        except (
-            ImportError,
-            RuntimeError,
-        ) as error:  # the latter where torchvision is of another build than torch
+        except (ImportError, RuntimeError) as error:  # the latter: torchvision of another build
             raise AnnotatorError(
                 f"detectron2 is not there ({one_line(error)}); {INSTALL}, then detectron2."
             ) from error

@@ -22,8 +22,8 @@ MASK_KINDS = {
     "labels": "0 is background, every other grey value or palette number an object",
     "colours": "black or transparent is background, every other colour an object",
 }
-COLOURED = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
-"""Modes of pictures that may have colours."""
+COLOURED = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+"""Modes of pictures that may have colours, and that Pillow turns into RGB."""
 TINT = 32
 """A grey pixel's red, green and blue differ by at most so much, as JPEG keeps them."""
 
