@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -150,7 +151,10 @@ NOT_NEGATIVE = (
     "train_steps",
     "segment_seconds",
     "train_images",
+    "peak_memory_mb",
 )
+ROUNDING = 1e-6
+"""By so much scores of one row may contradict one another."""
 
 
 def read_row(path: Path) -> Row:
@@ -190,18 +194,25 @@ def parse_row(text: str, place: str) -> Row:
         raise BenchmarkError(f"{place} has an unknown field: {', '.join(unknown)}")
     if missing := sorted(REQUIRED - set(content)):
         raise BenchmarkError(f"{place} lacks {', '.join(missing)}")
-    _check_values(content, place)
+    for check in (_check_kinds, _check_scores, _check_facts):
+        check(content, place)
     return Row(**content)
 
 
-def _check_values(content: dict[str, Any], place: str) -> None:
+def _check_kinds(content: dict[str, Any], place: str) -> None:
     for name, value in content.items():
-        if isinstance(value, str) and value.encode(errors="ignore").decode() != value:
+        said = json.dumps(value, ensure_ascii=False)
+        if said.encode(errors="ignore").decode() != said:
             raise BenchmarkError(f"{place}: {name} is {value!a}, which has characters that no table can hold")
         if isinstance(value, bool) or not isinstance(value, KINDS[FIELDS[name]]):
             raise BenchmarkError(f"{place}: {name} is {value!r} where {FIELDS[name]} is expected")
         if isinstance(value, int | float) and not abs(value) <= LARGEST:
             raise BenchmarkError(f"{place}: {name} is no number up to {LARGEST:.0e}")
+    if not all(isinstance(version, str) for version in content["versions"].values()):
+        raise BenchmarkError(f"{place}: versions is {content['versions']!r}, of which not all are words")
+
+
+def _check_scores(content: dict[str, Any], place: str) -> None:
     scores = {name: content[name] for name in SHARES}
     for strategy, values in content["alternatives"].items():
         if not isinstance(values, dict) or set(values) != {"iou", "dice"}:
@@ -210,12 +221,36 @@ def _check_values(content: dict[str, Any], place: str) -> None:
     for name, value in scores.items():
         if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
             raise BenchmarkError(f"{place}: {name} is {value!r}, not between 0 and 1")
+    iou, dice, ari = content["iou"], content["dice"], content["fg_ari"]
+    if ari is not None and not -1 <= ari <= 1:
+        raise BenchmarkError(f"{place}: fg_ari is {ari}, not between -1 and 1")
+    if dice < iou - ROUNDING:
+        raise BenchmarkError(f"{place}: dice is {dice} and iou {iou}; no masks have a Dice below their IoU")
+    for name in ("iou", "dice"):
+        low, high = content[f"{name}_low"], content[f"{name}_high"]
+        if (low is None) != (high is None):
+            raise BenchmarkError(f"{place}: {name}_low or {name}_high is missing; an interval has two ends")
+        if low is not None and not low - ROUNDING <= content[name] <= high + ROUNDING:
+            raise BenchmarkError(f"{place}: {name} is {content[name]}, outside its interval {low} to {high}")
+
+
+def _check_facts(content: dict[str, Any], place: str) -> None:
     for name in NOT_NEGATIVE:
         if content[name] is not None and content[name] < 0:
             raise BenchmarkError(f"{place}: {name} is {content[name]}, below 0")
+    if content["image_size"] < 1:
+        raise BenchmarkError(f"{place}: image_size is {content['image_size']}, below 1")
     if not 0 <= content["failures"] <= content["n_images"] or content["n_images"] < 1:
         raise BenchmarkError(
             f"{place}: n_images is {content['n_images']} with {content['failures']} failures, which cannot be"
         )
     if not content["method"] or not content["key"].isalnum():
         raise BenchmarkError(f"{place}: method or key is empty or no name")
+    try:
+        utc = datetime.fromisoformat(content["finished"]).utcoffset() == timedelta(0)
+    except ValueError:
+        utc = False
+    if not utc:
+        raise BenchmarkError(
+            f"{place}: finished is {content['finished']!r}, no time in UTC such as 2026-01-31T12:00:00+00:00"
+        )
