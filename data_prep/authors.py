@@ -71,18 +71,32 @@ class Item:
 
 
 def find_layout(root: Path) -> tuple[Layout | None, Path]:
-    """Which of the sets a folder, or else the first of its sub-folders that holds any, holds; None means birds.
+    """The one set that a folder, or else one of its sub-folders, holds, and where; None means birds.
 
-    Raises SourceError.
+    Raises SourceError if there is none, or several.
     """
-    for folder in (root, *sorted(path for path in root.iterdir() if path.is_dir())):
-        if (folder / "bounding_boxes.txt").is_file() and (folder / "segmentations").is_dir():
-            return None, folder
-        for layout in LAYOUTS:
-            if any((folder / file).is_file() for file in layout.lists.values()):
-                return layout, folder
+    for folders in ([root], sorted(path for path in root.iterdir() if path.is_dir())):
+        found = [(layout, folder) for folder in folders for layout in _layouts(folder)]
+        if len(found) > 1:
+            names = (f"{layout.name if layout else 'birds-authors'} in {folder}" for layout, folder in found)
+            raise SourceError(
+                f"{root} holds several of the authors' sets ({', '.join(names)}); give the folder of one with --root."
+            )
+        if found:
+            return found[0]
     known = ", ".join(file for layout in LAYOUTS for file in layout.lists.values())
     raise SourceError(f"{root} holds none of the authors' sets (no {known}, no segmentations); check --root.")
+
+
+def _layouts(folder: Path) -> list[Layout | None]:
+    """Those of the sets of which a folder itself holds the lists; None means birds."""
+    found: list[Layout | None] = []
+    if (folder / "bounding_boxes.txt").is_file() and (folder / "segmentations").is_dir():
+        found.append(None)
+    found += [
+        layout for layout in LAYOUTS if any((folder / file).is_file() for file in layout.lists.values())
+    ]
+    return found
 
 
 def read_kept(file: Path, count: int) -> np.ndarray:

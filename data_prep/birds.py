@@ -29,6 +29,7 @@ LICENCE = (
     "the images remain their owners'."
 )
 SPLIT_FILE = "train_val_test_split.txt"
+CUB_SPLIT_FILE = "train_test_split.txt"  # 1 train, 0 test
 SPLIT_OF_CODE = {"0": "train", "1": "val", "2": "test"}
 REDO_COUNTS = CATALOGUE["birds"].counts
 TOTAL = sum(REDO_COUNTS.values())
@@ -77,9 +78,14 @@ def make_split(ids: list[str], seed: int) -> dict[str, str]:
 def read_split(file: Path, ids: list[str]) -> dict[str, str]:
     """The split of each id from ReDO's file ("id code": 0 train, 1 val, 2 test); other ids are passed over.
 
-    Raises SourceError if an id has no line, a code is unknown, or a file of all 11,788 has other counts than
-    10,000 / 788 / 1,000.
+    Raises SourceError if the file is CUB's own by its name, an id has no line, a code is unknown, or a file of all
+    11,788 has other counts than 10,000 / 788 / 1,000.
     """
+    if file.name == CUB_SPLIT_FILE:
+        raise SourceError(
+            f"{file} is CUB's own split, in which 1 means train and 0 test; give ReDO's {SPLIT_FILE} (0 train, 1 val, "
+            "2 test)."
+        )
     codes = {key: values[0] for key, values in read_table(file, 2).items()}
     unknown = sorted(set(codes.values()) - set(SPLIT_OF_CODE))
     if unknown:
@@ -104,7 +110,7 @@ def read_birds(root: Path, masks: Path, split_file: Path | None, seed: int) -> t
     Raises SourceError on a damaged text file.
     """
     names = {key: values[0] for key, values in read_table(root / "images.txt", 2).items()}
-    boxes = read_table(root / "bounding_boxes.txt", 5)
+    boxes = read_boxes(root / "bounding_boxes.txt")
     images, image_faults = list_pictures(root / "images")
     segmentations, mask_faults = list_pictures(masks)
     split = read_split(split_file, list(names)) if split_file else make_split(list(names), seed)
@@ -120,8 +126,11 @@ def read_birds(root: Path, masks: Path, split_file: Path | None, seed: int) -> t
             faults.append(Fault(name, f"{masks} has no {mask_name}, the mask of an image"))
         elif key not in boxes:
             faults.append(Fault(name, f"{root / 'bounding_boxes.txt'} has no line for image {key} ({name})"))
+        elif (box := boxes[key]) is None:
+            faults.append(
+                Fault(name, f"{root / 'bounding_boxes.txt'} has no four numbers for image {key} ({name})")
+            )
         else:
-            box = _box(root / "bounding_boxes.txt", key, boxes[key])
             birds.append(Bird(key, name, box, split[key], images[name], segmentations[mask_name]))
     for name in sorted(images.keys() - mask_names.keys()):
         faults.append(Fault(name, f"{root / 'images' / name} is not listed in images.txt"))
@@ -130,14 +139,17 @@ def read_birds(root: Path, masks: Path, split_file: Path | None, seed: int) -> t
     return birds, faults
 
 
-def _box(file: Path, key: str, values: list[str]) -> tuple[float, float, float, float]:
-    try:
-        x, y, w, h = map(float, values)
-    except ValueError as error:
-        raise SourceError(
-            f"{file} has no four numbers for image {key}: {' '.join(values)}; take the publisher's file."
-        ) from error
-    return x, y, w, h
+def read_boxes(file: Path) -> dict[str, tuple[float, float, float, float] | None]:
+    """The box (x, y, width, height) of each id; None where a line has no four numbers. Raises SourceError."""
+    boxes: dict[str, tuple[float, float, float, float] | None] = {}
+    for key, (text,) in read_table(file, 2).items():
+        try:
+            x, y, w, h = map(float, text.split())
+        except ValueError:
+            boxes[key] = None
+        else:
+            boxes[key] = (x, y, w, h)
+    return boxes
 
 
 def read_mask(file: Path, rule: str) -> Image.Image:

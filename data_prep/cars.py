@@ -9,7 +9,7 @@ import numpy as np
 from data_prep.archives import Scratch
 from data_prep.build import Fault
 from data_prep.catalogue import CATALOGUE
-from data_prep.errors import SourceError, one_line
+from data_prep.errors import SourceError
 from data_prep.pictures import list_pictures
 from data_prep.pseudo import Item, Source
 from data_prep.selection import SelectionRules
@@ -45,10 +45,12 @@ def read(root: Path, scratch: Scratch) -> Source:
             if name in listed:
                 raise SourceError(f"{file} names {name} twice; take the publisher's file")
             listed.add(name)
-            if name in present:
-                items.append(Item(f"cars_{split}/{name}", present[name], split, label, box))
-            else:
+            if name not in present:
                 faults.append(Fault(name, f"{file} names {name}, which {images} does not hold"))
+            elif box is None:
+                faults.append(Fault(name, f"{file} has a box that is not four numbers, that of {name}"))
+            else:
+                items.append(Item(f"cars_{split}/{name}", present[name], split, label, box))
         hashes[file.name] = sha256_of(file)
         faults += [
             Fault(name, f"{present[name]} is not in {file}") for name in sorted(present.keys() - listed)
@@ -56,10 +58,11 @@ def read(root: Path, scratch: Scratch) -> Source:
     return Source(NAME, items, faults, PAPER, LICENCE, hashes)
 
 
-def read_boxes(file: Path) -> list[tuple[str, str, tuple[float, float, float, float]]]:
+def read_boxes(file: Path) -> list[tuple[str, str, tuple[float, float, float, float] | None]]:
     """File name, class number ("" where the file has none) and box (x, y, width, height) of each image.
 
-    The file gives corners counted from 1, both inside the box. Raises SourceError.
+    The file gives corners counted from 1, both inside the box; a box that is not four numbers is None. Raises
+    SourceError.
     """
     rows = np.atleast_1d(read_mat(file, "annotations"))
     missing = [key for key in (*BOX, "fname") if key not in (rows.dtype.names or ())]
@@ -67,12 +70,14 @@ def read_boxes(file: Path) -> list[tuple[str, str, tuple[float, float, float, fl
         raise SourceError(f"{file} has no field {', '.join(missing)}; is it the devkit's own file?")
     found = []
     for row in rows:
-        try:
-            left, top, right, bottom = (float(row[key]) for key in BOX)
-        except (TypeError, ValueError) as error:
-            raise SourceError(
-                f"{file} has a box that is not four numbers ({one_line(error)}); take the publisher's file."
-            ) from error
         label = str(row["class"]) if "class" in (rows.dtype.names or ()) else ""
-        found.append((str(row["fname"]), label, (left - 1, top - 1, right - left + 1, bottom - top + 1)))
+        found.append((str(row["fname"]), label, _box(row)))
     return found
+
+
+def _box(row: np.void) -> tuple[float, float, float, float] | None:
+    try:
+        left, top, right, bottom = (float(row[key]) for key in BOX)
+    except (TypeError, ValueError):
+        return None
+    return left - 1, top - 1, right - left + 1, bottom - top + 1

@@ -66,17 +66,21 @@ def describe(dataset: PreparedDataset) -> list[tuple[str, str]]:
 
 @click.command("preview")
 @click.argument("folder", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Picture file to write, for example sheet.png.")
+@click.option("--out", type=PATH, help="Picture file to write; FOLDER-preview.png beside it if not given.")
 @click.option(
     "--count", type=click.IntRange(1), default=48, show_default=True, help="How many images to show."
 )
-def preview_command(folder: Path, out: Path, count: int) -> None:
+def preview_command(folder: Path, out: Path | None, count: int) -> None:
     """Draw a contact sheet: images with outlined objects, their masks, and the foreground's share.
 
     \b
-    Example:
+    Examples:
+      python -m data_prep preview data/tm-dsprites
       python -m data_prep preview data/tm-dsprites --out sheet.png
     """
+    if out is None:
+        named = folder.resolve() if folder.name in ("", "..") else folder
+        out = named.parent / f"{named.name}-preview.png"
     check_sheet(out)
     write_preview(open_dataset(folder), out, count=count)
     click.echo(f"Written: {out}")

@@ -38,7 +38,9 @@ def pseudo_options(command: Command) -> Command:
             "--annotations", type=PATH, help="File to resume from; OUT.annotations.jsonl if not given."
         ),
         click.option(
-            "--rule", multiple=True, help="Change a selection rule, for example min_score=0.8; repeatable."
+            "--rule",
+            multiple=True,
+            help="Change a selection rule, like min_score=0.8 or categories=car+truck; repeatable.",
         ),
     )
     for decorator in reversed(decorators):

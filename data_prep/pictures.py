@@ -87,14 +87,18 @@ def square_around(box: tuple[float, float, float, float], size: tuple[int, int],
     """The square around the centre of `box` (x, y, width, height), clipped to an image of (width, height).
 
     Its half-side is int(HALF_SIDE · max(box width, box height)); where it is clipped it is no longer square.
-    Raises ItemError naming the image's `file` if the box is empty or leads outside the image.
+    The box may pass the image's edges, as one of CUB's does. Raises ItemError naming the image's `file` if it is empty
+    or its centre is not inside the image.
     """
     (x, y, w, h), (width, height) = box, size
     if not (w >= 1 and h >= 1):  # so that what is no number does not pass either
         raise ItemError(f"{file}: the box {box} has no area")
-    if not (x >= -1 and y >= -1 and x + w <= width + 1 and y + h <= height + 1):
-        raise ItemError(f"{file}: the box {box} leads outside the image of {width} x {height} pixels")
-    centre_x, centre_y, reach = int(x + w / 2), int(y + h / 2), max(1, int(HALF_SIDE * max(w, h)))
+    across, down = x + w / 2, y + h / 2
+    if not (0 < across < width and 0 < down < height):
+        raise ItemError(
+            f"{file}: the box {box} leads outside the image of {width} x {height} pixels, its centre included"
+        )
+    centre_x, centre_y, reach = int(across), int(down), max(1, int(HALF_SIDE * max(w, h)))
     left, top = max(0, centre_x - reach), max(0, centre_y - reach)
     return left, top, min(width, centre_x + reach), min(height, centre_y + reach)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
 from data_prep.annotations import Instance
+from data_prep.annotators import MIN_SCORE
 from data_prep.errors import DataPrepError
 from data_prep.pictures import Crop
 
@@ -24,8 +26,6 @@ REASONS = (
     "object too large in the crop",
     "object touches the crop's border too much",
 )
-SAME_THING = 0.7
-"""Boxes of two categories with at least this IoU are around one thing."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,12 @@ class SelectionRules:
     """Most of it."""
     max_border: float = 0.25
     """Most of the crop's border pixels that the mask may cover."""
+    same_thing: float = 0.7
+    """Least overlap (IoU) of the boxes of two categories that are around one thing, counted once."""
 
     def __post_init__(self) -> None:
+        if not all(self.categories):
+            raise DataPrepError("The rule categories has an empty name; write it like categories=car+truck.")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not 0 <= value <= 1:
@@ -60,18 +64,29 @@ class SelectionRules:
 
 
 def override(rules: SelectionRules, changes: Sequence[str]) -> SelectionRules:
-    """The rules with texts like min_score=0.8 applied. DataPrepError on an unknown rule or no number."""
-    known = [field.name for field in fields(rules) if field.name != "categories"]
-    values: dict[str, float] = {}
+    """The rules with texts like min_score=0.8 and categories=car+truck applied.
+
+    DataPrepError on an unknown rule, on no number or category, and on a score below what annotators keep.
+    """
+    known = [field.name for field in fields(rules)]
+    values: dict[str, Any] = {}
     for change in changes:
         name, _, text = change.partition("=")
         if name not in known:
             raise DataPrepError(f"There is no rule {name!r}; choose from {', '.join(known)}.")
+        if name == "categories":
+            values[name] = tuple(category.strip() for category in text.split("+"))
+            continue
         try:
             values[name] = int(text) if name == "max_instances" else float(text)
         except ValueError as error:
             raise DataPrepError(f"The rule {change!r} has no number; write it like {name}=1.") from error
-    return replace(rules, **values)  # type: ignore[arg-type]
+        if name in ("min_score", "count_score") and values[name] < MIN_SCORE:
+            raise DataPrepError(
+                f"The rule {change!r} is of no use, as what scores below {MIN_SCORE} is not annotated at all; "
+                f"choose {MIN_SCORE} to 1."
+            )
+    return replace(rules, **values)
 
 
 def select(
@@ -94,7 +109,7 @@ def select(
         one
         for one in (instances[number] for number in found)
         if one.score >= rules.count_score
-        and (one.category == best.category or box_iou(one.box, best.box) < SAME_THING)
+        and (one.category == best.category or box_iou(one.box, best.box) < rules.same_thing)
     ]
     left, top, right, bottom = crop
     inside = best.mask[top:bottom, left:right]

@@ -116,6 +116,27 @@ def test_from_an_archive_and_from_the_folder_above(tmp_path: Path) -> None:
     assert packed.sha256 == authors.prepare(tmp_path / "in", tmp_path / "plain", QUIET).sha256
 
 
+def test_a_folder_of_several_sets_is_refused(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    for kind in LISTS:
+        build(root, kind)
+    build_birds(root)
+    names = ", ".join(rf"{kind}-authors in \S+/in/{kind}" for kind in ("birds", "cars", "dogs"))
+    with pytest.raises(
+        SourceError, match=rf"several of the authors' sets \({names}\); give the folder of one"
+    ):
+        authors.prepare(root, tmp_path / "out", QUIET)
+    assert authors.prepare(root / "cars", tmp_path / "out", QUIET).name == "cars-authors"
+
+
+def test_two_sets_unpacked_into_one_folder_are_refused(tmp_path: Path) -> None:
+    root = build(tmp_path, "dogs")
+    for file in LISTS["cars"].values():
+        np.save(root / file, np.array([0, 1]))
+    with pytest.raises(SourceError, match=r"dogs-authors in \S+/dogs, cars-authors in \S+/dogs"):
+        authors.prepare(root, tmp_path / "out", QUIET)
+
+
 def test_the_real_lists_are_long() -> None:
     dogs, cars = (layout.counts for layout in REAL_LAYOUTS)
     assert (dogs, cars) == ({"train": 3286, "test": 1738}, {"train": 6218, "test": 6104})

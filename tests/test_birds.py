@@ -51,6 +51,35 @@ def test_square_crop_is_clipped_to_the_image() -> None:
     assert square_around((10, 20, 11, 20), (120, 80), file=Path("a.jpg")) == (0, 15, 30, 45)
 
 
+def test_the_bird_whose_box_passes_the_edge(cub: Path) -> None:
+    """Image 1218 of the publisher's files: centre (312, 202), half-side 330, so the whole image is kept."""
+    size = (500, 410)
+    assert square_around((92, 51, 440, 303), size, file=Path("a.jpg")) == (0, 0, *size)
+    set_box(cub, "92.0 51.0 440.0 303.0")
+    Image.new("RGB", size).save(cub / "images/001.Bird/bird_2.jpg")
+    mask = np.zeros((410, 500), np.uint8)
+    mask[:, 375:] = 255
+    Image.fromarray(mask).save(cub / "segmentations/001.Bird/bird_2.png")
+    dataset = prepare(cub)
+    assert len(dataset) == 6
+    assert dataset.masks[1].any(axis=0).tolist() == [False] * 24 + [True] * 8
+
+
+def test_every_box_of_the_publisher_is_taken(shared: Path) -> None:
+    """None of CUB's photos is wider or higher than 500 pixels; a box may begin at 1 and so pass the edge by one."""
+    boxes = birds.read_boxes(shared / "data/cub_metadata_full/CUB_200_2011/bounding_boxes.txt")
+    assert len(boxes) == birds.TOTAL
+    beyond = []
+    for key, box in boxes.items():
+        assert box is not None
+        left, top, right, bottom = square_around(box, (500, 500), file=Path(key))
+        assert 0 <= left < right <= 500
+        assert 0 <= top < bottom <= 500
+        if max(box[0] + box[2], box[1] + box[3]) > 501:
+            beyond.append(key)
+    assert beyond == ["1218"]
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_a_box_that_is_no_number_is_a_fault(place: int) -> None:
     box = [10.0, 10.0, 20.0, 20.0]
@@ -121,6 +150,15 @@ def test_split_file_is_checked(cub: Path, tmp_path: Path) -> None:
         birds.read_split(file, ["1"])
 
 
+def test_the_split_of_cub_itself_is_not_redos(cub: Path, tmp_path: Path) -> None:
+    file = tmp_path / "train_test_split.txt"
+    file.write_text("".join(f"{number} {number % 2}\n" for number in range(1, 7)))
+    with pytest.raises(
+        SourceError, match=r"train_test_split\.txt is CUB's own split.*give ReDO's train_val_test_split\.txt"
+    ):
+        prepare(cub, split_file=file)
+
+
 def break_images_line(cub: Path) -> None:
     with (cub / "images.txt").open("a") as stream:
         stream.write("7 001.Bird/absent.jpg\n")
@@ -169,6 +207,21 @@ def break_box_empty(cub: Path) -> None:
     set_box(cub, "40.0 20.0 0.0 40.0")
 
 
+def break_box_words(cub: Path) -> None:
+    set_box(cub, "wide 20.0 40.0 40.0")
+
+
+def break_box_of_three(cub: Path) -> None:
+    set_box(cub, "40.0 20.0 40.0")
+
+
+def break_box_of_five(cub: Path) -> None:
+    set_box(cub, "40.0 20.0 40.0 40.0 40.0")
+
+
+NO_BOX = r"bounding_boxes\.txt has no four numbers for image 2 \(001\.Bird/bird_2\.jpg\)"
+
+
 @pytest.mark.parametrize(
     ("spoil", "message", "left"),
     [
@@ -181,6 +234,9 @@ def break_box_empty(cub: Path) -> None:
         (break_mask_size, r"bird_2\.png is 10 x 10 pixels and its image .*bird_2\.jpg 120 x 80", 5),
         (break_box_outside, r"bird_2\.jpg: the box \(100\.0, .* leads outside the image", 5),
         (break_box_empty, r"bird_2\.jpg: the box .* has no area", 5),
+        (break_box_words, NO_BOX, 5),
+        (break_box_of_three, NO_BOX, 5),
+        (break_box_of_five, NO_BOX, 5),
     ],
 )
 def test_faulty_items_stop_or_are_left_out(cub: Path, spoil, message: str, left: int) -> None:

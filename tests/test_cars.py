@@ -44,13 +44,21 @@ def stanford_cars(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_car_with_words_for_a_box(stanford_cars: Path) -> None:
+def test_a_car_with_words_for_a_box(stanford_cars: Path, tmp_path: Path) -> None:
     file = stanford_cars / "devkit" / "cars_test_annos.mat"
     rows = scipy.io.loadmat(file)["annotations"]
     rows[0, 0][cars.BOX[1]] = "wide"
     scipy.io.savemat(file, {"annotations": rows})
-    with pytest.raises(SourceError, match=r"cars_test_annos\.mat has a box that is not four numbers"):
-        cars.read_boxes(file)
+    with Scratch(tmp_path / "out") as scratch:
+        source = cars.read(stanford_cars, scratch)
+    rules, places = SelectionRules(categories=("dog",)), {"annotations": tmp_path / "a.jsonl", "batch": 2}
+    message = r"cars_test_annos\.mat has a box that is not four numbers, that of 00001\.jpg; .*--keep-going"
+    with pytest.raises(SourceError, match=message):
+        pseudo.prepare(source, BrightThings(), rules, tmp_path / "out", QUIET, **places)
+    carefree = replace(QUIET, keep_going=True)
+    dataset = pseudo.prepare(source, BrightThings(), rules, tmp_path / "out", carefree, **places)
+    assert dataset.manifest["counts"] == {"train": 3, "test": 1}
+    assert [left_out["item"] for left_out in dataset.manifest["skipped"]] == ["00001.jpg"]
 
 
 def test_a_car_that_is_named_twice(stanford_cars: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,20 @@ def test_generate_verify_info_preview(prepared: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "deep" / "sheet.png").size[0] > 300
     assert result.stdout == f"Written: {tmp_path / 'deep' / 'sheet.png'}\n"
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["sheet.png"]
+
+
+@pytest.mark.parametrize("named", ["here/set", "here/set/.", "."])
+def test_a_preview_is_written_beside_the_folder(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    shutil.copytree(prepared, tmp_path / "here" / "set")
+    monkeypatch.chdir(tmp_path / "here" / "set" if named == "." else tmp_path)
+    result = call("preview", named, "--count", "2")
+    assert result.exit_code == 0, result.output
+    written = Path(result.stdout.removeprefix("Written: ").rstrip())
+    assert written.resolve() == tmp_path / "here" / "set-preview.png"
+    assert Image.open(written).size[0] > 300
+    assert open_dataset(tmp_path / "here" / "set", verify=True).name == "tm-dsprites"
 
 
 def test_preview_without_a_data_set(tmp_path: Path) -> None:

@@ -84,17 +84,36 @@ def test_centre_square() -> None:
     assert centre_square((60, 101)) == (0, 20, 60, 80)
 
 
+@pytest.mark.parametrize("past", [0, 5])
 @pytest.mark.parametrize(
-    "box",
-    [(-5, 10, 20, 20), (10, -5, 20, 20), (85, 10, 20, 20), (10, 45, 20, 20)],
+    ("x", "y", "to_x", "to_y"),
+    [(-10, 10, -1, 0), (10, -10, 0, -1), (90, 10, 1, 0), (10, 50, 0, 1)],
     ids=["left", "top", "right", "bottom"],
 )
-def test_a_box_outside_the_image_is_refused_on_every_side(box: tuple[float, float, float, float]) -> None:
+def test_a_box_whose_centre_is_on_an_edge_or_past_it_is_refused(
+    x: int, y: int, to_x: int, to_y: int, past: int
+) -> None:
+    box = (x + past * to_x, y + past * to_y, 20, 20)
     with pytest.raises(ItemError, match=r"a\.jpg: the box .* leads outside the image of 100 x 60"):
         square_around(box, (100, 60), file=Path("a.jpg"))
 
 
-def test_a_box_may_lead_a_pixel_outside_the_image() -> None:
+@pytest.mark.parametrize(
+    ("box", "crop"),
+    [
+        ((-5, 10, 20, 20), (0, 5, 20, 35)),
+        ((10, -5, 20, 20), (5, 0, 35, 20)),
+        ((85, 10, 20, 20), (80, 5, 100, 35)),
+        ((10, 45, 20, 20), (5, 40, 35, 60)),
+    ],
+    ids=["left", "top", "right", "bottom"],
+)
+def test_centre_and_side_are_of_the_box_as_annotated(box: tuple[int, int, int, int], crop: Crop) -> None:
+    """A box may pass an edge; were it clipped first, the square would lie elsewhere."""
+    assert square_around(box, (100, 60), file=Path("a.jpg")) == crop
+
+
+def test_a_box_may_pass_all_edges() -> None:
     assert square_around((-1, -1, 102, 62), (100, 60), file=Path("a.jpg")) == (0, 0, 100, 60)
 
 

@@ -183,9 +183,12 @@ def test_an_image_of_another_size_than_the_annotated_one_is_refused(
 def test_other_rules_need_no_second_annotation(stanford_dogs: Path, tmp_path: Path) -> None:
     prepare(stanford_dogs, tmp_path / "out", BrightThings())
     idle = BrightThings()
-    rules = selection.override(dogs.RULES, ["min_score=0.4"])
+    rules = selection.override(dogs.RULES, ["min_score=0.4", "same_thing=0.6"])
     options = Options(size=32, progress=False, force=True)
-    assert len(prepare(stanford_dogs, tmp_path / "out", idle, options, rules=rules)) == 9
+    dataset = prepare(stanford_dogs, tmp_path / "out", idle, options, rules=rules)
+    assert len(dataset) == 9
+    recorded = dataset.manifest["settings"]["rules"]
+    assert (recorded["min_score"], recorded["same_thing"]) == (0.4, 0.6)
     assert idle.seen == []
 
 

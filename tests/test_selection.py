@@ -56,14 +56,28 @@ def test_each_rule_drops_its_own(instances: list[Instance], box: tuple[float, ..
 def test_rules_are_settings() -> None:
     rules = selection.override(DOG, ["min_score=0.5", "max_instances=3"])
     assert (rules.min_score, rules.max_instances, rules.max_area) == (0.5, 3, DOG.max_area)
+    assert selection.override(DOG, ["min_score=0.3"]).min_score == 0.3
+    assert selection.override(DOG, ["categories=car + fire hydrant"]).categories == ("car", "fire hydrant")
     for bad, message in [
-        ("beauty=1", "no rule 'beauty'; choose from min_score"),
+        ("beauty=1", "no rule 'beauty'; choose from categories, min_score"),
         ("min_score=high", "has no number"),
         ("min_score=2", "choose 0 to 1"),
         ("max_instances=0", "choose 1 or more"),
+        ("min_score=0.29", r"what scores below 0\.3 is not annotated at all; choose 0\.3 to 1"),
+        ("count_score=0", r"what scores below 0\.3 is not annotated at all"),
+        ("same_thing=1.5", "choose 0 to 1"),
+        ("categories=", "has an empty name"),
+        ("categories=car+", "has an empty name"),
     ]:
         with pytest.raises(DataPrepError, match=message):
             selection.override(DOG, [bad])
+
+
+def test_how_far_one_thing_under_two_names_overlaps_is_a_setting() -> None:
+    both = [CLEAR, dog(slice(30, 70), slice(30, 56), 0.6, "wolf")]  # IoU 26 / 40 = 0.65
+    for changes, reason in (([], REASONS[2]), (["same_thing=0.6"], "")):
+        rules = selection.override(DOG, changes)
+        assert selection.select(both, BOX, (20, 20, 80, 80), rules)[1] == reason
 
 
 def test_box_overlap() -> None:
