@@ -109,6 +109,8 @@ class Row:
     peak_gpu_memory_mb: float | None = None
     source: str = ""
     """Whose row it is, where it was imported."""
+    data_name: str = ""
+    """What the prepared data set calls itself, such as dogs-remade; empty where it was not kept."""
     format: int = ROW_FORMAT
 
     @property

@@ -43,8 +43,11 @@ class Stored:
 
 
 def file_name(row: Row) -> str:
-    """Key and digest; whose row it is makes no difference."""
-    text = json.dumps({**row.to_json(), "source": ""}, sort_keys=True)
+    """Key and digest; whose row it is makes no difference, and one without `data_name` is called as it ever was."""
+    content = {**row.to_json(), "source": ""}
+    if not row.data_name:
+        del content["data_name"]
+    text = json.dumps(content, sort_keys=True)
     return f"{row.key}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
 
 

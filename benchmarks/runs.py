@@ -272,6 +272,7 @@ class Runner:
             train_images=settings["train_images"],
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
             key=job.key,
+            data_name=self.library.dataset(cell.test_dataset).name,
         )
 
     def _failed(self, cell: Cell, folder: Path, error: Exception | SystemExit) -> Outcome:

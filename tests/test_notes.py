@@ -127,6 +127,36 @@ def test_only_what_is_within_a_point_of_a_floor_is_near_it(iou: float, near: boo
     assert near_floors([method, floor]) == ([(method, floor)] if near else [])
 
 
+def test_a_single_training_at_a_floor_is_told_where_the_mean_is_far_from_it() -> None:
+    seeds = [replace(ROW, seed=seed, iou=iou) for seed, iou in enumerate((0.6, 0.205, 0.1))]
+    method, floor = replace(held_out("ReDO"), rows=tuple(seeds)), held_out("all-foreground", iou=0.2)
+    (note,) = (n for n in notes_of(TABLE, "quick", [method, floor]) if n.startswith("Within a point"))
+    assert (
+        "ReDO, seed 1 of 3, on TM-dSprites (re-made), held out, IoU 20.5, where all-foreground has 20.0"
+        in note
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["dogs-remade"],
+            "Dogs, all: prepared as dogs-remade (The authors' selection and masks are not public; ",
+        ),
+        (["dogs-authors"], "Dogs, all: prepared as dogs-authors."),
+        (["dogs-remade", "dogs-authors"], "), dogs-authors."),
+        (["dogs"], None),
+        ([""], None),
+    ],
+)
+def test_it_is_told_which_making_of_a_data_set_was_scored(names: list[str], said: str | None) -> None:
+    entry = next(e for e in TABLE.entries if (e.line, e.dataset) == ("DRC", "dogs"))
+    rows = tuple(replace(ROW, seed=seed, data_name=name) for seed, name in enumerate(names))
+    notes = notes_of(TABLE, "quick", [Printed(entry, "quick", "measured", rows=rows)])
+    assert [said in note for note in notes if "prepared as" in note] == ([] if said is None else [True])
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

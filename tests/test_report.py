@@ -208,8 +208,8 @@ def test_a_row_without_done_does_not_count(runs: Path) -> None:
 
 def test_of_two_rows_of_one_cell_the_later_counts(runs: Path) -> None:
     row = json.loads((GOLDEN / "rows.jsonl").read_text().splitlines()[0])
-    keep_row(runs, {**row, "key": "0" * 15 + "f", "iou": 0.25, "finished": "2027-01-01T00:00:00+00:00"})
-    assert csv_of(runs, [0]).loc[("GrabCut", "border", "tm-dsprites", "eval"), "iou"] == 25.0
+    keep_row(runs, {**row, "key": "0" * 15 + "f", "iou": 0.62, "finished": "2027-01-01T00:00:00+00:00"})
+    assert csv_of(runs, [0]).loc[("GrabCut", "border", "tm-dsprites", "eval"), "iou"] == 62.0
 
 
 def test_a_report_is_written_in_every_format_and_only_a_smoke_run_is_named_so(
