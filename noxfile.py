@@ -16,6 +16,7 @@ import nox
 
 nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["tests", "lint", "typecheck"]
+nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "run"

@@ -148,8 +148,8 @@ class DRC:
     def segment(self, images: np.ndarray, *, progress: Progress | None = None) -> np.ndarray:
         """π of images (N, H, W, 3) uint8, inferred from noise: (N, 2, H, W) float32, foreground first.
 
-        The two sum to 1. Responsibilities take their place where `inference_masks` asks for them. Errors as of
-        `infer_regions`.
+        The two sum to 1. Responsibilities take their place where `inference_masks` asks for them. An image's noise is
+        keyed by its row: in another row it gets other noise, unlike by `segment_files`. Errors as of `infer_regions`.
         """
         return np.concatenate([batch.pi.cpu().numpy() for batch in self.regions(images, progress=progress)])
 

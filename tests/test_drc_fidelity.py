@@ -133,3 +133,9 @@ def test_parameter_counts_at_the_authors_sizes() -> None:
         "classifier": 18.52,
         "LEBM": 0.79,
     }
+
+
+def test_two_models_made_in_a_row_have_as_many_parameters() -> None:
+    """In the released code each re-assignment network after the first is larger: its layers go to one shared list."""
+    config = DRCConfig(image_size=16, start=8, width=4)
+    assert len({count(DRCModel(config, seed=0)) for _ in range(3)}) == 1
