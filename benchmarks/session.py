@@ -126,12 +126,17 @@ class Session:
     def faulty(self) -> dict[str, str]:
         """The data sets of the cells that cannot be opened or generated, and why: what they are needed for fails.
 
-        Raises BenchmarkError or DataPrepError where every cell needs one.
+        Where a cell is left to do, the hashes of its data sets are checked too. Raises BenchmarkError or DataPrepError
+        where every cell needs one that is faulty.
         """
         faults: dict[str, BenchmarkError | DataPrepError] = {}
+        left = [cell for cell in self.cells if self.force or self.runner.is_open(cell)]
+        read = {name for cell in left for name in (cell.test_dataset, cell.train_dataset)}
         for name in self.needed:
             try:
                 self.library.dataset(name)
+                if name in read:
+                    self.library.verify(name)
             except (BenchmarkError, DataPrepError) as error:
                 faults[name] = error
         if faults and all({cell.test_dataset, cell.train_dataset} & faults.keys() for cell in self.cells):

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from benchmarks.__main__ import main
 from benchmarks.launch import ClusterJob
 from benchmarks.registry import DATASETS
+from benchmarks.session import Session
 from benchmarks.status import survey
 from data_prep.tm_dsprites import TMDspritesConfig, generate
 
@@ -62,15 +63,21 @@ def test_the_others_are_computed(
     assert "Traceback" not in done.output
 
 
-def test_it_is_named_before_anything_is_computed(squares: Path, tmp_path: Path) -> None:
-    why = truncate(squares)
+@pytest.mark.parametrize("damage", [truncate, change])
+def test_it_is_named_before_anything_is_computed(
+    damage: Callable[[Path], str], squares: Path, tmp_path: Path
+) -> None:
+    why = damage(squares)
     lines = sweep(tmp_path, "--test", f"tm-dsprites,{TESTS}").output.splitlines()
     assert why in lines[0]
     assert lines[0].endswith("what needs no such data set is computed")
 
 
-def test_where_there_is_no_other_it_is_refused(squares: Path, tmp_path: Path) -> None:
-    why = truncate(squares)
+@pytest.mark.parametrize("damage", [truncate, change])
+def test_where_there_is_no_other_it_is_refused(
+    damage: Callable[[Path], str], squares: Path, tmp_path: Path
+) -> None:
+    why = damage(squares)
     done = sweep(tmp_path, "--test", "tm-dsprites-squares")
     assert done.exit_code == 2, done.output
     assert why in done.output
@@ -131,7 +138,10 @@ def test_no_job_is_submitted_that_needs_it(
     assert f"status --data {tmp_path / 'data'} --runs {tmp_path / 'runs'} shows" in done.output
 
 
-def test_a_cell_that_it_stopped_is_seen_by_status(squares: Path, tmp_path: Path) -> None:
+def test_a_cell_that_damage_meanwhile_stopped_is_seen_by_status(
+    squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "faulty", {})  # as it was found before
     change(squares)
     sweep(tmp_path, "--test", TESTS)
     assert {state.cell.test_dataset: state.state for state in survey(tmp_path / "runs", [])} == {

@@ -266,14 +266,15 @@ def test_no_process_outlives_the_launcher_that_is_stopped(number: signal.Signals
             os.kill(int(file.read_text()), 0)
 
 
-def test_damage_that_a_process_meets_is_said(smoke_data: Path, tmp_path: Path) -> None:
+def test_damage_is_said_before_processes_are_started(smoke_data: Path, tmp_path: Path) -> None:
     (smoke_data / "tm-dsprites-16" / "masks.npy").write_bytes(
         (smoke_data / "tm-dsprites-16" / "masks.npy").read_bytes()[:-1] + b"\x07"
     )
     words = ["sweep", "--methods", "GrabCut", "--test", "tm-dsprites", "--jobs", "2"]
     result = invoke(tmp_path, *words, data=smoke_data)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "masks.npy changed since it was written" in result.output
+    assert not (tmp_path / "runs" / "cells").exists()
 
 
 def test_slurm_without_submitit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
