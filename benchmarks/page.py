@@ -1,30 +1,40 @@
-"""results/report.html: tables, charts and pictures in one file that needs no network. Never trains."""
+"""results/report.html: tables, charts and pictures in one file that needs no network. Never trains.
+
+A section of which nothing has changed is taken from the page that is there, and not drawn again.
+"""
 
 from __future__ import annotations
 
-import base64
 import functools
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
-
-from PIL import Image
 
 from benchmarks.cells import Row
 from benchmarks.charts import Places, charts_of
 from benchmarks.collect import Printed, print_cells, seeds_of
-from benchmarks.files import usable_folder, write_atomic, writing
+from benchmarks.files import usable_folder, writing
 from benchmarks.grid import METRICS, Best, Grid, best_figures, ends, note_of_best, number, strategies_grid
+from benchmarks.kept import (
+    digest,
+    earlier_differences,
+    figures_of,
+    made_of,
+    sections_of,
+    sources_of,
+    write_changed,
+    write_pdfs,
+)
 from benchmarks.notes import floor_names, name_of, notes_of, place_of, variant_name, why_missing
-from benchmarks.paired import difference_grid, differences, unpaired
-from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, panels_of
+from benchmarks.paired import REFERENCE, difference_grid, differences, unpaired
+from benchmarks.pictures import EXAMPLES, PANELS, Picture, draw_panels, embedded, panels_of
 from benchmarks.registry import DATASETS, PRESETS, REPORTED
 from benchmarks.reproducing import other_results, to_markdown
 from benchmarks.rows import Stored, file_name, of_cell
 from benchmarks.sources import cell_picture, drawn_before, text_of
-from benchmarks.tables import Table, sound_tables
+from benchmarks.tables import Entry, Table, headline, sound_tables
 
 TITLE = "Deep Region Competition, measured"
 ABOUT = (
@@ -37,18 +47,7 @@ ABOUT = (
 ROWS = 10
 """So many rows of a figure are shown with all that is known of them; of more, the number is said."""
 SHOWN = 6
-"""Panels of so many methods and data sets are shown in a section; of more, the first."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image of the page."""
-
-    title: str
-    about: str
-    uri: str
-    width: int
-    height: int
+"""Pictures of so many methods and data sets are shown in a section; of the others it is said where they lie."""
 
 
 @dataclass
@@ -80,21 +79,18 @@ def write_page(
     nothing new. Raises BenchmarkError if the folder refuses.
     """
     mark = "" if set(presets) & set(REPORTED) else f"-{presets[0]}"
-    folder = usable_folder(results / f"figures{mark}", "figures")
-    sections: list[Section] = []
-    files: dict[str, bytes] = {}
-    for table, preset, printed in worth_showing(stored, presets, data, options):
-        section, made = make_section(table, preset, printed, runs, results / "rows", folder)
-        sections.append(section)
-        files |= made
     page, commands = results / f"report{mark}.html", results / f"REPRODUCING{mark}.md"
+    places = Places(runs, results / "rows", usable_folder(results / f"figures{mark}", "figures"))
+    before = sections_of(page)
+    sections = [
+        laid_section(table, preset, printed, places, before)
+        for table, preset, printed in worth_showing(stored, presets, data, options)
+    ]
+    shown = (row for row in stored.rows.values() if row.preset in presets)
     with writing("the report", results):
-        for file, content in files.items():
-            write_atomic(folder / file, content)
-        write_atomic(page, template().render(title=TITLE, about=ABOUT, sections=sections))
-        shown = (row for row in stored.rows.values() if row.preset in presets)
-        write_atomic(commands, to_markdown(shown, () if mark else other_results(results)))
-    return [page, commands, folder]
+        write_changed(page, template("page").render(title=TITLE, about=ABOUT, sections=sections).encode())
+        write_changed(commands, to_markdown(shown, () if mark else other_results(results)).encode())
+    return [page, commands, places.figures]
 
 
 def worth_showing(
@@ -121,22 +117,45 @@ def worth_showing(
 
 
 @functools.cache
-def template() -> Any:
-    """The page's template; everything that is filled in is escaped."""
+def template(name: str) -> Any:
+    """A template beside this file; everything that is filled in is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     place = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=place, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(f"{name}.html.jinja")
+
+
+def laid_section(
+    table: Table, preset: str, printed: list[Printed], places: Places, before: Mapping[str, tuple[str, str]]
+) -> dict[str, Any]:
+    """What the page needs of a section: drawn now, with its figures, or as it was `before` if nothing has changed."""
+    stem = f"{table.name}-{preset}"
+    sources = digest(sources_of(table, preset, printed, places))
+    made, body = before.get(stem, ("", ""))
+    if made != made_of(sources, body, figures_of(table, preset, places.figures)):
+        section, files = make_section(table, preset, printed, places)
+        body = template("section").render(s=section)
+        with writing("the report", places.figures):
+            for name, drawn in files.items():
+                write_changed(places.figures / name, drawn)
+    figures = figures_of(table, preset, places.figures)
+    with writing("the report", places.figures):
+        write_pdfs(figures)
+    made = made_of(sources, body, figures)
+    return {"id": stem, "heading": f"{table.heading} ({preset})", "made": made, "body": body}
+
+
+# --- a section ---------------------------------------------------------------------------------------------
 
 
 def make_section(
-    table: Table, preset: str, printed: list[Printed], runs: Path, kept: Path, folder: Path
+    table: Table, preset: str, printed: list[Printed], places: Places
 ) -> tuple[Section, dict[str, bytes]]:
     """All of one table under one budget, and the files of its figures.
 
-    What a row needs is read from `runs` or, for those measured elsewhere, from beside the `kept` rows and from the
-    pictures drawn of them before, in `folder`.
+    What a row needs is read from the runs folder or, for those measured elsewhere, from beside the kept rows and from
+    the pictures drawn of them before.
     """
     stem = f"{table.name}-{preset}"
     budget = f"budget {preset}, {PRESETS[preset].image_size}×{PRESETS[preset].image_size} pixels"
@@ -148,30 +167,21 @@ def make_section(
         [],
         [*notes_of(table, preset, printed), *note_of_best(table, best)],
     )
-    pairs = differences(printed, runs, kept, kept.parent / f"{table.stem(preset)}-paired.csv")
-    section.missing += unpaired(printed, pairs)
+    pairs = differences(printed, places.runs, places.kept, earlier_differences(table, preset, places))
     grids = [strategies_grid(table, printed), *([difference_grid(pairs)] if pairs else [])]
     section.plain = [plain_table(grid) for grid in grids if grid.lines]
     files: dict[str, bytes] = {}
-    for chart in charts_of(printed, Places(runs, kept, folder), stem, budget):
+    for chart in charts_of(printed, places, stem, budget):
         files |= {f"{chart.name}.png": chart.png, f"{chart.name}.pdf": chart.pdf}
         section.charts.append(embedded(chart.title, chart.about, chart.png))
-    absent = set()
-    for p in last_split_of_each(printed):
-        for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
-            name = cell_picture(table.name, preset, p.entry, kind)
-            picture = draw(p, runs, budget) or drawn_before(folder / name, file_name(p.rows[0]))
-            if picture is None:
-                absent.add(f"{name_of(p)} on {place_of(p.entry)}")
-                continue
-            files |= {name: picture, str(Path(name).with_suffix(".pdf")): as_pdf(picture)}
-            if len(section.pictures) < 2 * SHOWN:
-                said = text_of(picture)
-                section.pictures.append(embedded(said["Title"], said["Description"], picture))
-    if absent:
-        section.missing.append(
-            f"No pictures of {', '.join(sorted(absent))}: they lie in the runs folder of the machine that measured it."
-        )
+    pictures, absent = pictures_of(table, printed, places, budget)
+    files |= {name: png for found in pictures.values() for name, png in found.items()}
+    order = by_turns(pictures)
+    for cell in order[:SHOWN]:
+        for png in pictures[cell].values():
+            said = text_of(png)
+            section.pictures.append(embedded(said["Title"], said["Description"], png))
+    section.missing = [*not_shown(order[SHOWN:], stem, places.figures), *absent, *unpaired(printed, pairs)]
     return section, files
 
 
@@ -294,6 +304,45 @@ def last_split_of_each(printed: list[Printed]) -> list[Printed]:
     return list(found.values())
 
 
+def pictures_of(
+    table: Table, printed: list[Printed], places: Places, budget: str
+) -> tuple[dict[Entry, dict[str, bytes]], list[str]]:
+    """The pictures of each cell that has any, by file name, and a sentence on those that lack, if there are any."""
+    found: dict[Entry, dict[str, bytes]] = {}
+    absent = set()
+    for p in last_split_of_each(printed):
+        for kind, draw in ((PANELS, figure3), (EXAMPLES, examples)):
+            name = cell_picture(table.name, p.preset, p.entry, kind)
+            png = draw(p, places.runs, budget) or drawn_before(places.figures / name, file_name(p.rows[0]))
+            if png is None:
+                absent.add(f"{name_of(p)} on {place_of(p.entry)}")
+            else:
+                found.setdefault(p.entry, {})[name] = png
+    where = "they lie in the runs folder of the machine that measured it."
+    return found, [f"No pictures of {', '.join(sorted(absent))}: {where}"] if absent else []
+
+
+def by_turns(cells: Iterable[Entry]) -> list[Entry]:
+    """The data sets in turns, so that the first cells have each of them; on each the paper's method comes first."""
+    mine = (REFERENCE, headline(REFERENCE))
+    datasets: dict[str, list[Entry]] = {}
+    for cell in sorted(cells, key=lambda cell: (cell.method, cell.variant) != mine):
+        datasets.setdefault(cell.dataset, []).append(cell)
+    return [cell for turn in zip_longest(*datasets.values()) for cell in turn if cell is not None]
+
+
+def not_shown(cells: Iterable[Entry], stem: str, folder: Path) -> list[str]:
+    """A sentence on where the pictures of cells lie, if there are any."""
+    methods: dict[str, list[str]] = {}
+    for cell in cells:
+        methods.setdefault(variant_name(cell), []).append(DATASETS[cell.dataset].label)
+    names = "; ".join(f"{name} on {', '.join(places)}" for name, places in methods.items())
+    panels, others = (f"{folder.name}/{stem}-{Path(kind).stem}-*.png" for kind in (PANELS, EXAMPLES))
+    return (
+        [f"Not shown here are the pictures of {names}: they lie in {panels} and {others}."] if names else []
+    )
+
+
 def figure3(p: Printed, runs: Path, budget: str) -> bytes | None:
     """The rows of the paper's Figure 3 for the first images."""
     panels = panels_of(of_cell(p.rows[0], runs / "cells"), PANELS)
@@ -322,21 +371,3 @@ def said_of(p: Printed, title: str, about: str) -> dict[str, str]:
     """What a picture says of itself, the file of its row included."""
     row = p.rows[0]
     return {"Title": title, "Description": f"{about}, seed {row.seed}.", "Source": file_name(row)}
-
-
-def embedded(title: str, about: str, png: bytes) -> Picture:
-    """A picture inside the page, in a palette, which halves its size."""
-    with Image.open(io.BytesIO(png)) as image:
-        width, height = image.size
-        buffer = io.BytesIO()
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG")
-    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return Picture(title, about, uri, width, height)
-
-
-def as_pdf(png: bytes) -> bytes:
-    """A page that holds the picture, the same bytes each time."""
-    buffer = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(buffer, "PDF", resolution=150, creationDate=None, modDate=None)
-    return buffer.getvalue()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ Panels = dict[str, np.ndarray]
 """Name (a key of ROWS) -> (N, H, W, 3) uint8."""
 
 TILE, GAP, MARGIN, TOP = 112, 6, 124, 30  # pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the report."""
+
+    title: str
+    about: str
+    uri: str
+    width: int
+    height: int
 
 
 def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foreground: np.ndarray) -> Panels:
@@ -128,6 +141,24 @@ def beside(pictures: Mapping[str, bytes]) -> bytes:
         _write_title(draw, title, x, image.width - MARGIN - 3 * GAP)
         x += image.width - MARGIN
     return _as_png(canvas, {})
+
+
+def embedded(title: str, about: str, png: bytes) -> Picture:
+    """A picture inside the report, in a palette, which halves its size."""
+    with Image.open(io.BytesIO(png)) as image:
+        width, height = image.size
+        buffer = io.BytesIO()
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(buffer, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Picture(title, about, uri, width, height)
+
+
+def as_pdf(png: bytes) -> bytes:
+    """A page that holds the picture, the same bytes each time."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(buffer, "PDF", resolution=150, creationDate=None, modDate=None)
+    return buffer.getvalue()
 
 
 def _write_title(draw: ImageDraw.ImageDraw, title: str, x: int, width: int) -> None:

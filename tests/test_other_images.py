@@ -127,9 +127,8 @@ def test_the_report_alone_leaves_them_out_too(tmp_path: Path, monkeypatch: pytes
 
 
 def test_what_was_measured_again_is_not_complained_of(tmp_path: Path) -> None:
-    today = replace(
-        ROW, key="e" * 16, data_sha256="b" * 64, train_data_sha256="b" * 64, finished="2025-01-01"
-    )
+    earlier, sha256 = "2025-01-01T00:00:00+00:00", "b" * 64
+    today = replace(ROW, key="e" * 16, data_sha256=sha256, train_data_sha256=sha256, finished=earlier)
     keep_row(tmp_path, ROW)
     keep_row(tmp_path, today)
     stored = read_runs(tmp_path, images=of_now)

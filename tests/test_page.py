@@ -19,12 +19,12 @@ from benchmarks.__main__ import main
 from benchmarks.cells import parse_row
 from benchmarks.collect import Printed, read_runs
 from benchmarks.errors import BenchmarkError
-from benchmarks.page import cells_table, worth_showing, write_page
+from benchmarks.page import SHOWN, by_turns, cells_table, not_shown, worth_showing, write_page
 from benchmarks.paired import differences
 from benchmarks.pictures import EXAMPLES, PANELS, extremes, make_panels, save_panels
 from benchmarks.render import paired_csv
 from benchmarks.rows import Stored
-from benchmarks.tables import load_table
+from benchmarks.tables import Entry, load_table
 from benchmarks.uncertainty import Interval
 
 ROWS = [
@@ -261,6 +261,39 @@ def test_a_picture_of_another_row_is_not_shown_as_this_ones(written: Path, tmp_p
     later = {cell: replace(row, finished="2030-01-01T00:00:00+00:00") for cell, row in found}
     write_page(Stored(later), tmp_path / "none", tmp_path, ["quick"])
     assert "No pictures of" in (tmp_path / "report.html").read_text()
+
+
+def test_of_many_pictures_each_data_set_has_some_and_the_papers_method_comes_first() -> None:
+    methods = (("GrabCut", "border"), ("DRC", "untuned"), ("DRC", "full"), ("ReDO", "full"))
+    datasets = ("ecssd", "pets", "coco-mval", "clevr6", "tm-dsprites")
+    cells = [
+        Entry(method, "", method, variant, "", dataset, "test")
+        for method, variant in methods
+        for dataset in datasets
+        if (variant, dataset) != ("full", "coco-mval")
+    ]
+    order = by_turns(cells)
+    assert sorted(order, key=cells.index) == cells
+    first = [(cell.method, cell.variant, cell.dataset) for cell in order[:SHOWN]]
+    drc = [("DRC", "full", dataset) for dataset in datasets if dataset != "coco-mval"]
+    assert first == [*drc, ("GrabCut", "border", "coco-mval"), ("GrabCut", "border", "ecssd")]
+
+
+def test_pictures_that_are_not_shown_are_named_with_the_files_that_hold_them(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not_shown([], "table1-quick", tmp_path) == []
+    assert "Not shown here" not in (written / "report.html").read_text()
+    monkeypatch.setattr("benchmarks.page.SHOWN", 1)
+    write_page(read_runs(written / "runs"), written / "runs", tmp_path, ["quick"])
+    text = (tmp_path / "report.html").read_text()
+    names = "GrabCut on TM-dSprites (re-made); GrabCut bbox on TM-dSprites (re-made)"
+    files = [f"figures/table1-quick-{kind}-*.png" for kind in ("panels", "examples")]
+    assert f"Not shown here are the pictures of {names}: they lie in {files[0]} and {files[1]}." in text
+    for file in files:
+        assert len(list(tmp_path.glob(file))) == 3
+    shown = re.findall(r"<figcaption><strong>(.*?): TM-dSprites", text[: text.index("Not shown here")])
+    assert [name for name in shown if "IoU" not in name] == ["DRC", "DRC, worst, median and best"]
 
 
 def test_the_command_writes_it_and_names_a_folder_that_refuses(tmp_path: Path) -> None:
