@@ -237,10 +237,10 @@ def authors_command(root: Path, out: Path, **common: Any) -> None:
     """Prepare a set that DRC's own authors processed: dogs, cars or birds, recognised by its files.
 
     Dogs must be 3,286 + 1,738, cars 6,218 + 6,104 and birds 11,788 with their split file, or the command says what is
-    missing.
+    missing. The tables look for dogs in data/dogs, whoever made them, and say below which ones were scored.
 
     \b
     Example:
-      python -m data_prep authors --root dogs.zip --out data/dogs-authors
+      python -m data_prep authors --root dogs.zip --out data/dogs
     """
     announce(authors.prepare(root, out, make_options(**common)))

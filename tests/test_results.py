@@ -17,7 +17,6 @@ from benchmarks.cells import Row, read_row
 from benchmarks.collect import print_cells, seeds_of
 from benchmarks.data import Library
 from benchmarks.jobs import Job, row_command
-from benchmarks.provenance import device_text
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 from benchmarks.render import to_csv
 from benchmarks.rows import AGREE, Stored, find_scores, merge, read_kept
@@ -25,8 +24,6 @@ from benchmarks.runs import Runner
 from benchmarks.tables import load_table
 from benchmarks.uncertainty import paired_difference
 from benchmarks.validate import TASKS
-from drc.build import build_trainer
-from drc.method import DRC
 
 RESULTS = committed_results()
 ROWS, FAULTS = read_kept(RESULTS / "rows")
@@ -40,7 +37,6 @@ def made_in_seconds(row: Row) -> bool:
 
 QUICK = [row for row in ROWS if not METHODS[row.method].trained and made_in_seconds(row)]
 SHORT = [row for row in ROWS if METHODS[row.method].trained and row.train_seconds < 40 and row.seed == 0]
-FIRST_STEPS = Path(__file__).parent / "golden" / "drc" / "first_steps.json"
 LINES = {
     "GrabCut, 1-pixel border": ("GrabCut", "border"),
     "ReDO, an oracle chooses its region": ("ReDO", "full"),
@@ -142,29 +138,6 @@ def test_what_trains_in_half_a_minute_gives_the_same_figure(
     within = 1e-6 if again.device == row.device else 0.03
     assert again.iou == pytest.approx(row.iou, abs=within)
     assert again.dice == pytest.approx(row.dice, abs=within)
-
-
-def test_the_first_steps_of_a_training_of_the_table_are_as_they_were(
-    libraries: dict[str, Library], one_thread: None
-) -> None:
-    """DRC's of Table 2, seed 0: what `tests/golden/drc/first_steps.json` has is the log of the training of its row."""
-    (row,) = (
-        r
-        for r in ROWS
-        if (r.method, r.variant, r.preset, r.seed) == ("DRC", "full", "quick-ablation", 0)
-        and r.train_dataset == "tm-dsprites"
-    )
-    library, logged = libraries[row.preset], json.loads(FIRST_STEPS.read_text(encoding="utf-8"))
-    images = library.training_images(row.train_dataset, library.training_rows(row.train_dataset))
-    config = DRC.configure(
-        variant=row.variant, preset=row.preset, dataset=row.train_dataset, image_size=images.shape[1]
-    )
-    trainer = build_trainer(images, config, row.seed)
-    taken = {str(step): trainer.train_step() for step in range(1, 1 + max(map(int, logged)))}
-    within = 1e-4 if device_text("cpu") == row.device else 0.02
-    for step, values in logged.items():
-        again = {name: taken[step][name] for name in values}
-        assert again == pytest.approx(values, rel=within, abs=within), step
 
 
 @pytest.mark.parametrize(
