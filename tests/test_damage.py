@@ -122,16 +122,16 @@ def test_a_training_of_another_commit_is_named_with_it(
 
 
 def test_of_two_rows_of_a_cell_that_of_todays_settings_and_images_counts(tmp_path: Path) -> None:
-    today = replace(ROW, key="a" * 16, iou=0.49, finished="2026-01-01T00:00:00+00:00")
-    later = replace(ROW, key="b" * 16, iou=0.51, data_sha256="c" * 64, finished="2026-02-01T00:00:00+00:00")
+    today = replace(ROW, key="a" * 16, iou=0.62, finished="2026-01-01T00:00:00+00:00")
+    later = replace(ROW, key="b" * 16, iou=0.64, data_sha256="c" * 64, finished="2026-02-01T00:00:00+00:00")
     for row in (today, later):
         keep_row(tmp_path, row)
-    assert [row.iou for row in read_runs(tmp_path).rows.values()] == [0.51]
+    assert [row.iou for row in read_runs(tmp_path).rows.values()] == [0.64]
     current = {ROW.cell: today.key}
-    assert [row.iou for row in read_runs(tmp_path, current=current).rows.values()] == [0.49]
+    assert [row.iou for row in read_runs(tmp_path, current=current).rows.values()] == [0.62]
     stored = Stored()
     merge([], [today, later], stored, current)
-    assert [row.iou for row in stored.rows.values()] == [0.49]
+    assert [row.iou for row in stored.rows.values()] == [0.62]
 
 
 def test_a_picture_archive_with_a_wrong_byte_is_named(tmp_path: Path) -> None:
