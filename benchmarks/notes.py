@@ -153,15 +153,14 @@ def _first_of_many(preset: str, printed: list[Printed]) -> list[str]:
 
 
 def _prepared_as(printed: list[Printed]) -> list[str]:
-    """Which making of a data set was scored, where there are several: dogs-remade or dogs-authors, say."""
+    """Which making of one of the paper's data sets was scored: dogs-remade or dogs-authors, say."""
     found: dict[str, dict[str, None]] = {}
     for p in printed:
         base = p.entry.dataset.removesuffix("-split")
-        for row in p.rows:
+        for row in p.rows if base in CATALOGUE else ():
             if row.data_name.startswith(f"{base}-"):
-                why = CATALOGUE[base].remark if row.data_name == f"{base}-remade" else ""
-                said = f"{row.data_name} ({why.rstrip('.')})" if why else row.data_name
-                found.setdefault(place_of(p.entry), {})[said] = None
+                why = f" ({CATALOGUE[base].remark.rstrip('.')})" if row.data_name == f"{base}-remade" else ""
+                found.setdefault(place_of(p.entry), {})[row.data_name + why] = None
     return [f"{place}: prepared as {listed(names)}." for place, names in found.items()]
 
 
@@ -279,7 +278,8 @@ def _near_floors(printed: list[Printed]) -> list[str]:
         name, iou = name_of(p), f"{p.iou:.1f}"
         if not is_near(p.iou, floor):
             rows = seeds_near(p, floor)
-            name += f", seed {listed(str(row.seed) for row in rows)} of {len(p.rows)},"
+            near, every = (listed(str(row.seed) for row in of) for of in (rows, p.rows))
+            name += f" (seed {near} of {every})"
             iou = listed(f"{100 * row.iou:.1f}" for row in rows)
         notes.append(
             f"Within a point of a floor: {name} on {place_of(p.entry)}, IoU {iou}, where "

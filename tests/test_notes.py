@@ -132,9 +132,16 @@ def test_a_single_training_at_a_floor_is_told_where_the_mean_is_far_from_it() ->
     method, floor = replace(held_out("ReDO"), rows=tuple(seeds)), held_out("all-foreground", iou=0.2)
     (note,) = (n for n in notes_of(TABLE, "quick", [method, floor]) if n.startswith("Within a point"))
     assert (
-        "ReDO, seed 1 of 3, on TM-dSprites (re-made), held out, IoU 20.5, where all-foreground has 20.0"
+        "ReDO (seed 1 of 0, 1, 2) on TM-dSprites (re-made), held out, IoU 20.5, where all-foreground has 20.0"
         in note
     )
+
+
+def test_nothing_is_told_of_the_making_of_what_the_paper_lacks() -> None:
+    entry = next(e for e in load_table("photos").entries if e.dataset == "ecssd")
+    rows = (replace(ROW, data_name="ecssd-remade"),)
+    notes = notes_of(load_table("photos"), "quick", [Printed(entry, "quick", "measured", rows=rows)])
+    assert not [note for note in notes if "prepared as" in note]
 
 
 @pytest.mark.parametrize(

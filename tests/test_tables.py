@@ -34,8 +34,8 @@ ROW = parse_row(
 
 def row(entry: Entry, **changes: Any) -> Row:
     names = {"method": entry.method, "variant": entry.variant, "train_dataset": entry.train_dataset}
-    no_interval = {f"{score}_{end}": None for score in ("iou", "dice") for end in ("low", "high")}
-    changes = (no_interval if "iou" in changes else {}) | changes
+    if "iou" in changes:  # which the interval would not be around
+        changes = dict.fromkeys(("iou_low", "iou_high", "dice_low", "dice_high")) | changes
     return replace(ROW, **names, test_dataset=entry.dataset, split=entry.split, **changes)
 
 
@@ -195,8 +195,7 @@ def test_restarts_and_training_seconds_are_said() -> None:
 
 
 def test_the_long_layout_has_one_line_a_cell_with_its_interval() -> None:
-    ends = {"iou_low": 0.381, "iou_high": 0.421}
-    grid = layout("3", {"DRC": 0.4, "GrabCut": 0.5}, Style(layout="long"), **ends).grids[0]
+    grid = layout("3", {"DRC": 0.4, "GrabCut": 0.4}, Style("long"), iou_low=0.381, iou_high=0.421).grids[0]
     assert len(grid.lines) == 4
     assert len({len(line.words) + len(line.texts) for line in grid.lines} | {len(grid.heads)}) == 1
     assert str(grid.lines[0].texts[1]) == "38.1 to 42.1"
@@ -278,8 +277,7 @@ def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:
 
     def scored(p: Printed, ious: dict[int, float]) -> Printed:
         rows = tuple(
-            replace(p.rows[0], key=f"{len(p.entry.method)}{s:015x}", seed=s, iou=v, dice=v)
-            for s, v in ious.items()
+            row(p.entry, key=f"{len(p.entry.method)}{s:015x}", seed=s, iou=v, dice=v) for s, v in ious.items()
         )
         for r in rows:
             keep_scores(tmp_path, r, f"a,{r.iou},0\nb,{r.iou},0\n")
