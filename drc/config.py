@@ -250,7 +250,7 @@ SMALL_BACKGROUND = 4  # the largest z_bg under a budget that limits the training
 
 
 def called_after(dataset: str, known: Iterable[str]) -> list[str]:
-    """The `known` names that a data set's is, or begins with up to a dash, the shortest first."""
+    """The `known` names that a data set has, or that a dash follows in its name, the shortest first."""
     return sorted(name for name in known if f"{dataset}-".startswith(f"{name}-"))
 
 

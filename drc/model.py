@@ -113,7 +113,7 @@ def responsibilities(pi: Tensor, log_p: Tensor, per: str = "channel") -> Tensor:
 def expected_log_likelihood(pi: Tensor, log_p: Tensor, per: str = "channel") -> Tensor:
     """Σ_k γ_k (log π_k + log p_k), the last two terms of Eq. 12, with γ held fixed: (B, 3, H, W).
 
-    `per` as for `responsibilities`; of a whole pixel's log π each channel has its share.
+    `per` as for `responsibilities`. By "channel" log π counts in each of the three channels, by "pixel" once in all.
     """
     gamma, log_pi = responsibilities(pi.detach(), log_p.detach(), per), (pi + EPSILON).log().unsqueeze(2)
     if per == "pixel":

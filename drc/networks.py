@@ -1,7 +1,7 @@
 """The networks of DRC: two region generators, the pixel re-assignment, the latent EBM, the region classifiers.
 
 Shapes are written for a batch of B images of H = W = `image_size` pixels. The layout follows the authors'
-implementation: every decoder is one linear layer to a 4×4 map of `start` channels (128 in the paper), followed by
+implementation: every decoder is one linear layer to a 4×4 map of `start` channels (128 there), followed by
 log2(H / 4) blocks that double the resolution; the first has the most channels, each later one half as many, down to
 `width` (64).
 """

@@ -55,10 +55,11 @@ def posterior_potential(
 ) -> Tensor:
     """The E-step's potential, -J of Eq. 12 as a function of z with γ held fixed: (B, d), (B, 3, H, W) -> (B,).
 
-    Its gradient is that of -log p_θ(z | x), but for what z_bg changes of the re-assignment, which the released code
-    stops too; its value exceeds that by γ's entropy. As in the released code, and beyond Eq. 12, it has the
-    background's total variation, unless `tv_in_e_step` is off; `pixel_weight` is ours. σ enters here as 2σ². `render`
-    is the model's forward or a compiled form of it.
+    Its gradient is that of -log p_θ(z | x), with Eq. 6 for a pixel where γ is one a pixel and for each channel by
+    itself where γ is one a channel, but for what z_bg changes of the re-assignment, which the released code stops too;
+    its value exceeds that by γ's entropy. As in the released code, and beyond Eq. 12, it has the background's total
+    variation, unless `tv_in_e_step` is off; `pixel_weight` is ours. σ enters here as 2σ². `render` is the model's
+    forward or a compiled form of it.
     """
     regions = render(z)
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)

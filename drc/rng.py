@@ -2,7 +2,7 @@
 
 A chain's noise is keyed by (seed, stream, image, visit): its path does not depend on the batch it sits in, on the
 number of processes, or on whether training was interrupted. PyTorch's generator takes 32 bits of a key: among the five
-million visits of the preset `paper` a few thousand pairs share their noise by chance.
+million draws of the preset `paper`, two a visit, a few thousand pairs share their noise by chance.
 """
 
 from __future__ import annotations
