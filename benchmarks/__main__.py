@@ -65,7 +65,7 @@ def table(
 ) -> None:
     """Run what table NUMBER lacks, print it and write it as CSV, LaTeX, Markdown, JSON lines and PNG.
 
-    NUMBER is that of the paper, 1 to 4, or the name of another table: grey, photos.
+    NUMBER is that of the paper, 1 to 4, or the name of another table, such as grey or photos.
 
     \b
     Examples:

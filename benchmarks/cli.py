@@ -183,7 +183,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     lacking = [] if collect_only or (session.cells and not session.is_sweep) else list(session.unprepared())
     if lacking:
         what = "Not all" if session.cells else "Nothing"
-        shown = ", and figures above of what is named here are kept ones of an earlier run"
+        shown = ", and any figure above of what is named here is a kept one of an earlier run"
         click.echo(f"{what} could be computed{'' if compute_only else shown}:", err=True)
         for line in lacking:
             click.echo(line, err=True)

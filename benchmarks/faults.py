@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from numbers import Integral
+from typing import Any
 
 from baselines.matching import STRATEGIES
 from benchmarks.errors import BenchmarkError
@@ -15,6 +16,9 @@ BRACES: dict[str, dict[str, str | int]] = {
     "prepare": {"out": "data", "size": 16, "count": 1, "heldout": 1},
 }
 """What the braces of a data set's texts may hold, with examples."""
+
+MEMBERS = ("name", "variants", "names_foreground", "skip", "configure", "fit", "segment", "panels")
+"""What every method's class has."""
 
 
 def check_registries() -> None:
@@ -29,6 +33,21 @@ def check_registries() -> None:
         ):
             raise BenchmarkError(f"DATASETS[{name!r}] in benchmarks/registry.py {fault}: correct the entry")
         places |= {(dataset.label, subset.label): name for subset in dataset.splits.values()}
+
+
+def check_class(name: str, method: Any) -> None:
+    """Raise BenchmarkError where a method's class lacks a member, or contradicts its entry in METHODS."""
+    which = f"{method.__module__}.{method.__name__}"
+    if lacking := [member for member in MEMBERS if not hasattr(method, member)]:
+        raise BenchmarkError(f"{which} lacks {', '.join(lacking)}, which docs/add_a_method.md asks for")
+    protocol, names = METHODS[name].protocol, method.names_foreground
+    if names != (protocol == "unmatched"):
+        remedy = (
+            "leave protocol out there" if names else "name the strategy there that chooses its foreground"
+        )
+        raise BenchmarkError(
+            f"{which} says names_foreground={names} and METHODS[{name!r}] protocol={protocol!r}: {remedy}"
+        )
 
 
 def _faults_of_name(name: str) -> Iterator[str]:

@@ -96,6 +96,12 @@ def reason(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
+def named(error: BaseException) -> str:
+    """What kind of error it is, and the first line of what it says."""
+    kind, said = type(error).__name__, reason(error)
+    return kind if said == kind else f"{kind}: {said}"
+
+
 def last_line(file: Path) -> str:
     """The last line that is not empty, or "unknown"."""
     with contextlib.suppress(OSError):

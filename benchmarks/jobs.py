@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,11 @@ class Job:
 
 
 def configured(cell: Cell) -> Any:
-    """A method's settings for a cell. Raises ImportError if a package is missing, ValueError for an unknown setting."""
-    return (
+    """A method's settings for a cell.
+
+    Raises ImportError if a package is missing, ValueError for an unknown setting, TypeError for what is no dataclass.
+    """
+    config = (
         METHODS[cell.method]
         .load()
         .configure(
@@ -65,6 +68,9 @@ def configured(cell: Cell) -> Any:
             image_size=PRESETS[cell.preset].image_size,
         )
     )
+    if not is_dataclass(config):
+        raise TypeError(f"configure gave {config!r} where a dataclass is expected")
+    return config
 
 
 def settings_of(config: Any) -> dict[str, Any]:

@@ -106,10 +106,7 @@ def _remove_abandoned(lock: Path) -> None:
     try:
         judged = _text(lock)
         if not _abandoned(lock, judged):
-            raise Busy(
-                f"{_words(judged)} is at work in {lock.parent}; if it is gone, its lock is taken over after "
-                f"{SILENT_SECONDS / 60:.0f} minutes of silence"
-            )
+            raise Busy(f"{_words(judged)} is at work in {lock.parent}; {_remedy(judged)}")
         aside = lock.with_name(f".{LOCK}.{uuid.uuid4().hex[:8]}")
         lock.rename(aside)
     except FileNotFoundError:
@@ -123,13 +120,20 @@ def _remove_abandoned(lock: Path) -> None:
     aside.unlink()
 
 
+def _remedy(text: str) -> str:
+    """What whoever finds a lock can do."""
+    if _is_here(_parse(text)):
+        return "run the same command again when it has ended"
+    return f"if it is gone, its lock is taken over after {SILENT_SECONDS / 60:.0f} minutes of silence"
+
+
 def _text(lock: Path) -> str:
     return lock.read_text(encoding="utf-8", errors="replace")
 
 
 def _abandoned(lock: Path, text: str) -> bool:
     who = _parse(text)
-    if (who.get("host"), who.get("system", _system())) != (socket.gethostname(), _system()):
+    if not _is_here(who):
         return time.time() - lock.stat().st_mtime > SILENT_SECONDS
     try:
         pid = int(who["pid"])
@@ -139,6 +143,11 @@ def _abandoned(lock: Path, text: str) -> bool:
     except PermissionError:
         return False
     return who.get("started") != _started(pid)  # the number was used again
+
+
+def _is_here(who: dict[str, Any]) -> bool:
+    """Whether a process's number means something on this machine."""
+    return (who.get("host"), who.get("system", _system())) == (socket.gethostname(), _system())
 
 
 def _system() -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import csv
+import logging
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.collect import Printed
+from benchmarks.errors import BenchmarkError
 from benchmarks.grid import METRICS, Grid, GridLine, Text
 from benchmarks.notes import floor_names, listed, name_of, place_of
 from benchmarks.registry import METHODS
-from benchmarks.rows import find_scores
+from benchmarks.rows import find_scores, read_scores
 from benchmarks.tables import Entry, headline
 from benchmarks.uncertainty import Interval, paired_difference
+
+log = logging.getLogger(__name__)
 
 REFERENCE = "DRC"
 """Its headline variant is compared with everything else; where it is not measured, the first method is. Variants that
@@ -166,19 +171,28 @@ def _carried(
 
 
 def scores_of(printed: Printed, runs: Path, kept: Path) -> tuple[list[str], np.ndarray] | None:
-    """Images' ids and their IoU and Dice, (S, 2, N) for S seeds; None if a file is not there."""
+    """Images' ids and their IoU and Dice, (S, 2, N) for S seeds; None if a file is not there, or not the row's."""
     ids, scores = [], []
     for row in printed.rows:
-        try:
-            with find_scores(row, runs / "cells", kept).open(newline="", encoding="utf-8") as file:
-                lines = list(csv.DictReader(file))
-            ids.append([line["id"] for line in lines])
-            scores.append([[float(line[metric]) for line in lines] for metric in METRICS])
-        except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        file = find_scores(row, runs / "cells", kept)
+        if not file.exists():
             return None
-    if not ids or not ids[0] or any(found != ids[0] for found in ids):
+        try:
+            names, values = read_scores(row, file)
+        except BenchmarkError as error:
+            _warn(f"not compared by it: {error}")
+            return None
+        ids.append(names)
+        scores.append(values)
+    if not ids or any(found != ids[0] for found in ids):
         return None
     return ids[0], np.array(scores)
+
+
+@cache
+def _warn(text: str) -> None:
+    """Say it once, however many differences want the file."""
+    log.warning("%s", text)
 
 
 def _words(interval: Interval) -> str:

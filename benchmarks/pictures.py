@@ -32,6 +32,8 @@ ROWS = {
 }
 """The paper's order, top to bottom, and how each row is called."""
 
+PAINTED = ("reconstruction", "foreground", "background")
+"""The rows that a method may paint itself."""
 PANELS, EXAMPLES = "panels.npz", "examples.npz"
 """What a cell keeps: its first images with all rows, and its worst, median and best ones."""
 Panels = dict[str, np.ndarray]
@@ -55,9 +57,11 @@ def make_panels(images: np.ndarray, generated: Panels, truth: np.ndarray, foregr
     """All rows of a picture; what the method does not generate is left out.
 
     images (N, H, W, 3) uint8; truth and foreground (N, H, W) bool. A method without a picture of the
-    foreground gets the image cut out by its mask. Raises ValueError for a picture of another kind or size.
+    foreground gets the image cut out by its mask. Raises ValueError for a picture of another name, kind or size.
     """
     for name, picture in generated.items():
+        if name not in PAINTED:
+            raise ValueError(f"panels gave {name!r}, which is none of {', '.join(PAINTED)}")
         kind = getattr(picture, "dtype", type(picture).__name__)
         if kind != np.uint8 or picture.shape != images.shape:
             shape = getattr(picture, "shape", "")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.files import write_atomic
+from benchmarks.files import named, write_atomic
 from benchmarks.stops import GentleStop
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,9 @@ class FitProgress:
         try:
             with untouched_randomness():
                 self._live()
-        except Exception:
-            log.warning("no live pictures from here on", exc_info=True)
+        except Exception as error:
+            log.warning("no live pictures from here on: %s", named(error))
+            log.debug("the live picture failed", exc_info=True)
             self._live_every = float("inf")
         self._pictured = time.monotonic()
         cost = self._pictured - began

@@ -11,6 +11,9 @@ from typing import Any
 from data_prep.catalogue import CATALOGUE
 from drc.config import VARIANTS
 
+PACKAGES = ("baselines", "benchmarks", "data_prep", "drc")
+"""This project's own: what is not found in them is a mistake, and no missing package."""
+
 
 @dataclass(frozen=True)
 class MethodSpec:
@@ -37,15 +40,18 @@ class MethodSpec:
     def load(self) -> Any:
         """The method's class.
 
-        LookupError if there is no such module, ImportError if a package that it needs is missing, AttributeError if
-        the module has no such class.
+        LookupError if there is no such module, or it imports from this project what is not there, ImportError if a
+        package that it needs is missing, AttributeError if the module has no such class.
         """
         path, name = self.target.split(":")
         try:
             module = import_module(path)
-        except ModuleNotFoundError as error:
-            if error.name and f"{path}.".startswith(f"{error.name}."):
-                raise LookupError(f"there is no module {error.name}, which its target names") from error
+        except ImportError as error:
+            missing = error.name or ""
+            if isinstance(error, ModuleNotFoundError) and f"{path}.".startswith(f"{missing}."):
+                raise LookupError(f"there is no module {missing}, which its target names") from error
+            if missing.partition(".")[0] in PACKAGES:
+                raise LookupError(f"{path} imports what is not there: {error}") from error
             raise
         return getattr(module, name)
 

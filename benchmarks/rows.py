@@ -7,9 +7,12 @@ of its single images, without which two methods could not be compared image by i
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
+import math
+import statistics
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,14 +20,16 @@ from types import MappingProxyType
 
 from benchmarks.cells import Cell, Row, parse_row, read_row
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import reason, usable_folder, write_atomic, writing
-from benchmarks.registry import PRESETS
+from benchmarks.files import named, reason, usable_folder, write_atomic, writing
+from benchmarks.registry import DATASETS, METHODS, PRESETS
 
 KEPT = "results/rows"
 """The source of a row that was kept and is neither imported nor of this runs folder."""
 log = logging.getLogger(__name__)
 SCORES = "scores.csv"
 """What a cell calls the scores of its images: id, iou, dice."""
+SCORE_ROUNDING = 1e-5
+"""By so much a row's figures may differ from the means of its images' scores, which are rounded."""
 AGREE = 0.001
 """Rows of one key agree if IoU and Dice differ by no more: a tenth of a point, as tables print them."""
 
@@ -91,6 +96,30 @@ def of_cell(row: Row, cells: Path) -> Path | None:
     except BenchmarkError:
         return None
     return folder if same else None
+
+
+def read_scores(row: Row, path: Path) -> tuple[list[str], list[list[float]]]:
+    """The ids of a row's images, and their IoU and their Dice, from a file.
+
+    Raises BenchmarkError, naming the file, where it cannot be read or its means are not the row's.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        ids = [line["id"] for line in lines]
+        scores = [[float(line[metric]) for line in lines] for metric in ("iou", "dice")]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise BenchmarkError(f"{path} holds no scores of single images: {named(error)}") from error
+    means = [statistics.fmean(values) if values else math.nan for values in scores]
+    same = (
+        abs(mean - figure) <= SCORE_ROUNDING for mean, figure in zip(means, (row.iou, row.dice), strict=True)
+    )
+    if len(ids) != row.n_images or not all(same):
+        raise BenchmarkError(
+            f"{path} holds {len(ids)} images with IoU {100 * means[0]:.2f} and Dice {100 * means[1]:.2f} where its row "
+            f"has {row.n_images} with {100 * row.iou:.2f} and {100 * row.dice:.2f}: fetch the file anew, or remove it"
+        )
+    return ids, scores
 
 
 def scores_name(row: Row) -> str:
@@ -176,6 +205,7 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
     usable_folder(folder, "rows")
     present = {path.name for path in folder.glob("*.json")}
     new, known, bare, faults = 0, 0, 0, []
+    strangers: dict[str, None] = {}
     for path in files:
         if path.is_dir():
             faults.append(f"{path} is a folder: name its files, such as {path}/*.json")
@@ -194,14 +224,26 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
                 _write(folder / name, replace(row, source=row.source or source))
                 present.add(name)
             if not (folder / scores_name(row)).exists():
-                beside = SCORES if path.name == "row.json" else scores_name(row)
-                _copy(path.parent / beside, folder / scores_name(row))
+                beside = path.parent / (SCORES if path.name == "row.json" else scores_name(row))
+                try:
+                    if beside.exists():
+                        read_scores(row, beside)
+                        _copy(beside, folder / scores_name(row))
+                except BenchmarkError as error:
+                    faults.append(f"{error}; the row was taken without it")
             bare += not (folder / scores_name(row)).exists()
+            strangers |= dict.fromkeys({row.method} - {*METHODS})
+            strangers |= dict.fromkeys({row.test_dataset, row.train_dataset} - {*DATASETS, ""})
     if bare:
         log.warning(
             "the scores of single images did not come with %d rows, which are in no difference: they lie beside those "
             "of RESULTS/rows/*.json", bare,
         )  # fmt: skip
+    if strangers:
+        log.warning(
+            "of %s there is no entry in benchmarks/registry.py: rows of it are kept, and shown once there is",
+            ", ".join(strangers),
+        )
     return new, known, faults
 
 

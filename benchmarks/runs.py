@@ -24,7 +24,8 @@ from benchmarks import provenance
 from benchmarks.cells import Cell, Row, read_row
 from benchmarks.data import Evaluation, Library
 from benchmarks.errors import BenchmarkError, Busy, CellError
-from benchmarks.files import is_refusal, last_line, read_json, reason, write_atomic, write_json
+from benchmarks.faults import check_class
+from benchmarks.files import is_refusal, last_line, named, read_json, reason, write_atomic, write_json
 from benchmarks.jobs import Job, configured, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
@@ -123,7 +124,7 @@ class Runner:
         if who := holder(folder):
             return "running", who
         if (folder / "error.txt").exists():
-            return "failed", last_line(folder / "error.txt")
+            return "failed", f"{last_line(folder / 'error.txt')} (see {folder / 'error.txt'})"
         return "to do", ""
 
     def measured_at(self, cell: Cell) -> int | None:
@@ -140,7 +141,9 @@ class Runner:
     def _job(self, cell: Cell) -> Job | Outcome:
         """The cell with its settings, or what becomes of it since it is not run here."""
         try:
-            why = METHODS[cell.method].load().skip()
+            method = METHODS[cell.method].load()
+            check_class(cell.method, method)
+            why = method.skip()
             if not isinstance(why, str | None):
                 raise TypeError(f"skip() gave {why!r} where None or a sentence is expected")
             if why:
@@ -156,7 +159,8 @@ class Runner:
             return Outcome(cell, "failed", str(error))
         except Exception as error:  # a fault of the method's own code, which is no reason to stop the others
             log.debug("%s cannot be set up", cell, exc_info=True)
-            why = f"{cell.method} cannot be set up: {type(error).__name__}: {reason(error)}"
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            why = f"{cell.method} cannot be set up: {named(error)} ({last.filename}:{last.lineno})"
             return Outcome(cell, "failed", why)
 
     def _compute(self, job: Job, folder: Path) -> None:
@@ -282,7 +286,7 @@ class Runner:
                 "the same command again, finished cells and checkpoints are kept"
             ) from error
         file = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        why = f"{type(error).__name__}: {reason(error)}{file}"
+        why = f"{named(error)}{file}"
         write_atomic(folder / "error.txt", f"{traceback.format_exc()}\n{why}\n")
         log.debug("%s failed", cell, exc_info=True)
         return Outcome(cell, "failed", f"{why} (see {folder / 'error.txt'})")

@@ -148,7 +148,7 @@ class Session:
         for why in self.faulty.values():
             tqdm.write(f"{why.rstrip('.')}; what needs no such data set is computed", file=sys.stderr)
         if self.jobs == 1:
-            outcomes = [self._run(cell) for cell in self.cells]
+            outcomes = [self._run(cell, untold=("kept", "busy")) for cell in self.cells]
             # Who held a cell for the sake of its training may have turned to another.
             return [self._run(o.cell) if o.status == "busy" else o for o in outcomes]
         return self._run_apart()
@@ -219,10 +219,11 @@ class Session:
         """Why a data set of a cell cannot be used; empty if it can."""
         return next((self.faulty[n] for n in (cell.test_dataset, cell.train_dataset) if n in self.faulty), "")
 
-    def _run(self, cell: Cell) -> Outcome:
+    def _run(self, cell: Cell, untold: tuple[str, ...] = ("kept",)) -> Outcome:
+        """Compute a cell, and say what became of it unless that is `untold`."""
         why = self._fault_of(cell)
         outcome = Outcome(cell, "failed", why) if why else self.runner.run(cell)
-        if outcome.status != "kept":
+        if outcome.status not in untold:
             tqdm.write(f"{cell}: {outcome.status}{outcome.reason and ', ' + outcome.reason}", file=sys.stderr)
         return outcome
 

@@ -108,4 +108,5 @@ def announce(dataset: PreparedDataset) -> None:
     if entry is not None and entry.counts:
         click.echo(f"the paper's: {describe_counts(entry.counts)}")
     if skipped := dataset.manifest["skipped"]:
-        click.echo(f"{len(skipped)} items were left out; the first: {skipped[0]['reason']}.")
+        items = "1 item was" if len(skipped) == 1 else f"{len(skipped)} items were"
+        click.echo(f"{items} left out; the first: {skipped[0]['reason']}.")

@@ -119,7 +119,8 @@ class ResultFolder:
             "config": {k: v for k, v in asdict(method.config).items() if k != "inference_batch_size"},
         }
         file = folder / "settings.json"
-        if file.exists() and _read_settings(file) != settings:
+        begun = any((folder / kind).exists() for kind in KINDS)  # else all its pictures were refused
+        if begun and file.exists() and _read_settings(file) != settings:
             raise OutputError(
                 f"{folder} holds the results of another model, other settings or another seed; name another "
                 "folder, or delete this one"

@@ -68,12 +68,12 @@ def test_the_pages_commands_prepare_it_and_score_it_by_its_path(
     assert (photos / "mine.png").stat().st_size
     (sweep,) = SWEEP
     assert "4 computed" in call(sweep).output
-    by_home = sweep.replace(" data/mine", " ~/data/mine").replace("--name", "--results=~/elsewhere --name")
+    by_home = sweep.replace(" data/mine", " ~/data/mine").replace("--results mine", "--results=~/elsewhere")
     assert by_home != sweep
     monkeypatch.setenv("HOME", str(photos))  # as a shell leaves it behind a comma or a =
     assert "4 kept" in call(by_home).output
     assert (photos / "elsewhere" / "mine.csv").exists()
-    scores = pd.read_csv(photos / "results" / "mine.csv").groupby("method")["iou"].mean()
+    scores = pd.read_csv(photos / "mine" / "mine.csv").groupby("method")["iou"].mean()
     assert scores["GrabCut"] > 90
     assert scores["all-foreground"] == pytest.approx(100 * 30**2 / 80**2, abs=1.5)
 

@@ -59,6 +59,7 @@ def test_it_keeps_the_contract(added: str, tmp_path: Path) -> None:
         contract.test_panels_are_pictures_of_the_images_size,
     ):
         check(added, "fixed", made, tmp_path)
+    contract.test_segmenting_tells_how_far_it_is(added, made, tmp_path)
 
 
 def test_it_finds_what_differs_from_the_border(added: str, tmp_path: Path) -> None:

@@ -145,13 +145,16 @@ def test_the_rows_that_are_scored_and_trained_on_are_those_that_the_label_promis
     library = Library(tmp_path, "smoke")
     with new_writer(library.path(name)) as writer:
         fill(writer, 10)  # eight to train on and two to test
+        image, mask = np.zeros((8, 8, 3), np.uint8), np.eye(8, dtype=np.uint8)
+        writer.add(image, mask, id="010", split="val", source="", label=0)
     trained_on = set(library.training_rows(name))
     scored = {
         s.label: set(library.evaluation_rows(name, split)) for split, s in DATASETS[name].splits.items()
     }
-    expected = {"held out": {8, 9}, "training images": set(range(8)), "all": set(range(10))}
+    expected = {"held out": {8, 9}, "training images": set(range(8)), "validation images": {10}}
+    expected["all"] = set(range(11))
     assert scored == {label: expected[label] for label in scored}
-    assert trained_on == (set(range(10)) if "all" in scored else set(range(8)))
+    assert trained_on == (set(range(11)) if "all" in scored else set(range(8)))
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DATASETS.items() if "eval" in spec.splits])

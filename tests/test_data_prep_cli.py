@@ -152,7 +152,7 @@ def test_folder_command(tmp_path: Path) -> None:
     assert "has no mask called 2; mend it, or leave such items out with --keep-going." in result.output
     result = call(*source, "--out", tmp_path / "b", "--keep-going")
     assert result.exit_code == 0
-    assert "1 items were left out; the first:" in result.output
+    assert "1 item was left out; the first:" in result.output
     assert "has no mask called 2" in call("info", tmp_path / "b").output
     result = call(*source, "--out", tmp_path / "c", "--ratios", "a,b")
     assert (result.exit_code, "is not a list of numbers" in result.output) == (2, True)

@@ -51,6 +51,15 @@ def test_masks_of_somebody_else_are_not_overwritten(run: Path, tmp_path: Path) -
     assert theirs.read_bytes() == before
 
 
+def test_a_folder_without_a_result_takes_other_settings(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no picture")
+    options = ("--checkpoint", run, "--out", tmp_path / "out", "--steps")
+    assert call("segment", tmp_path / "a.png", *options, 2).exit_code == 2
+    assert call("segment", paint(tmp_path / "b.png"), *options, 3).exit_code == 0
+    refused = call("segment", tmp_path / "b.png", *options, 4)
+    assert "holds the results of another model, other settings" in refused.output
+
+
 def test_a_folder_whose_name_ends_in_a_carriage_return_is_one_line_of_the_table(tmp_path: Path) -> None:
     rows = [{"file": "photos\r/a.jpg", "area": "0.5"}, {"file": "b.jpg", "area": "1"}]
     write_csv(tmp_path / "a.csv", rows[0], [row.values() for row in rows])

@@ -41,7 +41,16 @@ def raising(error: BaseException) -> Any:
     ("member", "given", "said"),
     [
         ("configure", classmethod(raising(KeyError("smoke"))), "DRC cannot be set up: KeyError: 'smoke'"),
-        ("configure", classmethod(lambda cls, **options: {}), "DRC cannot be set up: TypeError"),
+        (
+            "configure",
+            classmethod(lambda cls, **options: {}),
+            "TypeError: configure gave {} where a dataclass",
+        ),
+        (
+            "names_foreground",
+            False,
+            "protocol='unmatched': name the strategy there that chooses its foreground",
+        ),
         ("skip", classmethod(raising(AttributeError("no attribute"))), "cannot be set up: AttributeError"),
         (
             "fit",
@@ -62,6 +71,11 @@ def raising(error: BaseException) -> Any:
             "panels",
             lambda self, images: {"reconstruction": np.zeros((2, 3, 3, 3))},
             "panels gave reconstruction as float64 (2, 3, 3, 3) where uint8 (8, 16, 16, 3) is expected",
+        ),
+        (
+            "panels",
+            lambda self, images: {"recon": images},
+            "panels gave 'recon', which is none of reconstruction",
         ),
         ("segment", lambda self, images, progress=None: [[1]], "DRC gave masks of type list"),
     ],
@@ -97,6 +111,28 @@ def test_a_target_that_is_misspelt_is_a_fault_and_no_absent_package(
     assert done.exit_code == 1, done.output
     assert f"there is no module {'drc.methodd' if 'methodd' in target else 'drcc'}" in done.output
     assert "Cells: 1 computed, 1 failed" in done.output
+
+
+def test_a_class_that_lacks_a_member_is_named_before_it_trains(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(random_walk, "panels")
+    outcome = runner(smoke_data, tmp_path).run(cell())
+    assert (outcome.status, random_walk.steps_taken) == ("failed", 0)
+    assert "RandomWalk lacks panels, which docs/add_a_method.md asks for" in outcome.reason
+
+
+@pytest.mark.parametrize("line", ["import baselines.trainin", "from baselines.training import Trainerx"])
+def test_a_method_that_imports_what_the_project_lacks_is_a_fault_and_no_absent_package(
+    line: str, smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mistyped.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mistyped", raising=False)
+    monkeypatch.setitem(METHODS, "DRC", replace(METHODS["DRC"], target="mistyped:DRC"))
+    outcome = runner(smoke_data, tmp_path).run(cell())
+    assert outcome.status == "failed"
+    assert "mistyped imports what is not there" in outcome.reason
 
 
 FLOOR, BIRDS = METHODS["all-foreground"], DATASETS["birds"]
@@ -167,6 +203,8 @@ def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
         ({"train_dataset": "tm-dsprite"}, "names the data set 'tm-dsprite', which is not registered"),
         ({"split": "tset"}, "names the split 'tset', which tm-dsprites-grey has not"),
         ({"method": "DRC", "train_dataset": ""}, "does not say what DRC is trained on"),
+        ({"method": "Grabcut"}, "names the method 'Grabcut', which is not registered"),
+        ({"variant": "centre60"}, "names the variant 'centre60', which"),
         ({"published": ("DRC", "", "birds", "all")}, "which only the paper's own tables have"),
     ],
 )
@@ -186,6 +224,10 @@ def test_a_table_with_a_mistake_is_named(
     [
         ({"columns": GREY.columns[0]}, "is not built as a Table of tuples ('Column' object is not iterable)"),
         ({"entries": (5,)}, "is not built as a Table of tuples"),
+        (
+            {"lines": (replace(GREY.lines[0], marks="*"), *GREY.lines[1:])},
+            "has the mark '*', which none of its",
+        ),
         ({"preset": "fast"}, "says preset='fast', which is none of smoke, quick"),
         ({"rivals": "rows"}, "says rivals='rows', which is none of lines, columns"),
         ({"keys": ("seed",)}, "says keys=('seed',), which is no tuple of variant, train_dataset"),

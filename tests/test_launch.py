@@ -86,6 +86,8 @@ def test_a_training_that_another_holds_is_busy_and_no_failure(smoke_data: Path, 
             done = CliRunner().invoke(main, [*words, *map(str, folders), "--device", "cpu", *options])
             assert done.exit_code == 0, done.output
             assert "Cells: 1 busy" in done.output
+            said = done.output.count("run the same command again when it has ended")
+            assert said == (0 if options else 1)
 
 
 def test_what_was_done_before_is_kept_beside_what_is_new(smoke_data: Path, tmp_path: Path) -> None:

@@ -41,7 +41,9 @@ def put(runs: Path, row: dict[str, Any], *, pictures: bool = True) -> Path:
     (folder / "row.json").write_text(json.dumps(row))
     (folder / "config.json").write_text(json.dumps({"fit_key": row["key"]}))
     rng = np.random.default_rng(int(row["key"], 16) % 1000)
-    lines = [f"image-{i},{x:.4f},{2 * x / (1 + x):.4f},0" for i, x in enumerate(rng.random(12))]
+    apart = rng.uniform(0, min(row["iou"], 1 - row["dice"]) / 2, row["n_images"] // 2)
+    offsets = [*apart, *-apart, *[0.0] * (row["n_images"] % 2)]
+    lines = [f"image-{i},{row['iou'] + x:.6f},{row['dice'] + x:.6f},0" for i, x in enumerate(offsets)]
     (folder / "scores.csv").write_text("\n".join(["id,iou,dice,fg_ari", *lines]))
     (folder / "done").touch()
     if row["train_dataset"]:

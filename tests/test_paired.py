@@ -106,7 +106,8 @@ def scored(runs: Path, method: str, *seeds: str, **changes: Any) -> Printed:
     _, printed = measured("3", {method: 0.5})
     found = next(p for p in printed if p.rows and p.entry.split == "test")
     rows = tuple(
-        replace(found.rows[0], key=key_of(method, seed), seed=seed, **changes) for seed in range(len(seeds))
+        replace(found.rows[0], key=key_of(method, seed), seed=seed, n_images=len(ids), dice=0.5, **changes)
+        for seed, ids in enumerate(seeds)
     )
     for row, ids in zip(rows, seeds, strict=True):
         keep_scores(runs, row, "".join(f"{name},0.5,0.5\n" for name in ids))

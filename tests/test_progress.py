@@ -148,7 +148,7 @@ def test_a_stop_that_comes_after_the_last_step_is_heeded(tmp_path: Path) -> None
 
 
 def test_a_live_picture_changes_no_random_number_and_may_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("benchmarks.progress.LIVE_SECONDS", 0.0)
     calls: list[int] = []
@@ -174,6 +174,7 @@ def test_a_live_picture_changes_no_random_number_and_may_fail(
     seed()
     assert drawn == draw()
     assert len(calls) == 1  # after a failure there is no further attempt
+    assert caplog.messages == ["no live pictures from here on: RuntimeError: no canvas"]
 
 
 def test_the_live_picture_is_written_while_training(

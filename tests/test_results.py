@@ -26,7 +26,8 @@ from benchmarks.uncertainty import paired_difference
 from benchmarks.validate import TASKS
 
 RESULTS = committed_results()
-ROWS, FAULTS = read_kept(RESULTS / "rows")
+KEPT, FAULTS = read_kept(RESULTS / "rows")
+ROWS = [r for r in KEPT if r.method in METHODS and {r.test_dataset, r.train_dataset} <= {*DATASETS, ""}]
 
 
 def made_in_seconds(row: Row) -> bool:

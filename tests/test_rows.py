@@ -28,6 +28,7 @@ from benchmarks.rows import (
 
 LINES = (Path(__file__).parent / "golden" / "table1" / "rows.jsonl").read_text().splitlines()
 ROW = parse_row(LINES[0], "golden")
+SCORED = "id,iou,dice\n" + "".join(f"{i},{ROW.iou},{ROW.dice}\n" for i in range(ROW.n_images))
 
 
 def test_what_was_measured_is_kept_once_and_read_back_elsewhere(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_a_row_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
 def test_the_scores_of_single_images_are_kept_beside_their_row_and_imported_with_it(tmp_path: Path) -> None:
     cells, kept, theirs = tmp_path / "cells", tmp_path / "rows", tmp_path / "theirs"
     (cells / ROW.key).mkdir(parents=True)
-    (cells / ROW.key / SCORES).write_text("id,iou,dice\n1,0.5,0.6\n")
+    (cells / ROW.key / SCORES).write_text(SCORED)
     keep_rows([ROW], [], kept, cells)
     beside = (kept / file_name(ROW)).with_suffix(".csv")
     assert beside.read_text() == (cells / ROW.key / SCORES).read_text()
@@ -90,17 +91,46 @@ def test_a_row_of_a_run_brings_its_scores_and_one_without_them_is_told(
     file = tmp_path / "cells" / ROW.key / "row.json"
     import_rows([file], tmp_path / "bare", "a colleague")
     assert "did not come with 1 rows" in caplog.text
-    (file.parent / SCORES).write_text("id,iou,dice\n1,0.5,0.6\n")
+    (file.parent / SCORES).write_text(SCORED)
     caplog.clear()
     import_rows([file], tmp_path / "whole", "a colleague")
     assert not caplog.text
     assert find_scores(ROW, tmp_path / "none", tmp_path / "whole").exists()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        SCORED.replace(str(ROW.iou), "0.123", 1),
+        SCORED.replace(str(ROW.dice), "nan", 1),
+        SCORED.rpartition(str(ROW.n_images - 1))[0],
+        SCORED.replace(",", ";"),
+        "",
+    ],
+)
+def test_scores_that_are_not_the_rows_are_named_and_not_imported(text: str, tmp_path: Path) -> None:
+    keep_row(tmp_path, ROW)
+    file = tmp_path / "cells" / ROW.key / "row.json"
+    (file.parent / SCORES).write_text(text)
+    new, _, (fault,) = import_rows([file], tmp_path / "theirs", "a colleague")
+    assert new == 1
+    assert fault.startswith(str(file.parent / SCORES))
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == [file_name(ROW)]
+
+
+def test_rows_of_what_is_not_registered_are_kept_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "row.json"
+    file.write_text(json.dumps(replace(ROW, method="theirs", test_dataset="mine").to_json()))
+    assert import_rows([file], tmp_path / "rows", "a colleague")[:2] == (1, 0)
+    assert "of theirs, mine there is no entry in benchmarks/registry.py" in caplog.text
+
+
 def test_the_scores_of_a_run_that_failed_are_not_those_of_a_kept_row(tmp_path: Path) -> None:
     keep_row(tmp_path, ROW)
     folder, kept = tmp_path / "cells" / ROW.key, tmp_path / "rows"
-    (folder / SCORES).write_text("id,iou,dice\n1,0.5,0.6\n")
+    (folder / SCORES).write_text(SCORED)
     assert find_scores(ROW, tmp_path / "cells", kept) == folder / SCORES
     (folder / "done").unlink()
     assert find_scores(ROW, tmp_path / "cells", kept).parent == kept

@@ -224,9 +224,9 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
     found = []
     for number, p in enumerate(printed):
         if p.rows:
-            kept = replace(p.rows[0], key=f"{number:016x}")
+            kept = replace(p.rows[0], key=f"{number:016x}", n_images=9, dice=0.5)
             found.append(replace(p, rows=(kept,)))
-            keep_scores(tmp_path, kept, "".join(f"{i},{kept.iou + i / 100},0.5\n" for i in range(9)))
+            keep_scores(tmp_path, kept, "".join(f"{i},{kept.iou + (i - 4) / 100},0.5\n" for i in range(9)))
     pairs = differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")
     assert len(pairs) == 3 * (1 + 3)  # for each test set: GrabCut once, ReDO for each training set
     for one, other, intervals in pairs:
@@ -236,7 +236,8 @@ def test_differences_are_of_the_same_images_and_of_the_same_training_set(tmp_pat
         assert intervals["iou"].mean == pytest.approx(expected)
         assert intervals["dice"].mean == 0
     assert len(difference_grid(pairs).lines) == 12
-    (tmp_path / "cells" / found[0].rows[0].key / "scores.csv").write_text("id,iou,dice\nother,0.5,0.5\n")
+    kept = found[0].rows[0]
+    keep_scores(tmp_path, kept, "".join(f"other-{i},{kept.iou},0.5\n" for i in range(9)))
     assert len(differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")) == 11
 
 
@@ -245,9 +246,9 @@ def test_another_way_to_segment_is_compared_with_the_other_methods_too(tmp_path:
     _, printed = measured("1", scores)
     held_out = [p for p in printed if p.rows and (p.entry.dataset, p.entry.split) == ("tm-dsprites", "test")]
     for number, p in enumerate(held_out):
-        (kept,) = (replace(r, key=f"{number:016x}") for r in p.rows)
+        (kept,) = (replace(r, key=f"{number:016x}", n_images=2, iou=0.5, dice=0.5) for r in p.rows)
         held_out[number] = replace(p, rows=(kept,))
-        keep_scores(tmp_path, kept, "a,0.5,0\nb,0.5,0\n")
+        keep_scores(tmp_path, kept, "a,0.5,0.5\nb,0.5,0.5\n")
     pairs = differences(held_out, tmp_path, tmp_path, tmp_path / "paired.csv")
     compared = {(one.entry.variant, other.entry.line) for one, other, _ in pairs}
     others = {"GrabCut", "ReDO", "GrabCut center60", "GrabCut bbox"}
@@ -261,7 +262,7 @@ def test_without_the_reference_the_first_method_is_compared_trained_or_not(tmp_p
     for methods in (["GrabCut", "ReDO"], ["ReDO", "GrabCut"]):
         found = []
         for entry in sweep_table("mine", methods, [], [], ["tm-dsprites"]).entries:
-            made = row(entry, key=entry.method)
+            made = row(entry, key=entry.method, n_images=1, iou=0.5, dice=0.5)
             found.append(Printed(entry, "quick", "measured", rows=(made,)))
             keep_scores(tmp_path, made, "a,0.5,0.5\n")
         ((one, other, _),) = differences(found, tmp_path, tmp_path, tmp_path / "paired.csv")
@@ -277,24 +278,23 @@ def test_differences_are_of_the_seeds_that_both_have(tmp_path: Path) -> None:
 
     def scored(p: Printed, ious: dict[int, float]) -> Printed:
         rows = tuple(
-            row(p.entry, key=f"{len(p.entry.method)}{s:015x}", seed=s, iou=v, dice=v) for s, v in ious.items()
+            row(p.entry, key=f"{p.entry.method}{s}", seed=s, n_images=1, iou=v, dice=v)
+            for s, v in ious.items()
         )
         for r in rows:
-            keep_scores(tmp_path, r, f"a,{r.iou},0\nb,{r.iou},0\n")
+            keep_scores(tmp_path, r, f"a,{r.iou},{r.dice}\n")
         return replace(p, rows=rows)
 
-    ours = scored(ours, {0: 0.4, 1: 0.6, 2: 0.8})
-    grabcut = replace(grabcut, entry=replace(grabcut.entry, train_dataset=""))
-    redo, grabcut = scored(redo, {1: 0.3, 5: 0.9}), scored(grabcut, {0: 0.5})
+    ours, redo = scored(ours, {0: 0.4, 1: 0.6, 2: 0.8}), scored(redo, {1: 0.3, 5: 0.9})
+    grabcut = scored(replace(grabcut, entry=replace(grabcut.entry, train_dataset="")), {0: 0.5})
     pairs = differences([ours, redo, grabcut], tmp_path, tmp_path, tmp_path / "paired.csv")
     found = {other.entry.method: intervals["iou"].mean for _, other, intervals in pairs}
     assert found == {"ReDO": pytest.approx(30), "GrabCut": pytest.approx(10)}
     assert [line.words[2] for line in difference_grid(pairs).lines] == ["1", "0 1 2"]
     assert "seeds" in paired_csv(pairs).splitlines()[0]
     redo = replace(redo, rows=redo.rows[1:])
-    pairs = differences([ours, redo], tmp_path, tmp_path, tmp_path / "paired.csv")
-    assert not pairs
-    assert "no seed in common" in unpaired([ours, redo], pairs)[0]
+    assert not differences([ours, redo], tmp_path, tmp_path, tmp_path / "paired.csv")
+    assert "no seed in common" in unpaired([ours, redo], [])[0]
 
 
 def test_what_is_not_trained_is_compared_once_where_nothing_was_trained_on_the_test_set() -> None:

@@ -184,6 +184,9 @@ def _faults(table: Table, number: str) -> Iterator[str]:
     if not isinstance(table.keys, tuple) or not {*table.keys} <= {*KEYS}:
         yield f"says keys={table.keys!r}, which is no tuple of {', '.join(KEYS)}"
     lines, columns = ({part.label for part in parts} for parts in (table.lines, table.columns))
+    marks = "".join([line.marks for line in table.lines] + [column.marks for column in table.columns])
+    for mark in sorted({*marks} - {*table.footnotes}):
+        yield f"has the mark {mark!r}, which none of its footnotes explains"
     places = Counter((e.block, e.line, e.column) for e in table.entries)
     for (_, line, column), count in places.items():
         if count > 1:
@@ -199,6 +202,10 @@ def _faults(table: Table, number: str) -> Iterator[str]:
             yield f"names the split {e.split!r}, which {e.dataset} has not"
         if e.method in METHODS and METHODS[e.method].trained and not e.train_dataset:
             yield f"does not say what {e.method} is trained on"
+        if e.method not in METHODS and not table.number.isdigit():
+            yield f"names the method {e.method!r}, which is not registered"
+        if e.method in METHODS and e.variant not in METHODS[e.method].variants and not table.number.isdigit():
+            yield f"names the variant {e.variant!r}, which {e.method} has not"
         if e.published and not table.number.isdigit():
             yield f"gives {e.published!r} as the place of a published figure, which only the paper's own tables have"
 
