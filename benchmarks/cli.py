@@ -17,7 +17,7 @@ import click
 from benchmarks.cells import LARGEST
 from benchmarks.errors import BenchmarkError, choose
 from benchmarks.faults import check_registries
-from benchmarks.files import reason
+from benchmarks.files import named, reason
 from benchmarks.registry import PRESETS
 from benchmarks.stops import stops
 from data_prep.errors import DataPrepError
@@ -201,7 +201,7 @@ def try_each(work: Iterable[tuple[str, Callable[[], Result]]]) -> tuple[list[Res
             failures[name] = str(error)
         except (Exception, SystemExit) as error:  # of a method, as it segments
             log.debug("%s failed", name, exc_info=True)
-            failures[name] = f"{type(error).__name__}: {reason(error)}"
+            failures[name] = named(error)
     return found, failures
 
 

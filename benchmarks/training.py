@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks import provenance
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import reason, write_json
+from benchmarks.files import named, write_json
 from benchmarks.locks import claim
 from benchmarks.progress import FitProgress
 from benchmarks.registry import METHODS
@@ -82,7 +82,7 @@ def train(
         except Exception as error:
             log.debug("%s failed", title, exc_info=True)
             raise BenchmarkError(
-                f"{title} failed in {folder}: {type(error).__name__}: {reason(error)}; what was done is kept there, "
+                f"{title} failed in {folder}: {named(error)}; what was done is kept there, "
                 "and deleting that folder starts it anew"
             ) from error
     return method, {"train_steps": progress.steps, "train_seconds": round(progress.seconds, 1)}

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from benchmarks.cells import Cell, make_cell
 from benchmarks.errors import BenchmarkError, choose
+from benchmarks.files import named
 from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES
 
 log = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def load_table(number: str) -> Table:
     except Exception as error:  # of anybody's own file
         log.debug("table %s", number, exc_info=True)
         raise BenchmarkError(
-            f"the table {number} cannot be loaded from {TABLES[number]}: {type(error).__name__}: {error}"
+            f"the table {number} cannot be loaded from {TABLES[number]}: {named(error)}"
         ) from error
     try:
         wrong = next(_faults(table, number), "")
