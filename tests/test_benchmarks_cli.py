@@ -320,7 +320,9 @@ def test_where_no_data_set_is_there_it_says_that_nothing_is_new(tmp_path: Path) 
     words = ("--methods", "GrabCut", "--datasets", "birds")
     done = table(tmp_path, *words)
     assert done.exit_code == 0
-    assert "Nothing could be computed, and any figure above of what is named here is a kept one" in done.stderr
+    assert (
+        "Nothing could be computed, and any figure above of what is named here is a kept one" in done.stderr
+    )
     assert "birds is not prepared: python -m data_prep birds" in done.stderr
     assert "Nothing could" not in table(tmp_path, *words, "--collect-only").stderr
 
