@@ -223,14 +223,9 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
             if name not in present:
                 _write(folder / name, replace(row, source=row.source or source))
                 present.add(name)
-            if not (folder / scores_name(row)).exists():
-                beside = path.parent / (SCORES if path.name == "row.json" else scores_name(row))
-                try:
-                    if beside.exists():
-                        read_scores(row, beside)
-                        _copy(beside, folder / scores_name(row))
-                except BenchmarkError as error:
-                    faults.append(f"{error}; the row was taken without it")
+            beside = path.parent / (SCORES if path.name == "row.json" else scores_name(row))
+            if fault := _import_scores(row, beside, folder / scores_name(row)):
+                faults.append(f"{fault}; the row was taken without it")
             bare += not (folder / scores_name(row)).exists()
             strangers |= dict.fromkeys({row.method} - {*METHODS})
             strangers |= dict.fromkeys({row.test_dataset, row.train_dataset} - {*DATASETS, ""})
@@ -245,6 +240,18 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
             ", ".join(strangers),
         )
     return new, known, faults
+
+
+def _import_scores(row: Row, source: Path, target: Path) -> str:
+    """Copy the scores of a row's images, if they are there and not yet here; what is wrong with them, if anything."""
+    if target.exists() or not source.exists():
+        return ""
+    try:
+        read_scores(row, source)
+    except BenchmarkError as error:
+        return str(error)
+    _copy(source, target)
+    return ""
 
 
 def read_replaced(runs: Path) -> list[Row]:
