@@ -63,7 +63,7 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # At 64×64, the training seconds that DRC has there.
 BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {"train_steps": 17_000}
-# At 128×128, about the seconds that DRC has there if a step lasts four times one of 64×64; not yet tried.
+# At 128×128, about the training seconds that DRC has there.
 BUDGET_CHANGES["cpu-evening"] = BUDGET_CHANGES["quick"] | {"train_steps": 12_500}
 # For tables of many trainings: what changes is the length alone.
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 2_700}

@@ -239,7 +239,7 @@ PRESETS: dict[str, Budget] = {
     ),
     "cpu-evening": Budget(
         image_size=128, eval_images=96, train_images=20000, heldout_images=1000, scored_of=512,
-        about="about an hour a training of DRC on 2 CPU cores that multiply bfloat16, and its scoring as long again",
+        about="90 minutes a training on 2 CPU cores that multiply bfloat16, and DRC's scoring as long again",
     ),
     "gpu": Budget(
         image_size=128, eval_images=192, train_images=20000, heldout_images=1000, scored_of=1000,
