@@ -183,7 +183,7 @@ class DRC:
         return segment_into(self, find_sources(map(Path, pictures), out, earlier_names(out)), out)
 
     def panels(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows of the paper's Figure 3, inferred from noise: name -> (N, H, W, 3) uint8."""
+        """The paper's Figure 3, inferred from noise: reconstruction, foreground, background -> (N, H, W, 3) uint8."""
         batches = [figure_panels(batch) for batch in self.regions(images)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 

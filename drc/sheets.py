@@ -16,19 +16,18 @@ TILE, GAP, MARGIN, HEAD = 112, 6, 116, 24  # pixels
 
 
 def figure_panels(regions: Regions) -> dict[str, np.ndarray]:
-    """What was generated, as the rows of Figure 3: name -> (B, H, W, 3) uint8."""
-    pi_fg = regions.pi[:, :1]
+    """What was painted, as in Figure 3: reconstruction, foreground and background -> (B, H, W, 3) uint8."""
     return {
         "reconstruction": to_uint8(regions.image),
-        "foreground": to_uint8((regions.content_fg + 1) * pi_fg - 1),
+        "foreground": to_uint8((regions.content_fg + 1) * regions.pi[:, :1] - 1),
         "background": to_uint8(regions.content_bg),
-        "mask": to_uint8(2 * pi_fg.expand(-1, 3, -1, -1) - 1),
     }
 
 
 def figure_columns(inputs: np.ndarray, regions: Regions) -> list[dict[str, np.ndarray]]:
     """The rows of Figure 3 for each of the images (B, S, S, 3) uint8: name in ROWS -> (S, S, 3) uint8."""
-    panels = {"input": inputs} | figure_panels(regions)
+    mask = to_uint8(2 * regions.pi[:, :1].expand(-1, 3, -1, -1) - 1)
+    panels = {"input": inputs, **figure_panels(regions), "mask": mask}
     return [{name: row[i] for name, row in panels.items()} for i in range(len(inputs))]
 
 

@@ -20,7 +20,7 @@ from drc.extraction import COLUMNS, OutputError, extract, segment_into
 from drc.model import Regions
 from drc.pictures import PictureError, find_sources, open_picture, read_picture
 from drc.segment import CHAIN
-from drc.sheets import figure_panels
+from drc.sheets import figure_columns
 
 
 @pytest.fixture(scope="module")
@@ -262,13 +262,10 @@ def test_the_panels_show_each_region_where_it_stands() -> None:
     regions = Regions(*[None] * len(Regions._fields))._replace(
         pi=pi, content_fg=plain(1.0), content_bg=plain(0.0)
     )
-    red = {name: picture[0, 0, :, 0].tolist() for name, picture in figure_panels(regions).items()}
-    assert red == {
-        "reconstruction": [255, 128],
-        "foreground": [255, 0],
-        "background": [128, 128],
-        "mask": [255, 0],
-    }
+    (column,) = figure_columns(np.zeros((1, 2, 2, 3), np.uint8), regions)
+    red = {name: picture[0, :, 0].tolist() for name, picture in column.items()}
+    painted = {"reconstruction": [255, 128], "foreground": [255, 0], "background": [128, 128]}
+    assert red == {"input": [0, 0], **painted, "mask": [255, 0]}
 
 
 def test_several_chains_are_averaged(method: DRC) -> None:

@@ -153,6 +153,7 @@ def test_panels_are_pictures_of_the_images_size(
     panels = get(fitted, name, variant, tmp_path).panels(images(2))
     painted = PAINTED.get(name, panels.keys())
     assert painted <= panels.keys() if painted else not panels
+    assert panels.keys() <= {"reconstruction", "foreground", "background"}
     for picture in panels.values():
         assert picture.shape == (2, SIZE, SIZE, 3)
         assert picture.dtype == np.uint8
