@@ -149,9 +149,11 @@ def test_a_method_stands_at_its_training_seconds_and_its_iou_with_the_spread_of_
 def test_a_curve_tells_what_share_of_the_images_reaches_an_iou(
     shown: dict[str, list[Any]], tmp_path: Path
 ) -> None:
-    keep_scores(tmp_path, ROW, "a,0.6,0.9\nb,0.2,0.8\n")
+    ends = dict.fromkeys(("iou_low", "iou_high", "dice_low", "dice_high"))
+    row = replace(ROW, n_images=2, iou=0.4, dice=0.85, **ends)
+    keep_scores(tmp_path, row, "a,0.6,0.9\nb,0.2,0.8\n")
     places = Places(tmp_path, tmp_path / "rows", tmp_path / "figures")
-    distributions([measured_on_grey(ROW)], places, "stem", "budget quick")
+    distributions([measured_on_grey(row)], places, "stem", "budget quick")
     ((iou, share, _),) = shown["step"]
     assert list(iou) == pytest.approx([0, 20, 60, 100])
     assert list(share) == pytest.approx([100, 100, 50, 0])

@@ -174,6 +174,7 @@ def test_masks_are_scored_by_the_protocol_of_their_method(
     truth = Library(smoke_data, "smoke").evaluation("tm-dsprites", "test").truth > 0
     swapped = np.stack([~truth, truth], axis=1).astype(np.float32)
     monkeypatch.setattr(random_walk, "segment", lambda self, images, progress=None: swapped[: len(images)])
+    monkeypatch.setattr(random_walk, "names_foreground", protocol == "unmatched")
     monkeypatch.setitem(METHODS, "DRC", replace(METHODS["DRC"], protocol=protocol))
     runner(smoke_data, tmp_path / "runs").run(cell())
     (row,) = (tmp_path / "runs" / "cells").glob("*/row.json")
