@@ -51,9 +51,10 @@ def negative_elbo(
 ) -> Tensor:
     """The VAE's loss of images (B, 3, H, W) with mean and log_variance (B, d), per pixel and channel -> scalar.
 
-    With γ held fixed, as in Eq. 12, its gradient is the negative ELBO's over 3·H·W, but for what z_bg changes of the
-    re-assignment. The likelihood is the E-step's, Eq. 12 with 2σ²: only so does it balance the KL. Where `pixel_weight`
-    is below 1 it is tempered like the chains', and this is a β-VAE's loss, β = 1 / pixel_weight.
+    With γ held fixed, as in Eq. 12, its gradient is the negative ELBO's over 3·H·W, of a pixel's or of each channel's
+    mixture as in `posterior_potential`, but for what z_bg changes of the re-assignment. The likelihood is the E-step's,
+    Eq. 12 with 2σ²: only so does it balance the KL. Where `pixel_weight` is below 1 it is tempered like the chains',
+    and this is a β-VAE's loss, β = 1 / pixel_weight.
     """
     log_p = log_likelihoods(regions, images, norm=config.likelihood, scale=2 * config.sigma**2)
     expected = expected_log_likelihood(regions.pi, log_p, config.gamma_per)
