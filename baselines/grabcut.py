@@ -18,6 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from baselines.arrays import check_images
+
 log = logging.getLogger(__name__)
 
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
@@ -101,14 +103,15 @@ class GrabCut:
 
         images: (N, H, W, 3) uint8 RGB; boxes: (N, 4) int, x, y, width, height in pixels, for `bbox` only.
         Returns (N, 2, H, W) float32: 1 where the region (0 foreground, 1 background) is. Raises ValueError
-        if boxes are needed and not given.
+        for an array of another kind, and if boxes are needed and there is not one for each image.
         """
+        check_images(images)
         height, width = images.shape[1:3]
         if not self.needs_boxes:
             boxes = np.tile(RECTANGLES[self.config.rectangle](height, width), (len(images), 1))
-        elif boxes is None:
+        elif boxes is None or np.shape(boxes) != (len(images), 4):
             raise ValueError(
-                "the GrabCut variant bbox needs the annotated boxes: pass boxes=(N, 4) x, y, w, h"
+                "the GrabCut variant bbox needs the annotated box of each image: pass boxes=(N, 4) x, y, w, h"
             )
         self.failures = 0
         foreground = np.zeros(images.shape[:3], np.float32)

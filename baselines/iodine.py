@@ -61,7 +61,8 @@ class IODINEConfig:
     inference_samples: bool = True  # z is drawn for each decoding; else for the first, to tell slots apart
 
 
-# The authors' settings for Multi-dSprites go with sprites, those for CLEVR6 with everything else.
+# The authors' settings for Multi-dSprites go with sprites, but for their six slots (see docs/protocols.md); those for
+# CLEVR6 go with everything else.
 DATASET_CHANGES: dict[str, dict[str, Any]] = {
     "clevr6": {"slots": 7},
     "tm-dsprites": {
@@ -89,7 +90,7 @@ BUDGET_CHANGES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # At 64×64, the training seconds that DRC has there.
 BUDGET_CHANGES["cpu-hour"] = BUDGET_CHANGES["quick"] | {"train_steps": 10_000}
-# At 128×128, about the training seconds that DRC has there, by a dozen timed steps; not yet trained.
+# At 128×128, about the training seconds that DRC has there.
 BUDGET_CHANGES["cpu-evening"] = BUDGET_CHANGES["quick"] | {"train_steps": 7_500}
 # For tables of many trainings: what changes is the length alone.
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 1_440}
@@ -274,11 +275,11 @@ class IODINE(TrainedMethod):
 
         All images meet the same noise, so that a mask depends neither on the order of the images nor on their number.
         """
-        c = self.config
-        noise = self.learner.noise(keyed_generator(self.learner.seed, SEGMENTING), 1, c.inference_iterations)
+        learner, c = self.learner, self.config
+        noise = learner.noise(keyed_generator(learner.seed, SEGMENTING), 1, c.inference_iterations)
         if not c.inference_samples:
             noise[1:] = 0
         for batch in self.batches(images, progress):
             each = noise.expand(-1, len(batch), -1, -1)
-            *_, (logits, means, _, _) = self.learner.networks.explain(batch, each, learning=False)
+            *_, (logits, means, _, _) = learner.networks.explain(batch, each, learning=False)
             yield logits.detach().squeeze(2).softmax(dim=1), means.detach()

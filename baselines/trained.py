@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.training import Learner, keyed_generator, to_unit, train
+from baselines.arrays import check_images
+from baselines.training import keyed_generator, to_unit, train
 
 Changes = dict[str, dict[str, Any]]
 
@@ -68,7 +69,14 @@ class TrainedMethod:
     segment_batch: ClassVar[int] = 64
 
     config: Any
-    learner: Any
+    _learner: Any = None
+
+    @property
+    def learner(self) -> Any:
+        """What was trained, a `learner_class`; RuntimeError before `fit`."""
+        if self._learner is None:
+            raise RuntimeError(f"this {self.name} has no networks yet: call fit first")
+        return self._learner
 
     @classmethod
     def skip(cls) -> str | None:
@@ -106,15 +114,14 @@ class TrainedMethod:
     ) -> None:
         """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`.
 
-        ValueError for fewer than `least_images` images, or an array of another kind.
+        ValueError for fewer than `least_images` images, or an array of another kind or size.
         """
-        check_pixels(images)
+        check_images(images, config.image_size)
         if len(images) < self.least_images:
             raise ValueError(f"{self.name} needs at least {self.least_images} images, not {len(images)}")
-        self.config, self.learner = config, self.learner_class(config, seed, device)
-        learner: Learner = self.learner
+        self.config, self._learner = config, self.learner_class(config, seed, device)
         train(
-            learner,
+            self.learner,
             images,
             steps=config.train_steps,
             batch_size=self.images_a_step(config),
@@ -126,27 +133,16 @@ class TrainedMethod:
         )
 
     def batches(self, images: np.ndarray, progress: Callable[..., None] | None = None) -> Iterator[Tensor]:
-        """(N, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], a batch at a time; ValueError for others."""
-        check_pixels(images)
-        size, count = self.config.image_size, len(images)
-        if images.shape[1:3] != (size, size):
-            height, width = images.shape[1:3]
-            raise ValueError(
-                f"the images have {height}×{width} pixels and {self.name} was trained on {size}×{size}: "
-                "resize them first"
-            )
+        """(N, S, S, 3) uint8 -> (B, 3, S, S) float32 in [0, 1], a batch at a time.
+
+        ValueError for an array of another kind or size.
+        """
+        check_images(images, self.config.image_size)
+        count = len(images)
         for start in range(0, count, self.segment_batch):
             yield to_unit(images[start : start + self.segment_batch], self.learner.device)
             if progress is not None:
                 progress(min(start + self.segment_batch, count), count)
-
-
-def check_pixels(images: np.ndarray) -> None:
-    """ValueError where an array is not of images (N, H, W, 3) uint8."""
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(
-            f"the images are {images.dtype} of shape {images.shape}: give uint8 from 0 to 255 of shape (N, H, W, 3)"
-        )
 
 
 def to_pixels(images: Tensor) -> np.ndarray:

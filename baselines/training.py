@@ -189,15 +189,17 @@ def save_checkpoint(folder: Path, step: int, learner: Learner, identity: dict[st
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save({"identity": identity, "step": step, "learner": state}, temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            torch.save({"identity": identity, "step": step, "learner": state}, file)
+            file.flush()
             os.fsync(file.fileno())  # its content is on the disk before its name is
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             temporary.unlink()
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error  # which PyTorch hides
         raise CheckpointError(
-            f"{path}: the checkpoint could not be written ({error}); earlier ones are intact: "
+            f"{path}: the checkpoint could not be written ({reason}); earlier ones are intact: "
             "free some space or choose another folder, and run the same command again"
         ) from error
     for old in checkpoints(folder)[:-KEEP]:
@@ -212,7 +214,8 @@ def checkpoints(folder: Path) -> list[Path]:
 def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
     """Give the learner the newest checkpoint that can be read -> the steps taken so far, 0 without any.
 
-    A damaged one is passed over with a warning; CheckpointError if all are, or if it is another training's.
+    A damaged one is passed over with a warning; CheckpointError if all are, if one may not be read, or if it is
+    another training's.
     """
     paths = checkpoints(folder)
     # Earlier versions did without the images' hash.
@@ -223,6 +226,10 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
                 if parts.testzip() is not None:
                     raise ValueError(path)
             found = torch.load(path, map_location="cpu", weights_only=True)
+        except PermissionError as error:
+            raise CheckpointError(
+                f"{path}: cannot be read ({error.strerror}): see to its permissions"
+            ) from error
         except DAMAGED:
             log.warning("%s cannot be read, it may be cut short; the one before it is used", path)
             continue
@@ -233,12 +240,15 @@ def resume(learner: Learner, folder: Path, identity: dict[str, Any]) -> int:
             )
         try:
             learner.load_state(found["learner"])
-            return int(found["step"])
+            step = int(found["step"])
         except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} is no training of this version ({str(error).splitlines()[0]}); "
                 "name another folder, or delete this one to start anew"
             ) from error
+        for damaged in paths[paths.index(path) + 1 :]:  # by their steps they would outlast sound ones
+            damaged.replace(damaged.with_suffix(".damaged"))
+        return step
     if paths:
         raise CheckpointError(
             f"{folder}: none of its checkpoints can be read; delete the folder to start anew"

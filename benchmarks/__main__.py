@@ -17,6 +17,7 @@ from benchmarks.cli import (
     LOOKS,
     RUNNING,
     RUNS,
+    chosen_of,
     end_with,
     folder_option,
     options,
@@ -74,9 +75,10 @@ def table(
       python -m benchmarks table 1 --preset gpu --seeds 0,1,2 --device cuda
       python -m benchmarks table 4 --launcher local --jobs 2
 
-    What was computed before is never computed again. A run that was stopped goes on from its last
-    checkpoint. A data set that is not prepared is named with the command that prepares it; TM-dSprites
-    is generated on the spot.
+    What lies below RUNS is never computed again; rows kept in RESULTS/rows are shown, and do not count as
+    computed. --methods and --datasets choose what is computed: the table shows all that was measured. A
+    run that was stopped goes on from its last checkpoint. A data set that is not prepared is named with the
+    command that prepares it; TM-dSprites is generated on the spot.
     """
     from benchmarks.tables import load_table
 
@@ -84,8 +86,8 @@ def table(
     session = _session(
         chosen,
         preset=choose("preset", preset or chosen.preset, PRESETS),
-        datasets=[choose("data set", n, DATASETS) for n in split(datasets)],
-        methods=[choose("method", n, METHODS) for n in split(methods)],
+        datasets=chosen_of("data set", datasets, DATASETS),
+        methods=chosen_of("method", methods, METHODS),
         **common,
     )
     run_session(session, dry_run=dry_run, collect_only=collect_only)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -95,7 +95,9 @@ RUNNING = [
     DEVICE,
     click.option("--dry-run", is_flag=True, help="Only say what would run, with every setting."),
     click.option("--collect-only", is_flag=True, help="Only render what was measured before; never trains."),
-    click.option("--force", is_flag=True, help="Compute again; earlier cells are moved to RUNS/replaced."),
+    click.option(
+        "--force", is_flag=True, help="Compute again; earlier cells and trainings are moved to RUNS/replaced."
+    ),
     click.option(
         "--retry/--no-retry",
         default=None,
@@ -114,7 +116,9 @@ RUNNING = [
         help="Trainings at once. Default: one a GPU with --device cuda, else one; all that Slurm takes with slurm.",
     ),
     click.option(
-        "--slurm", multiple=True, help="A parameter for submitit, such as timeout_min=240; repeatable."
+        "--slurm",
+        multiple=True,
+        help="A parameter for submitit with --launcher slurm, such as timeout_min=240; repeatable.",
     ),
 ]
 LOOKS = [
@@ -154,20 +158,7 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
     began = time.monotonic()
     session.check(compute=not collect_only)
     if session.launch.launcher == "slurm" and not collect_only:
-        given_up = session.given_up()
-        numbers = session.submit()
-        for line in [*session.unprepared(), *session.faulty.values()]:
-            click.echo(line, err=True)
-        click.echo(f"Submitted: {', '.join(numbers) or 'nothing: all that can be done is done'}.")
-        folders = f"--data {quote(str(session.data))} --runs {quote(str(session.runs))}"
-        click.echo(f"python -m benchmarks status {folders} shows how far they are.")
-        click.echo("The same command with --collect-only renders what is done.")
-        for cell in given_up:
-            click.echo(f"{cell} failed in an earlier run: --retry tries it again", err=True)
-        if session.device == "auto":
-            click.echo("No GPU was asked for: --device cuda asks for one a job.", err=True)
-        if session.faulty:
-            sys.exit(1)
+        _submit(session)
         return
     outcomes = [] if collect_only else session.compute()
     if not compute_only:
@@ -188,6 +179,26 @@ def run_session(session: Session, *, dry_run: bool, collect_only: bool, compute_
         for line in lacking:
             click.echo(line, err=True)
     if failed or (lacking and session.is_sweep):
+        sys.exit(1)
+
+
+def _submit(session: Session) -> None:
+    """Submit to Slurm and say what was, and what was left out and why; exit code 1 where something should have been."""
+    given_up, lacking = session.given_up(), [*session.unprepared(), *session.faulty.values()]
+    numbers, left_out = session.submit(), list(session.left_out())
+    nothing = "nothing" if given_up or lacking or left_out else "nothing: all is done"
+    click.echo(f"Submitted: {', '.join(numbers) or nothing}.")
+    for line in [*lacking, *left_out]:
+        click.echo(line, err=True)
+    words = [] if session.is_sweep else [session.table.number, "--preset", session.preset]
+    if not session.is_sweep and session.seeds:
+        words += ["--seeds", ",".join(map(str, session.seeds))]
+    words += ["--data", str(session.data), "--runs", str(session.runs)]
+    click.echo(f"python -m benchmarks status {shlex.join(words)} shows how far they are.")
+    click.echo("The same command with --collect-only renders what is done.")
+    if session.device == "auto":
+        click.echo("No GPU was asked for: --device cuda asks for one a job.", err=True)
+    if given_up or session.faulty or (lacking and session.is_sweep):
         sys.exit(1)
 
 
@@ -236,6 +247,14 @@ def parse_seeds(text: str) -> list[int]:
 def split(text: str) -> list[str]:
     """Comma-separated words."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def chosen_of(kind: str, text: str, valid: Iterable[str]) -> list[str]:
+    """Comma-separated names, none of an empty text; BenchmarkError for one that is not `valid`, or commas alone."""
+    names = [choose(kind, name, valid) for name in split(text)]
+    if text and not names:
+        raise BenchmarkError(f"{text!r} names no {kind}: give names, or leave the option out")
+    return names
 
 
 def _stop(number: int, frame: Any) -> NoReturn:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.cells import Cell, Row, cell_of, read_row
 from benchmarks.errors import BenchmarkError
-from benchmarks.files import last_line, reason
+from benchmarks.files import closed, last_line, reason
 from benchmarks.provenance import ROOT
 from benchmarks.registry import METHODS
 from benchmarks.rows import Stored, keep_rows, merge, read_kept, read_replaced
@@ -104,8 +104,10 @@ def read_runs(
     """
     stored, current = Stored(), current or {}
     own: list[Row] = []
-    for folder in sorted((runs / "cells").glob("*/")):
-        if (folder / "done").exists():
+    for folder in cell_folders(runs):
+        if why := closed(folder):
+            stored.faults.append(why)
+        elif (folder / "done").exists():
             try:
                 own.append(read_row(folder / "row.json"))
             except BenchmarkError as error:
@@ -124,6 +126,14 @@ def read_runs(
     for fault in stored.faults:
         log.warning("set aside: %s", fault)
     return stored
+
+
+def cell_folders(runs: Path) -> list[Path]:
+    """The cells below a runs folder, none where there is none; BenchmarkError where it cannot be listed."""
+    cells = runs / "cells"
+    if cells.exists() and (why := closed(cells)):
+        raise BenchmarkError(why)
+    return sorted(path for path in cells.iterdir() if not path.is_file()) if cells.exists() else []
 
 
 def read_published(table: Table) -> Published:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -111,3 +112,16 @@ def last_line(file: Path) -> str:
         if lines:
             return lines[-1]
     return "unknown"
+
+
+def closed(folder: Path) -> str:
+    """Why nobody here can look into a folder, such as another user's; empty where one can, or it is not there."""
+    try:
+        os.listdir(folder)  # noqa: PTH208, one call where a glob would be silent
+    except FileNotFoundError:
+        return ""
+    except NotADirectoryError:
+        return f"{folder} is a file where a folder should be: move it away"
+    except OSError as error:
+        return f"{folder} cannot be read ({error.strerror}): see to its permissions, or name other --runs"
+    return ""

@@ -32,6 +32,11 @@ PATIENCE = 90.0
 """Seconds that a process is given to write its checkpoint when it is stopped."""
 
 
+REFUSING = (
+    RuntimeError, NameError, ValueError, TypeError, AttributeError, FileNotFoundError, AssertionError, OverflowError,
+)  # fmt: skip
+"""What submitit raises where it, or sbatch, does not take a parameter."""
+
 REQUEUED = 1000
 """How often a job that reaches its time limit goes on in another: without end, for people."""
 
@@ -87,7 +92,7 @@ def run_locally(commands: list[list[str]], jobs: int, logs: Path, device: str) -
                         del running[slot]
                         bar.update()
                         if process.returncode:
-                            said[number] = f"{last_line(_log(logs, number))} (exit code {process.returncode})"
+                            said[number] = _said(process.returncode, _log(logs, number))
                 time.sleep(0.1)
         except BaseException:
             _stop([process for _, process in running.values()])
@@ -101,7 +106,7 @@ def submit(
     """Submit the commands as one array of at most `launch.jobs` at once (0: no limit); submitit's jobs.
 
     A job that is pre-empted or reaches its time limit writes a checkpoint and is put into the queue again.
-    Raises BenchmarkError if submitit is not installed or a parameter is not one.
+    Raises BenchmarkError if submitit is not installed, or it or Slurm does not take a parameter.
     """
     try:
         import submitit
@@ -114,13 +119,13 @@ def submit(
         parameters["gpus_per_node"] = 1
     if launch.jobs and cluster == "slurm":
         parameters["slurm_array_parallelism"] = launch.jobs
-    parameters |= dict(map(_parameter, launch.parameters))
+    parameters |= slurm_parameters(launch.parameters)
     try:
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=REQUEUED)
         executor.update_parameters(**parameters)
         with executor.batch():
             return [executor.submit(ClusterJob(words)) for words in commands]
-    except (RuntimeError, NameError, ValueError, FileNotFoundError, AssertionError, OverflowError) as error:
+    except REFUSING as error:
         first, *_ = str(error).splitlines() or [type(error).__name__]
         raise BenchmarkError(f"Slurm did not take the jobs: {first}") from error
 
@@ -133,7 +138,9 @@ class ClusterJob:
 
     def __call__(self) -> int:
         """Run the command to its end; RuntimeError if it fails."""
-        self.process = subprocess.Popen([sys.executable, *self.words], start_new_session=True)
+        requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"  # by Slurm itself, as when a node fails
+        words = unforced(self.words) if requeued else self.words
+        self.process = subprocess.Popen([sys.executable, *words], start_new_session=True)
         while self.process.poll() is None:  # waiting in small steps leaves room for `checkpoint`
             time.sleep(0.2)
         if self.process.returncode:
@@ -145,8 +152,20 @@ class ClusterJob:
         import submitit
 
         _stop([self.process])
-        words = [word for word in self.words if word != "--force"]  # what it has is not to be moved away
-        return submitit.helpers.DelayedSubmission(ClusterJob(words))
+        return submitit.helpers.DelayedSubmission(ClusterJob(unforced(self.words)))
+
+
+def unforced(words: list[str]) -> list[str]:
+    """The words of a command that goes on: what it has is not to be moved away."""
+    return [word for word in words if word != "--force"]
+
+
+def _said(code: int, log: Path) -> str:
+    """Why a process ended with an exit code other than 0."""
+    if code < 0:
+        why = f"killed by signal {-code}, perhaps for want of memory; the same command goes on"
+        return f"{why} (exit code {code}, {log})"
+    return f"{last_line(log)} (exit code {code}, {log})"
 
 
 def _start(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -189,10 +208,34 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+LISTS = ("slurm_setup", "slurm_teardown", "slurm_srun_args")
+"""Parameters that hold a list, of as many values as they are given."""
+
+
+def slurm_parameters(texts: Iterable[str]) -> dict[str, Any]:
+    """submitit's parameters, of texts as name=value; BenchmarkError for another form.
+
+    `slurm_additional_parameters` takes name=value in turn, and may be repeated like the LISTS.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, value = _parameter(text)
+        if name in LISTS:
+            found.setdefault(name, []).append(str(value))
+        elif name == "slurm_additional_parameters":
+            inner, inner_value = _parameter(str(value))
+            found.setdefault(name, {})[inner] = inner_value
+        else:
+            found[name] = value
+    return found
+
+
 def _parameter(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
+    if not equals or not name.replace("-", "_").isidentifier():
         raise BenchmarkError(f"--slurm {text!r} is not of the form name=value, such as timeout_min=240")
+    if value.casefold() in ("true", "false"):
+        return name, value.casefold() == "true"
     for kind in (int, float):
         with suppress(ValueError):
             if str(kind(value)) == value and value[-1].isdigit():  # accounts called 007 or nan are none

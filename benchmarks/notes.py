@@ -243,7 +243,7 @@ def _costs(printed: list[Printed]) -> list[str]:
 
 
 def _equal_seconds(printed: list[Printed]) -> list[str]:
-    """Whether methods were given the same training time; nothing where only one was trained."""
+    """Whether methods' headlines were given the same training time; nothing where only one was trained."""
     seconds: dict[str, list[float]] = {}
     for p in printed:
         for row in p.rows:
@@ -254,9 +254,11 @@ def _equal_seconds(printed: list[Printed]) -> list[str]:
     means = {name: sum(values) / len(values) for name, values in seconds.items()}
     low, high = min(means.values()), max(means.values())
     if high <= EQUAL * low:
-        return [f"The trained methods had about equal training time: {low:.0f} to {high:.0f} seconds."]
+        return [
+            f"The trained methods' headlines had about equal training time: {low:.0f} to {high:.0f} seconds."
+        ]
     said = ", ".join(f"{name} {value:.0f}" for name, value in means.items())
-    return [f"The trained methods had unequal training time, in seconds: {said}."]
+    return [f"The trained methods' headlines had unequal training time, in seconds: {said}."]
 
 
 def _uncertainty(printed: list[Printed]) -> list[str]:

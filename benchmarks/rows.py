@@ -229,6 +229,9 @@ def import_rows(files: Iterable[Path], folder: Path, source: str) -> tuple[int, 
             bare += not (folder / scores_name(row)).exists()
             strangers |= dict.fromkeys({row.method} - {*METHODS})
             strangers |= dict.fromkeys({row.test_dataset, row.train_dataset} - {*DATASETS, ""})
+            strangers |= dict.fromkeys({row.preset} - {*PRESETS})
+            if row.method in METHODS and row.variant not in METHODS[row.method].variants:
+                strangers[f"{row.method} {row.variant}"] = None
     if bare:
         log.warning(
             "the scores of single images did not come with %d rows, which are in no difference: they lie beside those "

@@ -25,7 +25,7 @@ from benchmarks.cells import Cell, Row, read_row
 from benchmarks.data import Evaluation, Library
 from benchmarks.errors import BenchmarkError, Busy, CellError
 from benchmarks.faults import check_class
-from benchmarks.files import is_refusal, last_line, named, read_json, reason, write_atomic, write_json
+from benchmarks.files import closed, is_refusal, last_line, named, read_json, reason, write_atomic, write_json
 from benchmarks.jobs import Job, configured, row_command
 from benchmarks.locks import claim, holder
 from benchmarks.pictures import EXAMPLES, PANELS, draw_panels, extremes, make_panels, save_panels
@@ -66,6 +66,8 @@ class Runner:
     force: bool = False
     retry: bool = False
     """Try again what failed before; otherwise a kept error stands."""
+    elsewhere: bool = False
+    """Cells are computed on other machines: whether a method can run on this one does not count."""
 
     def __post_init__(self) -> None:
         self._forced: set[Path] = set()
@@ -82,6 +84,8 @@ class Runner:
         if isinstance(job, Outcome):
             return job
         folder = self.runs / "cells" / job.key
+        if why := closed(folder):
+            return Outcome(cell, "failed", why)
         self._set_aside(folder)
         if finished(folder):
             return Outcome(cell, "kept")
@@ -111,7 +115,7 @@ class Runner:
         return None if isinstance(job, Outcome) else job.key
 
     def state(self, cell: Cell) -> tuple[str, str]:
-        """`done`, `running`, `skipped`, `failed` or `to do`, and who or why, without computing anything.
+        """`done`, `running`, `skipped`, `failed`, `closed` or `to do`, and who or why, without computing anything.
 
         Only a data set that can be generated and is not there is made.
         """
@@ -119,6 +123,8 @@ class Runner:
         if isinstance(job, Outcome):
             return job.status, job.reason
         folder = self.runs / "cells" / job.key
+        if why := closed(folder):
+            return "closed", why
         if finished(folder):
             return "done", ""
         if who := holder(folder):
@@ -143,7 +149,7 @@ class Runner:
         try:
             method = METHODS[cell.method].load()
             check_class(cell.method, method)
-            why = method.skip()
+            why = None if self.elsewhere else method.skip()
             if not isinstance(why, str | None):
                 raise TypeError(f"skip() gave {why!r} where None or a sentence is expected")
             if why:
@@ -323,7 +329,7 @@ def finished(folder: Path) -> bool:
 
 def read_facts(file: Path) -> dict[str, Any]:
     """What fit.json holds. Raises CellError if it is missing or damaged."""
-    remedy = "delete that folder to train again"
+    remedy = f"delete {file.parent / 'done'}, and it is made anew from the training's checkpoints"
     try:
         facts: dict[str, Any] = read_json(file, remedy)
     except BenchmarkError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from benchmarks.runs import Outcome, Runner
 from benchmarks.table_files import TableFiles, write_table
 from benchmarks.tables import Entry, Table, plan
 from data_prep.errors import DataPrepError
+
+log = logging.getLogger(__name__)
 
 
 def belongs(name: str, asked: str) -> bool:
@@ -72,7 +75,8 @@ class Session:
     def runner(self) -> Runner:
         """What computes cells."""
         retry = self.retry if self.retry is not None else self.jobs == 1
-        return Runner(self.runs, self.library, self.table.number, self.device, self.force, retry)
+        elsewhere = self.launch.launcher == "slurm"
+        return Runner(self.runs, self.library, self.table.number, self.device, self.force, retry, elsewhere)
 
     @cached_property
     def jobs(self) -> int:
@@ -114,6 +118,10 @@ class Session:
     def check(self, *, compute: bool) -> None:
         """Raise BenchmarkError now, rather than after hours, for a folder or device that cannot be used."""
         usable_folder(self.results, "rendered tables")
+        if self.launch.parameters and self.launch.launcher != "slurm":
+            raise BenchmarkError("--slurm is for --launcher slurm: ask for that too, or leave it out")
+        if not compute and self.runs != Path("runs") and not (self.runs / "cells").is_dir():
+            log.warning("%s holds no cells: only rows kept in %s are shown", self.runs, self.results / "rows")
         if compute:
             usable_folder(self.runs, "cells and checkpoints")
             if any(not self.library.is_prepared(name) for name in self.needed):
@@ -158,6 +166,16 @@ class Session:
         commands = [words for _, words in self._work()]
         jobs = submit(commands, self.launch, self.device, self.runs / "slurm") if commands else []
         return [str(job.job_id) for job in jobs]
+
+    def left_out(self) -> Iterator[str]:
+        """A line on each cell that is neither done nor submitted, with its reason."""
+        given_up = self.given_up()
+        for cell in self.cells:
+            state, why = self.runner.state(cell)
+            if cell in given_up:
+                yield f"{cell} failed in an earlier run: {why}; --retry tries it again"
+            elif state == "skipped" and not self._fault_of(cell):
+                yield f"{cell}: skipped, {why}"
 
     def commands(self) -> Iterator[str]:
         """The commands that would do it, data sets first, ready to be pasted; comments on what cannot be done."""

@@ -25,6 +25,7 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         from drc.checkpoint import CheckpointError
+        from drc.distributed import is_lost
         from drc.extraction import OutputError
         from drc.memory import is_lacking
         from drc.prepared import DataError
@@ -44,6 +45,10 @@ class Group(click.Group):
             where = error.filename or "a file"
             raise Refusal(f"{where}: {error.strerror or error}; choose another place or make room") from error
         except (MemoryError, RuntimeError) as error:
+            if is_lost(error):
+                raise Refusal(
+                    "another process of this training has ended; see what it said, and start all of them again"
+                ) from error
             if not is_lacking(error):
                 raise
             raise Refusal(

@@ -88,7 +88,7 @@ class AmortisedTrainer(Trainer):
     def __init__(self, images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> None:
         super().__init__(images, config, seed, device)
         self.posterior_chains = self.posterior_chains.clone()  # which shared its memory with the prior's
-        self.prior_chains = self.prior_chains.new_empty(len(images), 0)
+        self.prior_chains = self.prior_chains.new_empty(self.count, 0)
 
     def build(self) -> None:
         self.model = AmortisedModel(self.config, self.seed).to(self.device)

@@ -29,20 +29,29 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        torch.save(state, temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
             os.fsync(file.fileno())  # its content is on the disk before its name is
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             temporary.unlink(missing_ok=True)
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error  # which PyTorch hides
         raise CheckpointError(
-            f"{path}: the checkpoint could not be written ({error}); earlier checkpoints are intact: "
+            f"{path}: the checkpoint could not be written ({reason}); earlier checkpoints are intact: "
             "free some space or choose another folder, and run the same command again"
         ) from error
     for old in checkpoint_paths(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
     return path
+
+
+def set_aside_damaged(folder: Path, step: int) -> None:
+    """Rename the checkpoints of later steps than the one taken up: found damaged, they would outlast sound ones."""
+    for path in checkpoint_paths(folder):
+        if int(path.stem.removeprefix("step-")) > step:
+            path.replace(path.with_suffix(".damaged"))
 
 
 def drop_remains(folder: Path) -> None:

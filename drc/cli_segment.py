@@ -61,6 +61,8 @@ def segment(
 ) -> None:
     """Cut the foreground out of PICTURES: files of any size and format that Pillow reads, and folders of them.
 
+    Of a folder, and the folders in it, files are taken by their ending.
+
     \b
     Examples:
       python -m drc segment photos --checkpoint runs/birds --out cut

@@ -126,8 +126,9 @@ def train(
 def check_place(out: Path, data: Path, resume: bool) -> None:
     """A usage error for a folder that no run can be in, or that holds none to `resume`."""
     from drc.checkpoint import checkpoint_paths
+    from drc.pictures import real_path
 
-    if out.resolve() == data.resolve():
+    if real_path(out) == real_path(data):
         raise click.UsageError(f"{out} is the folder of the images themselves: name another one with --out")
     if resume and not checkpoint_paths(out / "checkpoints"):
         raise click.UsageError(f"{out} has no checkpoint to go on from: leave --resume out to begin there")

@@ -118,6 +118,11 @@ class DRCConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             check_setting(f.name, str(f.type), getattr(self, f.name))
+        if self.amortised and (self.pseudo_label_weight or self.inference_chains > 1):
+            raise ValueError(
+                "amortised inference has neither pseudo labels nor chains: set pseudo_label_weight to 0 and "
+                "inference_chains to 1"
+            )
 
 
 def check_setting(name: str, kind: str, value: Any) -> None:
@@ -241,7 +246,8 @@ DRC_TUNED_FOR: dict[str, dict[str, dict]] = {
     "clevr6": {budget: {"mask_bias": -1.0, "z_reassign": 32} for budget in CPU_BUDGETS},
     "tm-dsprites": {budget: {"mask_bias": -3.0} for budget in (*CPU_BUDGETS, "gpu")},
     "tm-dsprites-grey": {
-        "quick": {"posterior_step_size": 0.2, "posterior_step_fall": 0.2, "z_reassign": 1024},
+        budget: {"posterior_step_size": 0.2, "posterior_step_fall": 0.2, "z_reassign": 1024}
+        for budget in ("quick", "quick-ablation")
     },
 }
 

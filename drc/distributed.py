@@ -68,6 +68,11 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process of the group has gone."""
+    return dist.is_initialized() and (isinstance(error, dist.DistError) or "gloo" in str(error))
+
+
 def summed(tensor: Tensor) -> Tensor:
     """The sum of `tensor` over all processes, in place."""
     if dist.is_initialized():

@@ -218,7 +218,7 @@ def describe(config: DRCConfig, cost: Cost, measured: Measurement, device: str) 
         f"activations: {in_units(cost.activations, 'B')}"
         + (f"; a recorded step's: {in_units(cost.recorded, 'B')}" if cost.recorded else "")
         + f"; in all {in_units(memory, 'B')}",
-        f"time on this device ({device}; measured: {sample})",
+        f"time on this device ({device}, one process; measured: {sample})",
         f"  a training step: {measured.batch_seconds:.3g} s, "
         f"{in_units(cost.step / measured.batch_seconds, 'FLOP/s')}",
         f"  the run: {in_hours(measured.batch_seconds * c.train_steps)}",

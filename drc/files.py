@@ -50,8 +50,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     try:
         temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # as where the disk is full
+            error.filename = str(path)
         raise
 
 

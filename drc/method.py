@@ -18,6 +18,7 @@ from drc.files import write_atomic
 from drc.kept import KeptChains
 from drc.model import Regions
 from drc.rng import checked_seed
+from drc.sampler import Sampler
 from drc.segment import infer_regions
 from drc.sheets import figure_panels
 from drc.tensors import resolve_device
@@ -33,6 +34,7 @@ class DRC:
 
     config: DRCConfig
     _seed: int
+    _last_sampler: Sampler | None = None
     chains_dir: Path | None = None
     kept_seconds = 0.0
     """What the chains that `segment` found in `chains_dir` had taken, when they were sampled."""
@@ -84,6 +86,7 @@ class DRC:
 
         Nothing is compiled for them, which would take longer than they do.
         """
+        self._check_trained()
         hasty = DRC()
         hasty.model, hasty.seed, hasty.device = self.model, self.seed, self.device
         steps = -(-self.config.inference_steps // 4)
@@ -139,9 +142,7 @@ class DRC:
         kept = None
         if self.chains_dir is not None:
             kept = KeptChains(self.chains_dir, self.model, self.config, self.seed, self.device)
-        yield from infer_regions(
-            self.model, images, self.config, self.seed, self.device, progress, keys, kept
-        )
+        yield from infer_regions(self._sampler(), images, self.seed, self.device, progress, keys, kept)
         if kept is not None:
             self.kept_seconds += kept.seconds
 
@@ -186,6 +187,13 @@ class DRC:
         """The paper's Figure 3, inferred from noise: reconstruction, foreground, background -> (N, H, W, 3) uint8."""
         batches = [figure_panels(batch) for batch in self.regions(images)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+    def _sampler(self) -> Sampler:
+        """That of the model and settings as they are now; the last one where it is, with what it has compiled."""
+        kept = self._last_sampler
+        if kept is None or kept.model is not self.model or kept.config != self.config:
+            self._last_sampler = kept = Sampler(self.model, self.config)
+        return kept
 
     def _check_trained(self) -> None:
         """RuntimeError where there is no model yet."""

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from drc import fast, rng
 from drc.amortised import AmortisedModel
-from drc.config import DRCConfig
 from drc.kept import KeptChains
 from drc.langevin import falling, langevin
-from drc.model import EPSILON, DRCModel, Regions, log_likelihoods
+from drc.model import EPSILON, Regions, log_likelihoods
 from drc.networks import products_of
 from drc.sampler import Sampler, records
 from drc.tensors import DivergedError, frozen, to_device, to_signed
@@ -64,9 +63,8 @@ def infer(
 
 
 def infer_regions(
-    model: DRCModel,
+    sampler: Sampler,
     images: np.ndarray,
-    config: DRCConfig,
     seed: int,
     device: str,
     progress: Callable[..., None] | None = None,
@@ -86,11 +84,12 @@ def infer_regions(
     Raises ValueError for no images and for those of another size than the model's, and DivergedError where a
     chain leaves the finite numbers.
     """
+    model, config = sampler.model, sampler.config
     check_images(images, config.image_size)
     starts, chains = range(0, len(images), config.inference_batch_size), range(config.inference_chains)
     recorded = records(config, torch.device(device))
     fill, rows_at_once = (config.inference_batch_size, None) if recorded else (FILL, ROWS)
-    total, sampler = len(starts) * len(chains) * config.inference_steps, Sampler(model, config)
+    total = len(starts) * len(chains) * config.inference_steps
     for batch, first in enumerate(starts):
         count = min(config.inference_batch_size, len(images) - first)
         rows = list(range(first, first + count)) + [first + count - 1] * (-count % fill)

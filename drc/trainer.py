@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from drc import distributed, fast, rng
-from drc.checkpoint import CheckpointError, checkpoint_paths, drop_remains, load_newest, save_checkpoint
+from drc.checkpoint import (
+    CheckpointError,
+    checkpoint_paths,
+    drop_remains,
+    load_newest,
+    save_checkpoint,
+    set_aside_damaged,
+)
 from drc.config import DRCConfig
 from drc.interrupts import deferred_interrupts
 from drc.langevin import langevin
@@ -303,6 +310,7 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
         )
     if distributed.rank() == 0:
         drop_remains(folder)
+        set_aside_damaged(folder, trainer.step)
     total, saved = trainer.config.train_steps, time.monotonic()
 
     def save() -> None:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner, Result
+
+from benchmarks.__main__ import main
 from benchmarks.cells import Cell, Row, make_cell
 from benchmarks.data import Library
 from benchmarks.jobs import Job
@@ -44,3 +47,11 @@ def result(data: Path, runs: Path, which: Cell) -> tuple[str, str]:
     job = Job(which, Library(data, "smoke"))
     state = runs / "fits" / job.fit_key / "checkpoints" / "state.json"
     return (runs / "cells" / job.key / "scores.csv").read_text(), state.read_text()
+
+
+def invoke(tmp_path: Path, *words: str, data: Path | None = None) -> Result:
+    """The command under `smoke` on the CPU, its folders below `tmp_path`."""
+    places = ["--data", str(data or tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    if words[0] != "status":
+        places += ["--results", str(tmp_path / "results"), "--device", "cpu"]
+    return CliRunner().invoke(main, [words[0], "--preset", "smoke", *words[1:], *places])

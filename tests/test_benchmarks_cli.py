@@ -223,6 +223,7 @@ def test_a_stop_leaves_with_130_and_the_same_command_goes_on(
         ),
         (("--methods", "GrabCut,GrabCat"), ("'GrabCat'", "did you mean GrabCut?", "all-foreground")),
         (("--datasets", "brids"), ("'brids'", "did you mean birds?", "clevr6")),
+        (("--methods", ","), ("',' names no method",)),
         (("--device", "tpu"), ("'tpu'", "cpu, cuda, auto")),
         (("--device", "gpu"), ("a GPU is called cuda",)),
         (("--seeds", "0,x"), ("'0,x'", "0-4")),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -48,6 +50,35 @@ def test_a_cell_whose_row_is_damaged_is_computed_again(
     assert random_walk.steps_taken == 12  # its training is whole
 
 
+def test_a_cell_that_may_not_be_looked_into_stops_no_other(
+    random_walk: type[RandomWalk],
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, other = runner(smoke_data, tmp_path), cell(method="all-foreground", variant="fixed")
+    run.run(cell())
+    closed = folder_of(smoke_data, tmp_path, cell())
+    listdir = os.listdir
+
+    def refuse(folder: Path) -> list[str]:
+        if folder == closed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listdir(folder)
+
+    monkeypatch.setattr("benchmarks.files.os.listdir", refuse)
+    outcome = run.run(cell())
+    assert (outcome.status, run.state(cell())[0]) == ("failed", "closed")
+    assert outcome.reason.startswith(f"{closed} cannot be read (Permission denied)")
+    assert run.run(other).status == "computed"
+    assert [row.method for row in read_runs(tmp_path).rows.values()] == ["all-foreground"]
+    assert f"{closed} cannot be read" in caplog.text
+    closed = tmp_path / "cells"
+    with pytest.raises(BenchmarkError, match="cells cannot be read"):
+        read_runs(tmp_path)
+
+
 def test_what_a_newer_version_measured_is_moved_and_not_written_over(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path
 ) -> None:
@@ -91,10 +122,12 @@ def test_a_damaged_record_of_a_training_is_named_and_stops_no_other(
     (fit_of(tmp_path) / "fit.json").write_text(content)
     outcome = run.run(cell(split="test"))
     assert outcome.status == "failed"
-    assert re.search(r"fit\.json cannot be read .*delete that folder", outcome.reason)
+    done = fit_of(tmp_path) / "done"
+    assert re.search(rf"fit\.json cannot be read .*delete {re.escape(str(done))}", outcome.reason)
     assert run.run(cell("GrabCut", variant="border")).status == "computed"
-    shutil.rmtree(fit_of(tmp_path))
+    done.unlink()
     assert run.run(cell(split="test")).status == "computed", "no kept error stands in the way"
+    assert random_walk.steps_taken == 12, "the training itself is whole"
 
 
 def test_a_training_of_another_device_is_named_with_it(

@@ -187,7 +187,7 @@ def test_inference_meets_no_number_that_a_chain_of_the_training_met(monkeypatch:
     monkeypatch.setattr(rng, "keyed_generator", lambda *key: (drawn[-1].add(key), keyed(*key))[1])
     inferring = replace(SMOKE, flips=True, restart=0.5, inference_chains=2)
     model = DRCModel(inferring, seed=0)
-    list(infer_regions(model, block_pictures(), inferring, 0, "cpu"))
+    list(infer_regions(Sampler(model, inferring), block_pictures(), 0, "cpu"))
     inference = drawn.pop()
     trainer = Trainer(block_pictures(), inferring, seed=0)
     for _ in range(SMOKE.train_steps):
@@ -206,7 +206,7 @@ def test_no_number_is_drawn_for_two_things(monkeypatch: pytest.MonkeyPatch) -> N
     trainer.train_step()
     assert len(set(drawn)) == len(drawn) == 1 + 5 * config.batch_size
     drawn.clear()
-    list(infer_regions(trainer.model, block_pictures(), config, 0, "cpu"))
+    list(infer_regions(Sampler(trainer.model, config), block_pictures(), 0, "cpu"))
     assert len(set(drawn)) == len(drawn) == 3 * len(block_pictures())  # where a chain starts, and two visits
 
 
@@ -312,14 +312,35 @@ def test_what_random_numbers_are_for_tells_them_apart() -> None:
     assert len(drawn) == len(names)
 
 
+def test_what_a_sampler_has_compiled_serves_the_next_pictures_too() -> None:
+    made: list[Sampler] = []
+    method = untrained()
+    for images, changes in (
+        (block_pictures(), {}),
+        (block_pictures()[:3], {}),
+        (block_pictures(), {"temperature": 0.5}),
+    ):
+        method.config = replace(method.config, **changes)
+        fresh = untrained()
+        fresh.config = method.config
+        assert np.array_equal(method.segment(images), fresh.segment(images))
+        made.append(method._sampler())
+    assert made[0] is made[1]
+    assert made[1] is not made[2]
+    method.model = DRCModel(SMOKE, seed=1)
+    assert method._sampler().model is method.model
+
+
 def test_a_mask_of_one_picture_is_that_in_a_batch_of_many_with_the_latents_of_quick() -> None:
     """Products of 4, 8 and 12 rows of 200 numbers or more round otherwise than one of 64, on some processors."""
     config = configure(variant="full", preset="quick", dataset="tm-dsprites", image_size=8)
     config = replace(config, inference_steps=100, inference_chains=1)
     model, images = DRCModel(config, seed=0), block_pictures(70, 8)
     keys = list(range(100, 170))
-    whole = torch.cat([regions.pi for regions in infer_regions(model, images, config, 0, "cpu", keys=keys)])
+    whole = torch.cat(
+        [regions.pi for regions in infer_regions(Sampler(model, config), images, 0, "cpu", keys=keys)]
+    )
     for rows in ([3], [69], [5, 40, 3, 66, 7, 1, 0, 68, 2]):
         chosen = [keys[row] for row in rows]
-        (apart,) = infer_regions(model, images[rows], config, 0, "cpu", keys=chosen)
+        (apart,) = infer_regions(Sampler(model, config), images[rows], 0, "cpu", keys=chosen)
         assert torch.equal(apart.pi, whole[rows]), rows

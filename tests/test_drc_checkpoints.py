@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from drc_helpers import SMOKE, call, make_data
 from training_helpers import quiet
 
 import drc.tensors
-from drc.checkpoint import CheckpointError, checkpoint_paths, load_newest, save_checkpoint
+from drc.checkpoint import CheckpointError, checkpoint_paths, drop_remains, load_newest, save_checkpoint
 from drc.cli import resolve_device
 from drc.method import DRC
 from drc.tensors import DivergedError
@@ -163,3 +165,38 @@ def test_devices_of_another_kind_are_refused_in_any_case(monkeypatch: pytest.Mon
     for device in ("mps", "xpu:1"):
         with pytest.raises(click.UsageError, match=f"the device '{device}' is not usable here"):
             resolve_device(device)
+
+
+DYING = """
+import os, sys
+from pathlib import Path
+import torch
+from drc.checkpoint import save_checkpoint
+
+folder, place = Path(sys.argv[1]), sys.argv[2]
+for step in (1, 2):
+    save_checkpoint(folder, step, {"step": step})
+save = torch.save
+
+def half(state, file):
+    save(state, file)
+    file.truncate(file.tell() // 2)
+    os._exit(9)
+
+places = {"write": (torch, "save"), "fsync": (os, "fsync"), "name": (Path, "replace"), "drop": (Path, "unlink")}
+setattr(*places[place], half if place == "write" else lambda *told, **more: os._exit(9))
+save_checkpoint(folder, 3, {"step": 3})
+"""
+
+
+@pytest.mark.parametrize(("place", "newest"), [("write", 2), ("fsync", 2), ("name", 2), ("drop", 3)])
+def test_a_process_that_dies_within_a_save_loses_no_earlier_one(
+    place: str, newest: int, tmp_path: Path
+) -> None:
+    died = subprocess.run([sys.executable, "-c", DYING, str(tmp_path), place], check=False)
+    assert died.returncode == 9
+    assert load_newest(tmp_path) == {"step": newest}
+    drop_remains(tmp_path)
+    save_checkpoint(tmp_path, 4, {"step": 4})
+    left = [f"step-0000000{step}.pt" for step in (newest, 4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drc_helpers import SMOKE, call, make_data, make_run
+from drc_helpers import SMOKE, call, make_data, make_run, smoke
 from training_helpers import train_method
 
 from drc import DRC
@@ -82,6 +82,12 @@ def test_a_number_is_a_number_with_a_point_and_without() -> None:
     assert found[0][0] == found[1][0]
     for one, other in zip(found[0][1:], found[1][1:], strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("idle", [{"pseudo_label_weight": 0.1}, {"inference_chains": 2}])
+def test_amortised_inference_refuses_what_it_would_ignore(idle: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="set pseudo_label_weight to 0 and inference_chains to 1"):
+        replace(smoke("amortised-inference"), **idle)
 
 
 @pytest.mark.parametrize("size", [1, 1.0, np.float32(1), [1, 1.0]])

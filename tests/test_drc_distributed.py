@@ -17,8 +17,9 @@ from drc_helpers import SMOKE, smoke
 from torch import multiprocessing
 from training_helpers import noise_pictures
 
+from drc import rng
 from drc.build import build_trainer
-from drc.checkpoint import CheckpointError, load_newest
+from drc.checkpoint import CheckpointError, checkpoint_paths, load_newest, save_checkpoint
 from drc.distributed import join, leave
 from drc.trainer import train
 
@@ -126,9 +127,9 @@ def test_processes_are_told_apart_by_more_than_their_step(name: str) -> None:
     assert [fact for fact in ours if ours[fact] != theirs[fact]] == [name]
 
 
-def command(*words: str) -> str:
-    """What python -m says on its standard output; it must end well."""
-    done = subprocess.run(
+def called(*words: str) -> subprocess.CompletedProcess[str]:
+    """python -m, to its end."""
+    return subprocess.run(
         [sys.executable, "-m", *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -136,6 +137,11 @@ def command(*words: str) -> str:
         text=True,
         check=False,
     )
+
+
+def command(*words: str) -> str:
+    """What python -m says on its standard output; it must end well."""
+    done = called(*words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -155,6 +161,18 @@ def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
     state = load_newest(out / "checkpoints")
     assert state is not None
     assert state["step"] == 4
+    # and where one process cannot go on, no other ends in a traceback of ours
+    for path in checkpoint_paths(out / "checkpoints"):
+        path.unlink()
+    rows = rng.epoch_order(0, 2, 12)[:8].tolist()
+    state["posterior_chains"][rows[1::2]] = float("nan")
+    save_checkpoint(out / "checkpoints", 2, state | {"step": 2})
+    ended = called(*train)
+    assert ended.returncode
+    told = " ".join(ended.stderr.split())
+    assert "Error: training diverged at step 3" in told
+    assert "another process of this training has ended" in told or "Stopped;" in told
+    assert "RuntimeError" not in told
 
 
 def test_processes_that_are_described_in_part_are_one_or_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

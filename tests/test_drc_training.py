@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from drc_helpers import SMOKE, block_pictures
-from training_helpers import quiet, train_method
+from training_helpers import files_of_at_most, quiet, train_method
 
 from drc.checkpoint import CheckpointError, checkpoint_paths, load_checkpoint, load_newest, save_checkpoint
 from drc.config import configure
@@ -238,19 +238,14 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("size", [0, 1_000, 30_000])
+def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(size: int, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1})
-
-    def full(state: dict, path: Path) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        save_checkpoint(tmp_path, 2, {"step": 2})
-    monkeypatch.undo()
+    with (
+        files_of_at_most(size),
+        pytest.raises(CheckpointError, match=r"step-00000002\.pt: .* written \(.*too large\)"),
+    ):
+        save_checkpoint(tmp_path, 2, {"step": torch.zeros(10_000)})
     assert load_newest(tmp_path) == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
 
@@ -292,6 +287,23 @@ def test_divergence_names_the_last_checkpoint(tmp_path: Path) -> None:
 
     with pytest.raises(DivergedError, match=r"step 3: .*step-00000001\.pt"):
         train(later, tmp_path, blow_up)
+
+
+def test_a_damaged_checkpoint_neither_outlasts_sound_ones_nor_is_the_last(tmp_path: Path) -> None:
+    trainer = Trainer(block_pictures(), replace(SMOKE, train_steps=12), seed=0)
+    trainer.train_step()
+    save_checkpoint(tmp_path, 1, trainer.state())
+    (tmp_path / "step-00000009.pt").write_bytes(b"cut short")
+    later = Trainer(block_pictures(), trainer.config, seed=0)
+
+    def blow_up(step: int, total: int, **values: float) -> None:
+        if step == 4:
+            later.prior_chains += 1e9
+
+    with pytest.raises(DivergedError, match=r"step 5: .*step-00000004\.pt"):
+        train(later, tmp_path, blow_up, checkpoint_seconds=-1)
+    assert [path.name for path in checkpoint_paths(tmp_path)] == ["step-00000003.pt", "step-00000004.pt"]
+    assert (tmp_path / "step-00000009.damaged").read_bytes() == b"cut short"
 
 
 def test_a_checkpoint_folder_that_is_a_file_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from training_helpers import noise_pictures
 
 from drc.build import build_trainer
 from drc.config import BUDGET_CHANGES, VARIANTS, configure, drc_tuned
+from drc.sampler import Sampler
 from drc.segment import infer_regions
 from drc.tensors import to_signed
 
@@ -39,7 +40,7 @@ def test_every_size_of_4_times_2_4_8_and_so_on_trains_and_segments(image_size: i
     config = configure(variant=variant, preset="smoke", dataset="tm-dsprites", image_size=image_size)
     trainer = build_trainer(noise_pictures(3, size=image_size), config, seed=0)
     assert np.isfinite(list(trainer.train_step().values())).all()
-    (regions,) = infer_regions(trainer.model, noise_pictures(3, size=image_size), config, 0, "cpu")
+    (regions,) = infer_regions(Sampler(trainer.model, config), noise_pictures(3, size=image_size), 0, "cpu")
     assert regions.pi.shape == (3, 2, image_size, image_size)
     torch.testing.assert_close(regions.pi.sum(1), torch.ones(3, image_size, image_size))
 
@@ -51,7 +52,7 @@ def test_latent_vectors_of_length_one_and_a_single_image(variant: str) -> None:
     trainer = build_trainer(noise_pictures(1), config, seed=0)
     for _ in range(2):
         assert np.isfinite(list(trainer.train_step().values())).all()
-    (regions,) = infer_regions(trainer.model, noise_pictures(1), config, 0, "cpu")
+    (regions,) = infer_regions(Sampler(trainer.model, config), noise_pictures(1), 0, "cpu")
     assert regions.pi.shape == (1, 2, 16, 16)
 
 
@@ -68,7 +69,10 @@ def test_any_sizes_train_and_segment(case: int) -> None:
     for _ in range(2):
         assert np.isfinite(list(trainer.train_step().values())).all()
     found = torch.cat(
-        [r.pi for r in infer_regions(trainer.model, noise_pictures(count, size=size), config, 0, "cpu")]
+        [
+            r.pi
+            for r in infer_regions(Sampler(trainer.model, config), noise_pictures(count, size=size), 0, "cpu")
+        ]
     )
     assert found.shape == (count, 2, size, size)
     torch.testing.assert_close(found.sum(1), torch.ones(count, size, size))
@@ -110,7 +114,7 @@ def test_images_that_fill_no_batch_sit_an_epoch_out_and_are_segmented_all_the_sa
         visited |= set(rows)
         trainer.train_step()
     assert visited == set(range(7))
-    batches = list(infer_regions(trainer.model, noise_pictures(7), config, 0, "cpu"))
+    batches = list(infer_regions(Sampler(trainer.model, config), noise_pictures(7), 0, "cpu"))
     assert [len(batch.pi) for batch in batches] == [4, 3]
 
 

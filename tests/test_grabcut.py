@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -125,8 +126,19 @@ def test_the_annotated_variant_asks_for_its_boxes() -> None:
     method = fitted("bbox")
     assert method.needs_boxes
     assert not fitted("border").needs_boxes
-    with pytest.raises(ValueError, match="boxes"):
-        method.segment(picture()[0])
+    images = picture()[0]
+    for boxes in ({}, {"boxes": np.ones((len(images) + 1, 4), int)}, {"boxes": np.ones(4, int)}):
+        with pytest.raises(ValueError, match="box of each image"):
+            method.segment(images, **boxes)
+
+
+@pytest.mark.parametrize(
+    "other", [picture()[0] / 255, picture()[0][..., 0], picture()[0][:0], picture()[0].tolist()]
+)
+def test_what_are_no_pictures_are_no_failures_of_opencv(other: Any) -> None:
+    method = fitted("border")
+    with pytest.raises(ValueError, match=r"give (uint8|one or more)"):
+        method.segment(other)
 
 
 def test_an_unknown_variant_is_refused_with_the_valid_ones() -> None:

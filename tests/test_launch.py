@@ -18,7 +18,15 @@ from benchmarks.cells import make_cell
 from benchmarks.data import Library
 from benchmarks.errors import BenchmarkError
 from benchmarks.jobs import Job, row_command
-from benchmarks.launch import ClusterJob, Launch, _environment, _parameter, run_locally, submit
+from benchmarks.launch import (
+    ClusterJob,
+    Launch,
+    _environment,
+    _parameter,
+    run_locally,
+    slurm_parameters,
+    submit,
+)
 from benchmarks.locks import claim
 
 
@@ -47,6 +55,18 @@ def test_an_account_of_digits_is_no_number() -> None:
     assert [_parameter(text)[1] for text in given] == ["007", "inf", 7.5, 2]
 
 
+def test_parameters_are_what_submitit_takes() -> None:
+    texts = ["slurm_use_srun=False", "slurm_setup=module load cuda", "slurm_setup=ulimit -n 4096"]
+    texts += [f"slurm_additional_parameters={pair}" for pair in ("account=abc", "hint=nomultithread")]
+    assert slurm_parameters(texts) == {
+        "slurm_use_srun": False,
+        "slurm_setup": ["module load cuda", "ulimit -n 4096"],
+        "slurm_additional_parameters": {"account": "abc", "hint": "nomultithread"},
+    }
+    with pytest.raises(BenchmarkError, match="'abc' is not of the form name=value"):
+        slurm_parameters(["slurm_additional_parameters=abc"])
+
+
 def test_a_parameter_without_a_value_is_refused() -> None:
     for text in ("timeout_min", "=4", "timeout min=4"):
         with pytest.raises(BenchmarkError, match="is not of the form name=value"):
@@ -64,7 +84,17 @@ def test_processes_keep_the_number_of_threads_that_was_asked_for(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "77")
     words = ["-c", "import os, sys; sys.exit(os.environ['OMP_NUM_THREADS'])"]
-    assert run_locally([words, words], 2, tmp_path, "cpu") == ["77 (exit code 1)"] * 2
+    assert run_locally([words, words], 2, tmp_path, "cpu") == [
+        f"77 (exit code 1, {log})" for log in sorted(tmp_path.glob("*.log"))
+    ]
+
+
+def test_a_process_that_was_killed_is_said_to_have_been(tmp_path: Path) -> None:
+    words = ["-c", "import os; print('step 1 of 4', flush=True); os.kill(os.getpid(), 9)"]
+    (said,) = run_locally([words], 1, tmp_path, "cpu")
+    assert said.startswith(
+        "killed by signal 9, perhaps for want of memory; the same command goes on (exit code -9, "
+    )
 
 
 def test_what_another_process_works_at_is_not_done_again(smoke_data: Path, tmp_path: Path) -> None:

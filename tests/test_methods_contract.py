@@ -300,6 +300,14 @@ def test_images_of_another_size_are_refused(
     method = get(fitted, name, METHODS[name].variants[0], tmp_path)
     with pytest.raises(ValueError, match=rf"{SIZE}.*{2 * SIZE}|{2 * SIZE}.*{SIZE}"):
         method.segment(np.zeros((1, *shape, 3), np.uint8))
+    with pytest.raises(ValueError, match=rf"{SIZE}.*{2 * SIZE}|{2 * SIZE}.*{SIZE}"):
+        train_method(load(name)(), np.zeros((8, *shape, 3), np.uint8), method.config, tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_what_has_not_been_trained_says_so(name: str) -> None:
+    with pytest.raises(RuntimeError, match="call fit"):
+        load(name)().segment(images())
 
 
 @pytest.mark.parametrize("name", TRAINED)

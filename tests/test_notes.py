@@ -167,9 +167,9 @@ def test_it_is_told_which_making_of_a_data_set_was_scored(names: list[str], said
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
-        (110.0, "The trained methods had about equal training time: 100 to 110 seconds."),
-        (90.0, "The trained methods had about equal training time: 90 to 100 seconds."),
-        (300.0, "The trained methods had unequal training time, in seconds: DRC 100, ReDO 300."),
+        (110.0, "The trained methods' headlines had about equal training time: 100 to 110 seconds."),
+        (90.0, "The trained methods' headlines had about equal training time: 90 to 100 seconds."),
+        (300.0, "The trained methods' headlines had unequal training time, in seconds: DRC 100, ReDO 300."),
     ],
 )
 def test_it_is_said_whether_methods_as_a_table_names_them_trained_equally_long(

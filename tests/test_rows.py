@@ -124,6 +124,9 @@ def test_rows_of_what_is_not_registered_are_kept_and_told(
     file = tmp_path / "row.json"
     file.write_text(json.dumps(replace(ROW, method="theirs", test_dataset="mine").to_json()))
     assert import_rows([file], tmp_path / "rows", "a colleague")[:2] == (1, 0)
+    file.write_text(json.dumps(replace(ROW, variant="fulll", preset="huge").to_json()))
+    assert import_rows([file], tmp_path / "rows", "a colleague")[:2] == (1, 0)
+    assert "of huge, GrabCut fulll there is no entry" in caplog.text
     assert "of theirs, mine there is no entry in benchmarks/registry.py" in caplog.text
 
 

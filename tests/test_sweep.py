@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cell_helpers import cell
-from click.testing import CliRunner, Result
+from cell_helpers import cell, invoke
+from click.testing import CliRunner
 from fake_methods import RandomWalk
 
 from benchmarks.__main__ import main
 from benchmarks.cells import read_row
-from benchmarks.launch import ClusterJob, Launch, group_cells, group_command, submit
+from benchmarks.launch import group_cells, group_command
 from benchmarks.locks import claim
 from benchmarks.own import resolve_test
 from benchmarks.registry import DATASETS
@@ -56,13 +56,6 @@ def test_the_folder_of_a_registered_data_set_is_that_data_set(
     before = set(DATASETS)
     assert resolve_test(f"{own}:test", own.parent) == "mine:test"
     assert set(DATASETS) == before
-
-
-def invoke(tmp_path: Path, *words: str, data: Path | None = None) -> Result:
-    places = ["--data", str(data or tmp_path / "data"), "--runs", str(tmp_path / "runs")]
-    if words[0] != "status":
-        places += ["--results", str(tmp_path / "results"), "--device", "cpu"]
-    return CliRunner().invoke(main, [words[0], "--preset", "smoke", *words[1:], *places])
 
 
 def records(tmp_path: Path, name: str = "sweep") -> list[dict[str, str]]:
@@ -275,51 +268,6 @@ def test_damage_is_said_before_processes_are_started(smoke_data: Path, tmp_path:
     assert result.exit_code == 2
     assert "masks.npy changed since it was written" in result.output
     assert not (tmp_path / "runs" / "cells").exists()
-
-
-def test_slurm_without_submitit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    result = invoke(
-        tmp_path, "sweep", "--methods", "all-foreground", "--test", "tm-dsprites", "--launcher", "slurm"
-    )
-    assert result.exit_code == 2
-    assert "[cluster]" in result.output
-
-
-def test_what_slurm_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("benchmarks.session.submit", lambda *words: [])
-    words = ["table", "1", "--datasets", "birds", "--launcher", "slurm"]
-    result = invoke(tmp_path, *words)
-    assert result.exit_code == 0, result.output
-    assert "birds is not prepared: python -m data_prep birds" in result.output
-    assert "all that can be done is done" in result.output
-
-
-def test_jobs_of_submitit_run_and_are_succeeded(tmp_path: Path) -> None:
-    """On submitit's own stand-in for a cluster; the successor of a stopped job holds the same command."""
-    pytest.importorskip("submitit")
-    code = f"open({str(tmp_path / 'made')!r}, 'w').write('x')"
-    jobs = submit([["-c", code]], Launch("slurm", 0, ("timeout_min=2",)), "cpu", tmp_path, cluster="local")
-    assert [job.result() for job in jobs] == [0]
-    assert (tmp_path / "made").exists()
-
-
-def test_a_cluster_job_that_must_leave_stops_its_command_gently(tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
-    job = ClusterJob(["-c", "import time; time.sleep(60)"])
-    job.process = subprocess.Popen([sys.executable, *job.words])
-    began = time.monotonic()
-    successor = job.checkpoint()
-    assert time.monotonic() - began < 30
-    assert job.process.poll() is not None
-    assert successor.function.words == job.words
-
-
-def test_the_successor_of_a_forced_job_goes_on_where_it_was() -> None:
-    pytest.importorskip("submitit")
-    job = ClusterJob(["-c", "pass", "--force"])
-    job.process = subprocess.Popen([sys.executable, *job.words])
-    assert job.checkpoint().function.words == ["-c", "pass"]
 
 
 # the survey

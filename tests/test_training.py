@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from training_helpers import files_of_at_most
 
 import baselines.training
 import drc.interrupts
@@ -140,6 +142,28 @@ def test_a_damaged_checkpoint_is_named_and_passed_over_for_the_one_before(
     assert again.weight == whole.weight
 
 
+def test_a_damaged_checkpoint_of_a_later_step_does_not_outlast_sound_ones(tmp_path: Path) -> None:
+    run(tmp_path, steps=2)
+    (tmp_path / "step-00000099.pt").write_bytes(b"cut short")
+    run(tmp_path, seconds=0)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step-00000008.pt", "step-00000009.pt"]
+    assert (tmp_path / "step-00000099.damaged").read_bytes() == b"cut short"
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the one before it would be used, and it would be trained over."""
+    run(tmp_path, seconds=0)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("baselines.training.zipfile.ZipFile", refuse)
+    with pytest.raises(CheckpointError, match=r"step-0*9\.pt: cannot be read \(Permission denied\)"):
+        run(tmp_path)
+
+
 def test_a_checkpoint_with_a_flipped_bit_is_passed_over_too(tmp_path: Path) -> None:
     whole = run(tmp_path, seconds=0)
     newest = checkpoints(tmp_path)[-1]
@@ -176,18 +200,14 @@ def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_earlier_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     run(tmp_path, steps=2)
-
-    def full(state: dict[str, Any], path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", full)
-        with pytest.raises(CheckpointError, match=r"step-00000009\.pt.*No space left"):
-            run(tmp_path)
+    with (
+        files_of_at_most(1_000),
+        pytest.raises(CheckpointError, match=r"step-00000009\.pt.*written \(.*too large\)"),
+    ):
+        run(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002.pt"]
     assert run(tmp_path).steps == [2, 3, 4, 5, 6, 7, 8]
 
