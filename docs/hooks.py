@@ -22,6 +22,7 @@ SHOWN = (
     "table1-cpu-evening",
     "table1-gpu",
     "table2",
+    "table2-quick",
     "table2-cpu-hour-ablation",
     "table3",
     "table4",

@@ -216,3 +216,16 @@ def test_a_data_set_that_another_process_is_making_is_waited_for(
             time.sleep(0.01)
         theirs.release()
         assert len(found.result(timeout=60).index) > 0
+
+
+def test_pictures_that_are_made_smaller_are_means_over_areas() -> None:
+    """A pixel in the corner of a block counts; reading between the middle pixels would miss it."""
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    images[0, 0, 0] = 160
+    smaller = resize_images(images, 2)
+    assert smaller[0, :, :, 0].tolist() == [[10, 0], [0, 0]]
+    objects = np.zeros((1, 8, 8), np.uint8)
+    objects[0, [0, 0, 0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 2, 3, 0, 3, 0, 3, 0, 3]] = (
+        7  # 10 of 16, around the middle
+    )
+    assert resize_objects(objects, 2)[0].tolist() == [[7, 0], [0, 0]]

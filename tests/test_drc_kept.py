@@ -91,6 +91,21 @@ def other_steps(method: DRC) -> np.ndarray:
     return block_pictures(12)
 
 
+def other_step_size(method: DRC) -> np.ndarray:
+    method.config = replace(CONFIG, inference_step_size=0.2)
+    return block_pictures(12)
+
+
+def other_last_step_size(method: DRC) -> np.ndarray:
+    method.config = replace(CONFIG, inference_last_step_size=0.01)
+    return block_pictures(12)
+
+
+def other_momentum(method: DRC) -> np.ndarray:
+    method.config = replace(CONFIG, inference_momentum=0.5)
+    return block_pictures(12)
+
+
 def other_temperature(method: DRC) -> np.ndarray:
     method.config = replace(CONFIG, temperature=0.5)
     return block_pictures(12)
@@ -108,7 +123,13 @@ def other_images(method: DRC) -> np.ndarray:
     return changed
 
 
-@pytest.mark.parametrize("change", [other_seed, other_steps, other_temperature, other_weights, other_images])
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_seed, other_steps, other_step_size, other_last_step_size, other_momentum, other_temperature,
+        other_weights, other_images,
+    ],
+)  # fmt: skip
 def test_chains_of_anything_else_are_not_used(
     change: Callable[[DRC], np.ndarray], sampled: list[int], tmp_path: Path
 ) -> None:

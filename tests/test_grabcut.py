@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,17 @@ def test_what_are_no_pictures_are_no_failures_of_opencv(other: Any) -> None:
         method.segment(other)
 
 
+def test_opencv_is_given_the_rectangle_and_the_iterations_that_are_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("baselines.grabcut.cv2.grabCut", lambda *told: given.append((told[2], told[5])))
+    method = fitted("border")
+    method.config = replace(method.config, iterations=3)
+    method.segment(np.zeros((1, 20, 40, 3), np.uint8))
+    assert given == [((1, 1, 38, 18), 3)]  # x, y, width, height
+
+
 def test_an_unknown_variant_is_refused_with_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="border, center60, bbox"):
         fitted("circle")
@@ -155,6 +167,12 @@ def test_floors_cover_what_they_say() -> None:
     assert ellipse[0, 0, 0, 0] == 0
     np.testing.assert_array_equal(ellipse[0, 0], ellipse[0, 0, ::-1, ::-1])
     np.testing.assert_array_equal(ellipse.sum(axis=1), 1)
+    wide = CentredEllipse.mask(40, 80)
+    assert wide.mean() == pytest.approx(0.5, abs=0.01)
+    assert [np.ptp(np.flatnonzero(wide.any(axis=axis))) for axis in (0, 1)] == [
+        63,
+        31,
+    ]  # of the image's aspect
 
 
 def test_the_measurement_that_chose_the_rectangle_can_be_made_again(

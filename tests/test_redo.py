@@ -290,6 +290,14 @@ def test_a_small_foreground_is_no_collapse() -> None:
             assert c.collapse_area <= 0.03
 
 
+def test_attention_is_a_mean_over_the_places_that_are_looked_at() -> None:
+    attention = SelfAttention(16).eval()
+    torch.nn.init.ones_(attention.gamma)
+    plain = noise_batch(2).mean(dim=(1, 2, 3), keepdim=True).expand(2, 16, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(plain), plain + attention.out(attention.value(plain)))
+
+
 # --- the method --------------------------------------------------------------------------------------------
 
 
@@ -298,6 +306,10 @@ def test_a_mask_does_not_depend_on_the_images_beside_it(tmp_path: Path) -> None:
     together = method.segment(images)
     for i in (0, ReDO.segment_batch - 1, ReDO.segment_batch + 2):
         np.testing.assert_allclose(method.segment(images[i : i + 1])[0], together[i], atol=1e-6)
+    signed = torch.from_numpy(images[:4]).permute(0, 3, 1, 2) / 127.5 - 1  # as it was trained on
+    with torch.no_grad():
+        masks = method.learner.networks.masks(signed)
+    np.testing.assert_allclose(masks.numpy(), together[:4], atol=1e-5)
 
 
 def test_a_picture_that_fails_leaves_the_training_as_it_was(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from baselines.matching import STRATEGIES, applicable
 from benchmarks import scoring
 from benchmarks.data import Evaluation, object_boxes
+from benchmarks.grid import strategies_of
 from benchmarks.metrics import dice, foreground_ari, iou
 from benchmarks.scoring import check_masks, score
 
@@ -119,3 +121,18 @@ def test_masks_that_are_no_shares_are_refused(shares: tuple[float, float], said:
 def test_masks_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"Fixed gave masks of shape \(.*\) for images of shape"):
         check_masks(np.full(shape, 1 / shape[1], np.float32), evaluation().images, "Fixed")
+
+
+def test_a_strategy_counts_as_the_mean_over_seeds_where_every_seed_has_it() -> None:
+    alternatives = [
+        {"best-slot": {"iou": 0.2, "dice": 0.3}, "unmatched": {"iou": 0.9, "dice": 0.9}},
+        {"best-slot": {"iou": 0.4, "dice": 0.5}},
+    ]
+    rows = [
+        SimpleNamespace(protocol="image-permutation, oracle", alternatives=found) for found in alternatives
+    ]
+    printed: Any = SimpleNamespace(rows=rows, iou=50.0, dice=60.0)
+    found = strategies_of(printed)
+    assert list(found) == ["image-permutation", "best-slot"]
+    assert found["image-permutation"] == {"iou": 50.0, "dice": 60.0}
+    assert found["best-slot"] == pytest.approx({"iou": 30.0, "dice": 40.0})
