@@ -6,7 +6,9 @@ import errno
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -200,3 +202,13 @@ def test_a_process_that_dies_within_a_save_loses_no_earlier_one(
     save_checkpoint(tmp_path, 4, {"step": 4})
     left = [f"step-0000000{step}.pt" for step in (newest, 4)]
     assert sorted(path.name for path in tmp_path.iterdir()) == left
+
+
+def test_checkpoints_lie_so_many_seconds_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes ten seconds further whenever it is read."""
+    saved: list[int] = []
+    monkeypatch.setattr("drc.trainer.time", SimpleNamespace(monotonic=count(0, 10).__next__))
+    monkeypatch.setattr("drc.trainer.save_checkpoint", lambda folder, step, state: saved.append(step))
+    train(Trainer(IMAGES, replace(SMOKE, train_steps=20), seed=0), tmp_path, quiet, checkpoint_seconds=45)
+    assert 3 <= len(saved) <= 6
+    assert saved[-1] == 20

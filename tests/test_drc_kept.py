@@ -86,29 +86,12 @@ def other_seed(method: DRC) -> np.ndarray:
     return block_pictures(12)
 
 
-def other_steps(method: DRC) -> np.ndarray:
-    method.config = replace(CONFIG, inference_steps=7)
-    return block_pictures(12)
+def other_settings(**changes: Any) -> Callable[[DRC], np.ndarray]:
+    def change(method: DRC) -> np.ndarray:
+        method.config = replace(CONFIG, **changes)
+        return block_pictures(12)
 
-
-def other_step_size(method: DRC) -> np.ndarray:
-    method.config = replace(CONFIG, inference_step_size=0.2)
-    return block_pictures(12)
-
-
-def other_last_step_size(method: DRC) -> np.ndarray:
-    method.config = replace(CONFIG, inference_last_step_size=0.01)
-    return block_pictures(12)
-
-
-def other_momentum(method: DRC) -> np.ndarray:
-    method.config = replace(CONFIG, inference_momentum=0.5)
-    return block_pictures(12)
-
-
-def other_temperature(method: DRC) -> np.ndarray:
-    method.config = replace(CONFIG, temperature=0.5)
-    return block_pictures(12)
+    return change
 
 
 def other_weights(method: DRC) -> np.ndarray:
@@ -123,13 +106,21 @@ def other_images(method: DRC) -> np.ndarray:
     return changed
 
 
+SETTINGS = {
+    "inference_steps": 7, "inference_step_size": 0.2, "inference_last_step_size": 0.01, "inference_momentum": 0.5,
+    "temperature": 0.5,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        other_seed, other_steps, other_step_size, other_last_step_size, other_momentum, other_temperature,
-        other_weights, other_images,
+        other_seed,
+        other_weights,
+        other_images,
+        *(pytest.param(other_settings(**{name: value}), id=name) for name, value in SETTINGS.items()),
     ],
-)  # fmt: skip
+)
 def test_chains_of_anything_else_are_not_used(
     change: Callable[[DRC], np.ndarray], sampled: list[int], tmp_path: Path
 ) -> None:

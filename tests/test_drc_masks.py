@@ -212,3 +212,11 @@ def test_a_sheet_has_rows_in_their_order_and_pictures_in_their_columns() -> None
     ]
     page = np.asarray(sheet(columns, ["a", "b"]))[HEAD + TILE // 2 :, MARGIN + TILE // 2 :, 0]
     assert page[:: TILE + GAP, :: TILE + GAP].tolist() == [[50 * row, 50 * row + 10] for row in range(5)]
+
+
+def test_every_pixel_has_a_say_in_what_the_noise_is_keyed_by() -> None:
+    square = np.zeros((4, 4, 3), np.uint8)
+    other = square.copy()
+    other[-1, -1, -1] = 1
+    preview = Image.new("RGB", (1, 1))
+    assert Picture(square, (4, 4), preview).key != Picture(other, (4, 4), preview).key

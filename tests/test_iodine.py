@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from training_helpers import noise_batch, noise_pictures, parameters, train_method
 
 from baselines import iodine
@@ -383,3 +383,8 @@ def test_its_picture_is_the_mixture_of_its_slots(tmp_path: Path) -> None:
     mixed = torch.einsum("bkhw,bkchw->bhwc", masks, means).numpy()
     shown = method.panels(noise_pictures(3))["reconstruction"]
     np.testing.assert_allclose(shown, np.clip(255 * mixed, 0, 255), atol=0.51)
+
+
+def test_what_the_refinement_sees_passes_through_an_mlp_that_is_not_linear() -> None:
+    layers = IODINENetworks(paper("clevr6")).refinement.mlp
+    assert [type(layer) for layer in layers] == [nn.Linear, nn.ELU, nn.Linear]

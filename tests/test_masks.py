@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folder_helpers import LABELS, SHARE, make_pairs, only, prepare, save_mask
-from PIL import Image
+from PIL import ExifTags, Image
 
-from data_prep.errors import SourceError
+from data_prep.errors import ItemError, SourceError
+from data_prep.pictures import check_upright
 
 
 @pytest.fixture
@@ -188,3 +189,15 @@ def test_labels_that_are_no_whole_numbers_from_0_are_refused(pairs: Path, values
     Image.fromarray(values).save(pairs / "masks" / "a00.tif")
     with pytest.raises(SourceError, match=r"a00\.tif has labels that are not whole numbers from 0"):
         prepare(pairs, mask_kind="labels")
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_picture_that_is_stored_turned_is_refused(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.png", exif=exif)
+    if 2 <= orientation <= 8:
+        with pytest.raises(ItemError, match="is stored turned"):
+            check_upright(tmp_path / "a.png")
+    else:
+        check_upright(tmp_path / "a.png")

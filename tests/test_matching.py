@@ -188,3 +188,10 @@ def test_permutations_need_two_regions(name: str) -> None:
 
 def test_a_tie_of_two_regions_is_background() -> None:
     assert not one_hot(np.full((1, 2, 1, 1), 0.5, np.float32))[0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["image-permutation", "best-slot"])
+def test_of_an_image_without_objects_the_empty_region_is_the_right_one(name: str) -> None:
+    masks = np.zeros((1, 2, 4, 4), np.float32)
+    masks[:, 0] = 1
+    assert not STRATEGIES[name](masks, np.zeros((1, 4, 4), bool)).any()

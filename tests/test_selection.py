@@ -85,3 +85,11 @@ def test_box_overlap() -> None:
     assert selection.box_iou((0, 0, 2, 2), (1, 0, 2, 2)) == pytest.approx(1 / 3)
     assert selection.box_iou((0, 0, 2, 2), (5, 5, 2, 2)) == 0
     assert selection.box_iou((0, 0, 0, 0), (5, 5, 0, 0)) == 0
+
+
+def test_areas_are_shares_of_the_crop_on_its_own_sides() -> None:
+    tall, box = dog(slice(10, 50), slice(60, 80)), (60.0, 10.0, 20.0, 40.0)
+    crop = (55, 5, 85, 55)  # left, top, right, bottom
+    assert selection.select([tall], box, crop, DOG) == (0, "")
+    half = selection.override(DOG, ["max_area=0.5"])  # 800 of 1,500 pixels are more
+    assert selection.select([tall], box, crop, half)[1] == REASONS[5]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -291,3 +293,13 @@ def test_a_second_ctrl_c_does_not_wait_and_handlers_are_put_back(deferred_interr
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_checkpoints_lie_so_many_seconds_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes ten seconds further whenever it is read."""
+    saved: list[int] = []
+    monkeypatch.setattr(baselines.training, "time", SimpleNamespace(monotonic=count(0, 10).__next__))
+    monkeypatch.setattr(baselines.training, "save_checkpoint", lambda folder, step, *more: saved.append(step))
+    run(tmp_path, steps=20, seconds=45)
+    assert 3 <= len(saved) <= 6
+    assert saved[-1] == 20
