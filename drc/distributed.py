@@ -57,6 +57,10 @@ def join(device: str) -> str:
                 f"{torch.cuda.device_count()}"
             )
         torch.cuda.set_device(device)
+    # Imported after the group is there, as by an optimiser's first step, this module keeps it in the defaults of its
+    # functions: its threads then outlive `leave`, and may end in an abort with the interpreter.
+    from torch.distributed import nn  # noqa: F401
+
     dist.init_process_group("nccl" if cuda else "gloo")
     return device
 

@@ -77,6 +77,7 @@ class DRC:
         """
         self.config, self.seed, self.device = config, seed, resolve_device(device)
         trainer = build_trainer(images, config, self.seed, self.device)
+        self._last_sampler = None  # a GPU's recordings of another model hold gigabytes
         self.model = trainer.model  # seen while it trains, so that `progress` may ask for a picture
         train(trainer, Path(checkpoint_dir), progress or (lambda step, total, **values: None))
         self.chains_dir, self.kept_seconds = Path(checkpoint_dir) / "chains", 0.0

@@ -175,6 +175,30 @@ def test_torchrun_trains_and_one_process_reports(tmp_path: Path) -> None:
     assert "RuntimeError" not in told
 
 
+LEAVING = """
+import os
+import sys
+import torch
+from drc.distributed import join, leave, summed
+
+join("cpu")
+weight = torch.nn.Parameter(torch.ones(1))
+weight.grad = summed(torch.ones(1))
+torch.optim.Adam([weight]).step()
+leave()
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+sys.exit(any("gloo" in name for name in names))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are named there")
+def test_no_thread_of_the_group_outlives_it(tmp_path: Path) -> None:
+    """Else one may abort a process that has done all of its work, as the interpreter ends."""
+    (tmp_path / "leaving.py").write_text(LEAVING)
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command(*torchrun, str(tmp_path / "leaving.py"))
+
+
 def test_processes_that_are_described_in_part_are_one_or_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
