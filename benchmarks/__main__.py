@@ -251,7 +251,7 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
     from benchmarks.files import usable_folder
     from benchmarks.flat import write_rows
 
-    names = [choose("baseline", n, validation.TASKS) for n in split(methods)] or list(validation.TASKS)
+    names = chosen_of("baseline", methods, validation.TASKS) or list(validation.TASKS)
     usable_folder(results, "results")
     usable_folder(runs, "checkpoints")
     validation.earlier_rows(results)  # a damaged file is found now and not after hours
@@ -294,7 +294,7 @@ def trials(only: str, preset: str, seeds: str, device: str, data: Path, runs: Pa
 
     preset = choose("preset", preset, PRESETS)
     every = found.trials_of(preset)
-    asked = [choose("trial", name, found.TRIALS) for name in split(only)]
+    asked = chosen_of("trial", only, found.TRIALS)
     if idle := [name for name in asked if name not in every]:
         raise BenchmarkError(f"the trial {idle[0]!r} changes nothing under {preset}: leave it out")
     chosen, numbers = asked or every, parse_seeds(seeds)

@@ -225,7 +225,6 @@ def test_pictures_that_are_made_smaller_are_means_over_areas() -> None:
     smaller = resize_images(images, 2)
     assert smaller[0, :, :, 0].tolist() == [[10, 0], [0, 0]]
     objects = np.zeros((1, 8, 8), np.uint8)
-    objects[0, [0, 0, 0, 0, 1, 1, 2, 2, 3, 3], [0, 1, 2, 3, 0, 3, 0, 3, 0, 3]] = (
-        7  # 10 of 16, around the middle
-    )
+    objects[0, :4, :4] = 7
+    objects[0, 1:4, 1:3] = 0  # which leaves 10 of 16, around the middle
     assert resize_objects(objects, 2)[0].tolist() == [[7, 0], [0, 0]]

@@ -138,7 +138,7 @@ def test_the_annotated_variant_asks_for_its_boxes() -> None:
 )
 def test_what_are_no_pictures_are_no_failures_of_opencv(other: Any) -> None:
     method = fitted("border")
-    with pytest.raises(ValueError, match=r"give (uint8|one or more)"):
+    with pytest.raises(ValueError, match=r"give (uint8|a NumPy array of uint8|one or more)"):
         method.segment(other)
 
 
