@@ -107,6 +107,14 @@ def test_kept_pictures_under_a_name_of_their_own(tmp_path: Path, kind: str) -> N
     assert (dataset.masks[2] == 1).mean() == pytest.approx(6 / 8)
 
 
+def test_a_grey_of_a_mask_counts_from_the_middle_on(tmp_path: Path) -> None:
+    root = build(tmp_path, "dogs")
+    mask = np.repeat(np.array([[127], [128]], np.uint8), 32, axis=0).repeat(64, axis=1)
+    Image.fromarray(mask).save(root / "data_mrcnn" / "train" / "resized" / "0_maskresized.png")
+    dataset = authors.prepare(root, tmp_path / "out", QUIET)
+    assert dataset.masks[0].mean(axis=1).tolist() == [0] * 16 + [1] * 16
+
+
 def test_from_an_archive_and_from_the_folder_above(tmp_path: Path) -> None:
     root = build(tmp_path / "in", "dogs")
     with zipfile.ZipFile(tmp_path / "dogs.zip", "w") as opened:

@@ -99,11 +99,17 @@ def test_an_energy_explodes_in_either_direction(sign: int) -> None:
         trainer.check_finite({"energy_prior": sign * 2e6})
 
 
-def test_the_hash_of_the_images_covers_all_that_are_trained_on() -> None:
+@pytest.mark.parametrize("row", [0, 255, 256, 299])
+def test_the_hash_of_the_images_covers_all_that_are_trained_on(row: int) -> None:
     images = np.zeros((300, 16, 16, 3), np.uint8)
     before = Trainer(images, SMOKE, seed=0).images_sha256
-    images[299, 0, 0, 0] = 1
+    images[row, 0, 0, 0] = 1
     assert Trainer(images, SMOKE, seed=0).images_sha256 != before
+
+
+def test_the_hash_of_the_images_covers_no_other() -> None:
+    images = np.zeros((300, 16, 16, 3), np.uint8)
+    images[299] = 1
     part = replace(SMOKE, train_images=299)
     assert Trainer(images, part, seed=0).images_sha256 == Trainer(0 * images, part, seed=0).images_sha256
 

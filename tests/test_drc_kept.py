@@ -282,6 +282,15 @@ def test_all_seconds_of_what_was_found_count(tmp_path: Path) -> None:
         assert method.kept_seconds == pytest.approx(times * sum(taken))
 
 
+def test_a_training_that_follows_counts_anew(tmp_path: Path) -> None:
+    method = trained(tmp_path / "first")
+    for _ in range(2):
+        method.segment(block_pictures(12))
+    assert method.kept_seconds > 0
+    method.fit(block_pictures(12), config=CONFIG, seed=0, device="cpu", checkpoint_dir=tmp_path / "second")
+    assert method.kept_seconds == 0
+
+
 def test_other_code_is_told_by_what_its_files_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("x = 1\n")

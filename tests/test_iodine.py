@@ -196,6 +196,19 @@ def test_the_refinement_sees_all_that_the_authors_show_it() -> None:
     torch.testing.assert_close(seen["masks"].sum(dim=1), torch.ones(2, 1, 16, 16))
 
 
+def test_what_the_refinement_is_told_of_the_fit_carries_no_gradients() -> None:
+    networks = IODINENetworks(TINY)
+    seen, weight = first_spatial_inputs(networks, noise_batch(2)), next(networks.decoder.parameters())
+    told = {
+        name
+        for name, value in seen.items()
+        if value.requires_grad
+        and torch.autograd.grad(value.square().sum(), weight, retain_graph=True, allow_unused=True)[0]
+        is not None
+    }
+    assert told == {"means", "logits", "masks", "posterior"}
+
+
 def test_the_posterior_shown_takes_the_slots_as_equal_and_is_nothing_where_none_fits() -> None:
     networks, images = IODINENetworks(TINY), torch.zeros(1, 3, 1, 2)
     means = torch.tensor([0.01, 9.0, 0.02, 9.0]).view(1, 2, 1, 1, 2).expand(1, 2, 3, 1, 2)

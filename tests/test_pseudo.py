@@ -65,6 +65,19 @@ def prepare(root: Path, out: Path, annotator: Any, options: Options = QUIET, **k
         )
 
 
+def test_of_several_boxes_the_largest_by_area_counts(tmp_path: Path) -> None:
+    boxes = [(1, 1, 3, 90), (45, 25, 75, 55), (0, 0, 80, 5)]  # the tallest, the largest, the widest
+    keys = ("xmin", "ymin", "xmax", "ymax")
+    objects = [
+        "<object><bndbox>"
+        + "".join(f"<{k}>{v}</{k}>" for k, v in zip(keys, box, strict=True))
+        + "</bndbox></object>"
+        for box in boxes
+    ]
+    (tmp_path / "dog").write_text(f"<annotation>{''.join(objects)}</annotation>")
+    assert dogs.read_box(tmp_path / "dog") == (45, 25, 30, 30)
+
+
 def test_dogs_from_folders(stanford_dogs: Path, tmp_path: Path) -> None:
     dataset = prepare(stanford_dogs, tmp_path / "out", BrightThings(), batch=4)
     assert dataset.name == "dogs-remade"

@@ -186,6 +186,15 @@ def test_an_interrupted_write_leaves_the_earlier_file(
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("row.json", "earlier")]
 
 
+def test_who_reads_a_file_while_it_is_written_anew_reads_the_earlier_one(tmp_path: Path) -> None:
+    file = tmp_path / "row.json"
+    write_atomic(file, "earlier")
+    with file.open() as reader:
+        write_atomic(file, "later")
+        assert reader.read() == "earlier"
+    assert file.read_text() == "later"
+
+
 # locks
 
 

@@ -103,6 +103,11 @@ def test_slots_compete_for_each_place() -> None:
     torch.testing.assert_close(won, torch.eye(3)[None], atol=1e-6, rtol=0)
 
 
+def test_a_slot_that_wins_no_place_is_still_a_number() -> None:
+    nothing = attention(torch.tensor([[[1e4], [-1e4]]]), torch.ones(1, 5, 1))[0, 1]
+    assert nothing.tolist() == pytest.approx([1e-8] * 5), "the authors' constant"
+
+
 def test_products_of_slots_and_places_are_scaled_by_the_root_of_their_length() -> None:
     queries = torch.tensor([[1.0], [0.0]]).expand(1, 2, 16)
     won = attention(queries, torch.ones(1, 1, 16))  # 16 / √16 against 0

@@ -221,6 +221,26 @@ def test_bars_reach_from_the_lower_to_the_upper_end_of_an_interval(monkeypatch: 
     assert highs == (pytest.approx([80]), pytest.approx([80, 70]), pytest.approx([80]))
 
 
+def test_a_point_of_a_curve_is_a_mean_over_the_seeds_that_all_points_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[tuple[list[float], list[float]]] = []
+    whole = Axes.errorbar
+
+    def noting(self: Axes, x: Any, y: Any, **rest: Any) -> Any:
+        drawn.append((list(x), list(y)))
+        return whole(self, x, y, **rest)
+
+    monkeypatch.setattr(Axes, "errorbar", noting)
+    rows = [row_of("as it is", seed=seed, iou=iou) for seed, iou in enumerate((0.4, 0.6, 0.9))]
+    rows += [
+        row_of("8 inference steps", seed=seed, inference_steps=8, iou=iou)
+        for seed, iou in enumerate((0.5, 0.8))
+    ]
+    trials.as_png(rows)
+    assert drawn[1] == (pytest.approx([4, 8]), pytest.approx([50, 65])), "seed 2 has only one of the two"
+
+
 def test_what_kept_chains_took_before_counts_as_segmenting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
