@@ -182,7 +182,7 @@ DATASETS: dict[str, DatasetSpec] = {
     "clevr6-rendered": DatasetSpec(
         "CLEVR6 rendered anew",
         "clevr6-rendered",
-        "python -m data_prep clevr6 --tfrecords FILE --out {out}",
+        "python -m data_prep clevr6 --tfrecords FILE --name clevr6-rendered --out {out}",
         train="train",
         splits={"eval": Subset("train", "training images", limit=1000)},
     ),

@@ -1,8 +1,8 @@
 """What a segmenter found in each image, in a text file that an interrupted run goes on with.
 
-The first line names the format and the annotator's settings; every further line is one image: its id, its
-size and the instances found, each with category, score, box and mask. A mask is the list of run lengths of
-its box in row order, beginning with background.
+The first line names the format and the annotator's settings; every further line is one image: its id, the SHA-256 of
+its file, its size and the instances found, each with category, score, box and mask. A mask is the list of run lengths
+of its box in row order, beginning with background. Of two lines of an id the later one counts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from data_prep.target import SoleWriter
 
 FORMAT = "drc-annotations"
 VERSION = 1
+DAMAGED = (ValueError, KeyError, TypeError, MemoryError, RecursionError)
+"""What a line that was changed makes of its reading."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def encode(instance: Instance) -> dict[str, Any]:
 
 
 def decode(values: dict[str, Any], height: int, width: int) -> Instance:
-    """The inverse of `encode` for an image of that size. Raises ValueError, KeyError or TypeError on others."""
+    """The inverse of `encode` for an image of that size. Raises one of DAMAGED on others."""
     x, y, w, h = values["box"]
     runs = np.array(values["runs"], dtype=np.int64)
     inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     mask = np.zeros((height, width), dtype=bool)
     if w and h:
         mask[y : y + h, x : x + w] = inside.reshape(h, w)
-    return Instance(values["category"], values["score"], mask)
+    return Instance(values["category"], float(values["score"]), mask)
 
 
 class AnnotationFile:
@@ -77,6 +79,7 @@ class AnnotationFile:
         self.path = path
         self._head = {"format": FORMAT, "version": VERSION, "annotator": settings}
         self._offsets: dict[str, int] = {}
+        self._pictures: dict[str, str] = {}
         self._stream: BinaryIO | None = None
         self._sole_writer: SoleWriter | None = None
 
@@ -107,13 +110,18 @@ class AnnotationFile:
     def __contains__(self, id: str) -> bool:
         return id in self._offsets
 
-    def __len__(self) -> int:
-        return len(self._offsets)
+    def picture(self, id: str) -> str:
+        """SHA-256 of the picture that an image's annotation is of; empty where there is none, or it does not say."""
+        return self._pictures.get(id, "")
 
-    def append(self, id: str, size: tuple[int, int], instances: Sequence[Instance]) -> None:
-        """Write one image's annotation; size is (height, width). Raises SourceError if the disk refuses."""
+    def append(self, id: str, picture: str, size: tuple[int, int], instances: Sequence[Instance]) -> None:
+        """Write one image's annotation; picture: SHA-256 of its file; size: (height, width).
+
+        Raises SourceError if the disk refuses.
+        """
         assert self._stream is not None
-        line = json.dumps({"id": id, "size": list(size), "instances": [encode(found) for found in instances]})
+        found = [encode(instance) for instance in instances]
+        line = json.dumps({"id": id, "picture": picture, "size": list(size), "instances": found})
         try:
             offset = self._stream.seek(0, 2)
             self._stream.write(line.encode() + b"\n")
@@ -123,7 +131,7 @@ class AnnotationFile:
                 f"{self.path} cannot be written ({one_line(error)}); what is in it stays: free some space "
                 "and run the same command again."
             ) from error
-        self._offsets[id] = offset
+        self._offsets[id], self._pictures[id] = offset, picture
 
     def read(self, id: str) -> tuple[tuple[int, int], list[Instance]]:
         """Size (height, width) of an image that is done, and the instances in it. Raises SourceError."""
@@ -133,7 +141,7 @@ class AnnotationFile:
             entry = json.loads(self._stream.readline())
             height, width = entry["size"]
             return (height, width), [decode(values, height, width) for values in entry["instances"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except DAMAGED as error:
             raise SourceError(
                 f"{self.path}: the annotation of {id} is damaged ({one_line(error)}); "
                 "delete its line and run again."
@@ -155,8 +163,10 @@ class AnnotationFile:
                 stream.truncate(offset)
                 return
             try:
-                self._offsets[json.loads(line)["id"]] = offset
-            except (ValueError, KeyError, TypeError) as error:
+                entry = json.loads(line)
+                self._offsets[entry["id"]] = offset
+                self._pictures[entry["id"]] = entry.get("picture", "")
+            except (*DAMAGED, AttributeError) as error:
                 raise SourceError(
                     f"{self.path} line {number} is damaged; delete it and run again."
                 ) from error
@@ -165,7 +175,7 @@ class AnnotationFile:
     def _check_head(self, line: bytes) -> None:
         try:
             head = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             head = None
         if not isinstance(head, dict) or head.get("format") != FORMAT:
             raise SourceError(f"{self.path} is not a file of annotations; choose another --annotations.")

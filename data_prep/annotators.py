@@ -221,29 +221,30 @@ def _settings(package: str, model: str, source: str, weights: Path | None) -> di
 
 def annotate(
     annotator: Annotator,
-    images: Iterable[tuple[str, np.ndarray]],
+    images: Iterable[tuple[str, str, np.ndarray]],
     file: AnnotationFile,
     *,
     batch: int,
+    done: int,
     total: int,
     progress: bool,
 ) -> None:
-    """Annotate the images (id, (H,W,3) uint8) that come and append the results batch by batch.
+    """Annotate the images (id, SHA-256 of the file, (H,W,3) uint8) that come and append the results batch by batch.
 
-    total: how many images the finished file has, for the time left. Raises SourceError if the disk refuses, and
-    AnnotatorError if the network fails.
+    done, total: how many images were annotated before, and are in the end, for the time left. Raises SourceError if the
+    disk refuses, and AnnotatorError if the network fails.
     """
-    with tqdm(total=total, initial=len(file), desc="annotate", unit="image", disable=not progress) as bar:
+    with tqdm(total=total, initial=done, desc="annotate", unit="image", disable=not progress) as bar:
         for group in batched(images, batch):
             try:
-                results = annotator([image for _, image in group])
+                results = annotator([image for *_, image in group])
             except RuntimeError as error:  # such as a GPU's memory that does not suffice
                 raise AnnotatorError(
                     f"the network failed ({one_line(error)}); try a lower --batch, or --device cpu. "
                     "What was annotated before is kept."
                 ) from error
-            for (id, image), instances in zip(group, results, strict=True):
+            for (id, picture, image), instances in zip(group, results, strict=True):
                 if any(found.mask.shape != image.shape[:2] for found in instances):
                     raise SourceError(f"The annotator gave {id} a mask of another size than the image.")
-                file.append(id, (image.shape[0], image.shape[1]), instances)
+                file.append(id, picture, (image.shape[0], image.shape[1]), instances)
             bar.update(len(group))

@@ -6,6 +6,7 @@ not UTF-8, or contents that swell beyond reason make the whole archive refused.
 
 from __future__ import annotations
 
+import glob
 import gzip
 import logging
 import lzma
@@ -18,11 +19,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol, cast
+from typing import IO, Protocol, Self, cast
 
 from tqdm import tqdm
 
-from data_prep.errors import SourceError, one_line
+from data_prep.errors import DataPrepError, SourceError, one_line
 
 log = logging.getLogger(__name__)
 ENDINGS = (".tar", ".tgz", ".tar.gz", ".zip")
@@ -50,15 +51,24 @@ class Scratch:
         self._parent = out.parent
         self._prefix = f".{out.name}.unpacked-"
         self._folder: Path | None = None
+        self._unpacked: dict[Path, Path] = {}  # where to -> which archive
 
     def __enter__(self) -> Scratch:
-        for folder in self._parent.glob(f"{self._prefix}*"):
+        for folder in self._parent.glob(f"{glob.escape(self._prefix)}*"):
             log.warning("%s was left by an interrupted run; delete it if that run is over", folder)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+        if isinstance(error, DataPrepError) and (text := self.named(str(error))) != str(error):
+            raise type(error)(text) from error
+
+    def named(self, text: str) -> str:
+        """A sentence with the archives in the place of the folders they were unpacked to, which nobody will find."""
+        for folder, archive in self._unpacked.items():
+            text = text.replace(f"{folder}/", f"{archive}: ").replace(str(folder), str(archive))
+        return text
 
     def open(self, path: Path) -> Path:
         """The folder `path`, or the folder that archive `path` was unpacked to. Raises SourceError."""
@@ -78,6 +88,7 @@ class Scratch:
             raise SourceError(
                 f"{self._parent} cannot be written ({one_line(error)}); choose another --out."
             ) from error
+        self._unpacked[target] = path
         unpack(path, target, progress=self._progress)
         return target
 
@@ -119,9 +130,13 @@ def unpack(archive: Path, target: Path, *, progress: bool = True) -> None:
         raise SourceError(
             f"{archive} is cut short or damaged ({one_line(error)}); download it again."
         ) from error
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise SourceError(
+            f"{archive} holds a file and a folder of one name, {file.relative_to(target)}; pack it again."
+        ) from error
     except OSError as error:
         raise SourceError(
-            f"{archive} cannot be unpacked to {target.parent} ({one_line(error)}); choose another --out."
+            f"{archive} cannot be unpacked to {target.parent.parent} ({one_line(error)}); choose another --out."
         ) from error
 
 
@@ -199,8 +214,23 @@ def _members(archive: Path) -> Iterator[Members]:
                 yield _tar_members(archive, swelling.counted(stream))
 
 
+class Whole(tarfile.TarInfo):
+    """A member of an archive whose every header is sound; tarfile takes a damaged one for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """As of TarInfo; raises ReadError where the block is neither a header nor empty."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.strip(b"\0"):
+                raise tarfile.ReadError(one_line(error)) from error
+            raise
+
+
 def _tar_members(archive: Path, stream: Counted) -> Members:
-    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as opened:
+    # Empty blocks are passed over, for another archive may follow, or what had a header that is empty now.
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", ignore_zeros=True, tarinfo=Whole) as opened:
         for member in opened:
             if member.isdir():
                 yield member.name, None

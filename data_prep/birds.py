@@ -21,7 +21,7 @@ from data_prep.pictures import (
     resize_labels,
     square_around,
 )
-from data_prep.store import DatasetWriter, PreparedDataset, check_target, sha256_of
+from data_prep.store import DatasetWriter, PreparedDataset, check_name, check_target, sha256_of
 from data_prep.tables import read_table
 
 LICENCE = (
@@ -53,6 +53,10 @@ class BirdsConfig:
             raise DataPrepError(
                 f"There is no mask rule {self.mask_rule!r}; choose from {', '.join(MASK_RULES)}."
             )
+
+    @property
+    def name(self) -> str:
+        return "birds" if self.mask_rule == "threshold" else f"birds-{self.mask_rule}"
 
 
 @dataclass(frozen=True)
@@ -190,12 +194,15 @@ def prepare(
     """
     config, options = config or BirdsConfig(), options or Options()
     check_target(out, force=options.force)
+    name = config.name if name is None else check_name(name)
     with Scratch(out, progress=options.progress) as scratch:
         folder = locate(scratch.open(root), "images.txt").parent
         masks = scratch.open(segmentations)
         if (masks / "segmentations").is_dir():
             masks = masks / "segmentations"
-        return prepare_unpacked(folder, masks, out, config, options, split_file=split_file, name=name)
+        return prepare_unpacked(
+            folder, masks, out, config, options, split_file=split_file, name=name, told=scratch.named
+        )
 
 
 def prepare_unpacked(
@@ -205,10 +212,11 @@ def prepare_unpacked(
     config: BirdsConfig,
     options: Options,
     *,
+    name: str,
     split_file: Path | None = None,
-    name: str | None = None,
+    told: Callable[[str], str] = str,
 ) -> PreparedDataset:
-    """The same from the folder of images.txt and from that of the masks themselves."""
+    """The same from the folder of images.txt and from that of the masks themselves; `told` as of DatasetWriter."""
     if split_file is None and (folder / SPLIT_FILE).is_file():
         split_file = folder / SPLIT_FILE
     birds, faults = read_birds(folder, masks, split_file, config.split_seed)
@@ -218,7 +226,7 @@ def prepare_unpacked(
         sources[split_file.name] = sha256_of(split_file)
     writer = DatasetWriter(
         out,
-        name=name or ("birds" if config.mask_rule == "threshold" else f"birds-{config.mask_rule}"),
+        name=name,
         size=(options.size, options.size),
         settings={**asdict(config), "size": options.size, "split": "file" if split_file else "made here"},
         sources=sources,
@@ -226,6 +234,7 @@ def prepare_unpacked(
         command=options.command,
         expected=len(birds),
         force=options.force,
+        told=told,
     )
     with writer:
         write_samples(

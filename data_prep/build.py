@@ -111,8 +111,8 @@ def write_samples(
         ):
             if error is not None:
                 check_faults([Fault(name(item), str(error))], keep_going=options.keep_going)
-                log.warning("left out %s: %s", name(item), error)
                 writer.skip(name(item), str(error))
+                log.warning("left out %s: %s", name(item), writer.skipped[-1]["reason"])
             elif sample is not None:
                 if not sample.mask.any():
                     empty.append(sample.id)

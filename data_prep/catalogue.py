@@ -23,6 +23,8 @@ class Entry:
     remark: str = ""
     folder: str = ""
     """What the tables call the prepared set's folder, where that is not the key."""
+    names: tuple[str, ...] = ()
+    """What a prepared set of the paper's images may be called, by who made its masks and selection."""
 
 
 CATALOGUE = {
@@ -33,12 +35,14 @@ CATALOGUE = {
         "",
         "The authors' images were never released; these follow a documented re-making.",
         folder="tm-dsprites-128",
+        names=("tm-dsprites",),
     ),
     "birds": Entry(
         "Birds (CUB-200-2011)",
         {"train": 10_000, "val": 788, "test": 1_000},
         "python -m data_prep birds --root CUB_200_2011.tgz --segmentations segmentations.tgz --out {out}",
         "CUB_200_2011.tgz and segmentations.tgz",
+        names=("birds", "birds-dithered", "birds-authors"),
     ),
     "dogs": Entry(
         "Dogs (Stanford Dogs, re-made pseudo masks)",
@@ -46,6 +50,7 @@ CATALOGUE = {
         "python -m data_prep dogs --root DIR --annotator detectron2 --out {out}",
         "images.tar, annotation.tar and lists.tar in DIR",
         "The authors' selection and masks are not public; these are re-made by recorded rules.",
+        names=("dogs-remade", "dogs-authors"),
     ),
     "cars": Entry(
         "Cars (Stanford Cars, re-made pseudo masks)",
@@ -53,6 +58,7 @@ CATALOGUE = {
         "python -m data_prep cars --root DIR --annotator detectron2 --out {out}",
         "cars_train.tgz, cars_test.tgz and car_devkit.tgz in DIR",
         "The authors' selection and masks are not public; these are re-made by recorded rules.",
+        names=("cars-remade", "cars-authors"),
     ),
     "clevr6": Entry(
         "CLEVR6 (CLEVR with masks)",
@@ -60,18 +66,16 @@ CATALOGUE = {
         "python -m data_prep clevr6 --tfrecords clevr_with_masks_train.tfrecords --out {out}",
         "clevr_with_masks_train.tfrecords",
         "The paper takes scenes of at most 6 objects from the first 70,000; how many, it does not say.",
+        names=("clevr6", "clevr6-authors-filter"),
     ),
 }
 
 
 def entry_of(dataset: PreparedDataset) -> Entry | None:
-    """The entry a prepared data set belongs to by its name, variants included; None for a folder of anybody's own."""
+    """The entry a prepared data set belongs to by its name; None for a folder of anybody's own, or other images."""
     if "mask_kind" in dataset.manifest["settings"]:  # so `data_prep folder` made it
         return None
-    name = dataset.name
-    return next(
-        (entry for key, entry in CATALOGUE.items() if name == key or name.startswith(f"{key}-")), None
-    )
+    return next((entry for entry in CATALOGUE.values() if dataset.name in entry.names), None)
 
 
 def describe_counts(counts: dict[str, int]) -> str:

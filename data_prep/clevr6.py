@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data_prep.build import Options, Sample, write_samples
 from data_prep.errors import DataPrepError, ItemError, SourceError
 from data_prep.pictures import resize_image
-from data_prep.store import DatasetWriter, PreparedDataset, check_target
+from data_prep.store import DatasetWriter, PreparedDataset, check_name, check_target
 from data_prep.tfrecord import byte_values, float_values, parse_example, read_records
 
 log = logging.getLogger(__name__)
@@ -124,19 +124,29 @@ def label_map(masks: np.ndarray, size: int) -> np.ndarray:
 
 
 def prepare(
-    files: Sequence[Path], out: Path, config: Clevr6Config | None = None, options: Options | None = None
+    files: Sequence[Path],
+    out: Path,
+    config: Clevr6Config | None = None,
+    options: Options | None = None,
+    *,
+    name: str | None = None,
 ) -> PreparedDataset:
-    """Prepare CLEVR6 from TFRecord files, read as one series. Raises SourceError or StoreError."""
+    """Prepare CLEVR6 from TFRecord files, read as one series. Raises SourceError or StoreError.
+
+    name: of the data set, for scenes that are not the original's; the rule's own if None.
+    """
     config, options = config or Clevr6Config(), options or Options()
     check_target(out, force=options.force)
+    name = config.name if name is None else check_name(name)
     for file in files:
         if not file.is_file():
-            raise SourceError(f"{file} does not exist; download clevr_with_masks_train.tfrecords first.")
+            what = "is no file" if file.exists() else "does not exist"
+            raise SourceError(f"{file} {what}; name clevr_with_masks_train.tfrecords, as it was downloaded.")
     if len({file.name for file in files}) < len(files):
         raise SourceError("Two of the files have one name, and scenes are known by it: rename one of them.")
     writer = DatasetWriter(
         out,
-        name=config.name,
+        name=name,
         size=(options.size, options.size),
         settings={**asdict(config), "size": options.size},
         sources={file.name: f"{file.stat().st_size} bytes" for file in files},
@@ -147,7 +157,7 @@ def prepare(
     length = sum(file.stat().st_size for file in files)
     with (
         writer,
-        tqdm(total=length, desc=config.name, unit="B", unit_scale=True, disable=not options.progress) as bar,
+        tqdm(total=length, desc=name, unit="B", unit_scale=True, disable=not options.progress) as bar,
     ):
         write_samples(
             writer,

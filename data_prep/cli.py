@@ -51,6 +51,9 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _stop)
+        hang_up = getattr(signal, "SIGHUP", None)  # of a terminal that was closed; Windows has none
+        if hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN:  # as under nohup
+            signal.signal(hang_up, _stop)
         try:
             return super().invoke(ctx)
         except DataPrepError as error:
@@ -77,7 +80,10 @@ def build_options(command: Command) -> Command:
     decorators = (
         out_option,
         click.option(
-            "--size", default=128, show_default=True, help="Height and width of the result in pixels."
+            "--size",
+            default=128,
+            show_default=True,
+            help="Height and width of the result in pixels, 16 to 1024.",
         ),
         click.option(
             "--keep-going", is_flag=True, help="Leave faulty items out and list them, in place of stopping."

@@ -123,6 +123,7 @@ def birds_command(
 )
 @click.option("--scenes", default=70_000, show_default=True, help="Scenes searched for training images.")
 @click.option("--heldout", default=1_000, show_default=True, help="Test images from the scenes after those.")
+@click.option("--name", help="Name of the data set, for scenes that are not the original's.")
 @build_options
 def clevr6_command(
     tfrecords: tuple[Path, ...],
@@ -130,6 +131,7 @@ def clevr6_command(
     rule: str,
     scenes: int,
     heldout: int,
+    name: str | None,
     out: Path,
     **common: Any,
 ) -> None:
@@ -142,7 +144,7 @@ def clevr6_command(
       python -m data_prep clevr6 --tfrecords clevr_with_masks_train.tfrecords --out data/clevr6
     """
     config = clevr6.Clevr6Config(rule, scenes, heldout)
-    announce(clevr6.prepare([*tfrecords, *more], out, config, make_options(**common)))
+    announce(clevr6.prepare([*tfrecords, *more], out, config, make_options(**common), name=name))
 
 
 @click.command("folder")

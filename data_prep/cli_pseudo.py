@@ -99,7 +99,16 @@ def run(
     try:
         with Scratch(out) as scratch:
             source = read(root, scratch)
-            dataset = pseudo.prepare(source, segmenter, rules, out, options, annotations=file, batch=batch)
+            dataset = pseudo.prepare(
+                source,
+                segmenter,
+                rules,
+                out,
+                options,
+                annotations=file,
+                batch=batch,
+                told=scratch.named,
+            )
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(f"{file} keeps what was annotated" if file.exists() else "") from stop
     announce(dataset)

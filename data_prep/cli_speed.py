@@ -93,7 +93,7 @@ def clevr6_command(tfrecords: Path, records: int, rounds: int) -> None:
 @speed_command.command("store")
 @click.option("--count", type=click.IntRange(1), default=70_000, show_default=True, help="Images written.")
 @click.option(
-    "--size", type=click.IntRange(1), default=128, show_default=True, help="Height and width in pixels."
+    "--size", type=click.IntRange(1, 1024), default=128, show_default=True, help="Height and width in pixels."
 )
 @work_option
 def store_command(count: int, size: int, work: Path | None) -> None:

@@ -30,7 +30,7 @@ from data_prep.pictures import (
     resize_labels,
     square_around,
 )
-from data_prep.store import SPLITS, DatasetWriter, PreparedDataset, check_target
+from data_prep.store import SPLITS, DatasetWriter, PreparedDataset, check_name, check_target
 from data_prep.tables import numbered_lines, read_lines
 
 log = logging.getLogger(__name__)
@@ -87,8 +87,7 @@ class FolderConfig:
             )
         if len(self.ratios) != 3 or not (min(self.ratios) >= 0 and 0 < sum(self.ratios) < math.inf):
             raise DataPrepError(f"Ratios {self.ratios} are not three shares; give them like 80,10,10.")
-        if not self.name.strip() or "/" in self.name:
-            raise DataPrepError(f"The name {self.name!r} is empty or holds a slash; choose a plain one.")
+        check_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -244,7 +243,7 @@ def find_pairs(
     masks: Path,
     config: FolderConfig,
     lists: dict[str, Path] | None,
-    boxes: dict[str, tuple[float, float, float, float]] | None,
+    boxes_file: Path | None,
     only: Path | None,
 ) -> tuple[list[Pair], list[Fault]]:
     """The pairs of two folders in the order of their names, and what has no partner. Raises SourceError.
@@ -252,6 +251,7 @@ def find_pairs(
     With `lists`, only the images they name belong to the data set, in the lists' order. With `only`, those it names,
     in the order of their names; what else lies there is no fault, unless two pictures share a name.
     """
+    boxes = read_boxes(boxes_file) if boxes_file else None
     image_files, image_faults = by_stem(images)
     mask_files, mask_faults = by_stem(masks)
     if image_files and mask_files and image_files.keys().isdisjoint(mask_files):
@@ -275,7 +275,7 @@ def find_pairs(
         elif stem not in mask_files:
             faults.append(Fault(stem, f"{masks} has no mask called {stem}"))
         elif boxes is not None and stem not in boxes:
-            faults.append(Fault(stem, f"the file of --boxes has no line for {stem}"))
+            faults.append(Fault(stem, f"{boxes_file} has no line for {stem}"))
         else:
             sound.append(stem)
     split = split or random_split(sound, config)
@@ -335,10 +335,9 @@ def prepare(
     config, options = config or FolderConfig(), options or Options()
     check_target(out, force=options.force)
     check_files(config, lists, boxes_file, only)
-    boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
         folders = _opened(images, scratch), _opened(masks, scratch)
-        pairs, faults = find_pairs(*folders, config, lists, boxes, only)
+        pairs, faults = find_pairs(*folders, config, lists, boxes_file, only)
         check_faults(faults, keep_going=options.keep_going)
         writer = DatasetWriter(
             out,
@@ -350,6 +349,7 @@ def prepare(
             command=options.command,
             expected=len(pairs),
             force=options.force,
+            told=scratch.named,
         )
         with writer:
             write_samples(

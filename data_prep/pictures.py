@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -39,9 +40,14 @@ def read_picture(file: Path, mode: str | None = None, *, alone: bool = False) ->
     """
     try:
         with Image.open(file) as opened:
+            narrowed = not opened.mode.startswith("I") and ";16" in str(
+                opened.tile
+            )  # colours, to 8 bits, by Pillow
             opened.load()
             if alone and (count := getattr(opened, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {count} pictures; save the one that is meant")
+            if narrowed and not np.asarray(opened.convert("RGB")).any():
+                raise ValueError("its 16 bits hold no value above 255: save it with 8")
             return _in_mode(opened, mode) if mode else opened
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
@@ -157,7 +163,9 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
             faults.append(Fault(ascii(name), f"{folder} has a file whose name is not UTF-8, {name!a}"))
         else:
             file = folder / name
-            if file.exists() and not file.is_file():  # a pipe, say, that would be waited for
+            if re.search(r"[\0-\x1f\x7f]", name):
+                faults.append(Fault(ascii(name), f"{folder} has a file whose name breaks a line, {name!a}"))
+            elif file.exists() and not file.is_file():  # a pipe, say, that would be waited for
                 faults.append(Fault(name, f"{file} is not a regular file"))
             else:
                 found[name] = file

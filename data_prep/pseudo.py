@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from data_prep.annotations import AnnotationFile, Instance
 from data_prep.annotators import Annotator, annotate
 from data_prep.build import Fault, Options, Sample, check_faults, write_samples
-from data_prep.errors import ItemError
+from data_prep.errors import ItemError, SourceError
 from data_prep.parallel import ordered_map
 from data_prep.pictures import (
     Crop,
@@ -27,7 +27,7 @@ from data_prep.pictures import (
     square_around,
 )
 from data_prep.selection import REASONS, SelectionRules, select
-from data_prep.store import DatasetWriter, PreparedDataset, check_target
+from data_prep.store import DatasetWriter, PreparedDataset, StoreError, check_target, sha256_of
 
 KEPT_LIST = "kept.txt"
 """Member of the prepared data set: the sources of the images that were kept, one a line."""
@@ -79,11 +79,13 @@ def prepare(
     *,
     annotations: Path,
     batch: int = 8,
+    told: Callable[[str], str] = str,
 ) -> PreparedDataset:
     """Annotate what is not yet in the file `annotations`, keep what passes the rules, and write the data set.
 
     The file of annotations stays, so an interrupted run goes on, and other rules need no second run of the
-    annotator. Raises SourceError, StoreError or AnnotatorError.
+    annotator; only a picture that is another one now is annotated anew. `told` as of DatasetWriter. Raises SourceError,
+    StoreError or AnnotatorError.
     """
     check_target(out, force=options.force)
     check_faults(source.faults, keep_going=options.keep_going)
@@ -101,6 +103,7 @@ def prepare(
             command=options.command,
             expected=len(kept),
             force=options.force,
+            told=told,
         )
         with writer:
             write_samples(
@@ -122,27 +125,51 @@ def prepare(
 def _annotate(
     items: Sequence[Item], annotator: Annotator, file: AnnotationFile, options: Options, batch: int
 ) -> list[Fault]:
-    """Annotate the items the file lacks; returns those whose image cannot be read."""
+    """Annotate the items the file lacks, or has of another picture; returns those whose image cannot be read."""
     faults: list[Fault] = []
+    done = _unchanged(items, file, options)
 
-    def attempt(item: Item) -> tuple[Item, np.ndarray | None, str]:
+    def attempt(item: Item) -> tuple[Item, str, np.ndarray | None, str]:
         try:
-            return item, np.asarray(read_picture(item.image, "RGB")), ""
-        except ItemError as error:
-            return item, None, str(error)
+            return item, sha256_of(item.image), np.asarray(read_picture(item.image, "RGB")), ""
+        except (ItemError, StoreError) as error:
+            return item, "", None, str(error).removesuffix(".")
 
-    def readable() -> Iterator[tuple[str, np.ndarray]]:
-        missing = (item for item in items if item.name not in file)
+    def readable() -> Iterator[tuple[str, str, np.ndarray]]:
+        missing = (item for item in items if item.name not in done)
         with closing(ordered_map(attempt, missing, workers=options.workers)) as pictures:
-            for item, image, reason in pictures:
+            for item, picture, image, reason in pictures:
                 if image is None:
                     check_faults([Fault(item.name, reason)], keep_going=options.keep_going)
                     faults.append(Fault(item.name, reason))
                 else:
-                    yield item.name, image
+                    yield item.name, picture, image
 
-    annotate(annotator, readable(), file, batch=batch, total=len(items), progress=options.progress)
+    annotate(
+        annotator,
+        readable(),
+        file,
+        batch=batch,
+        done=len(done),
+        total=len(items),
+        progress=options.progress,
+    )
     return faults
+
+
+def _unchanged(items: Sequence[Item], file: AnnotationFile, options: Options) -> set[str]:
+    """Names of the items whose annotation is of the picture that is there."""
+
+    def same(item: Item) -> bool:
+        try:
+            return sha256_of(item.image) == file.picture(item.name)
+        except StoreError:  # told where it is read to be annotated
+            return False
+
+    known = [item for item in items if item.name in file]
+    with closing(ordered_map(same, known, workers=options.workers, group=16)) as found:
+        bar = tqdm(found, total=len(known), desc="compare", unit="image", disable=not options.progress)
+        return {item.name for item, alike in zip(known, bar, strict=True) if alike}
 
 
 def _select(
@@ -152,10 +179,14 @@ def _select(
     faults: list[Fault],
     options: Options,
 ) -> tuple[list[Kept], Counter[tuple[str, str]]]:
-    """What passes the rules, and how many of each split each rule dropped; bad boxes join the faults."""
+    """What passes the rules, and how many of each split each rule dropped; bad boxes join the faults.
+
+    SourceError where nothing passes.
+    """
     kept: list[Kept] = []
     removed: Counter[tuple[str, str]] = Counter()
-    known = [item for item in items if item.name in file]
+    faulty = {fault.item for fault in faults}
+    known = [item for item in items if item.name in file and item.name not in faulty]
     for item in tqdm(known, desc="select", unit="image", disable=not options.progress):
         (height, width), instances = file.read(item.name)
         try:
@@ -170,6 +201,15 @@ def _select(
             removed[reason, item.split] += 1
         else:
             kept.append(Kept(item, crop, chosen))
+    if removed and not kept:
+        dropped: Counter[str] = Counter()
+        for (reason, _), count in removed.items():
+            dropped[reason] += count
+        ((most, count),) = dropped.most_common(1)
+        raise SourceError(
+            f"no image passes the rules: {count} of {removed.total()} are dropped by {most!r}; set others with --rule, "
+            f"and {file.path} serves them as it is."
+        )
     return kept, removed
 
 
@@ -181,10 +221,7 @@ def _with_masks(kept: Sequence[Kept], file: AnnotationFile) -> Iterator[tuple[Ke
 
 def _make(one: Kept, instance: Instance, size: int) -> Sample:
     """Cut one object out and resize it. Raises ItemError naming the file at fault."""
-
     image = read_picture(one.item.image, "RGB")
-    if image.size != instance.mask.shape[::-1]:
-        raise ItemError(f"{one.item.image} is not the image that was annotated: its size differs")
     x, y, w, h = one.item.box
     return Sample(
         resize_image(image, one.crop, size),

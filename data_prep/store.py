@@ -15,7 +15,7 @@ from data_prep.reader import (
     open_dataset,
     sha256_of,
 )
-from data_prep.target import check_target
+from data_prep.target import check_name, check_target
 from data_prep.writer import DatasetWriter
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "DatasetWriter",
     "PreparedDataset",
     "StoreError",
+    "check_name",
     "check_target",
     "open_dataset",
     "sha256_of",

@@ -53,9 +53,12 @@ def read_table(file: Path, fields: int) -> dict[str, list[str]]:
 def read_mat(file: Path, variable: str) -> Any:
     """A variable of a MATLAB file (up to version 7.2), one-element arrays squeezed. Raises SourceError."""
     try:
-        content = scipy.io.loadmat(file, squeeze_me=True)
+        with file.open("rb") as stream:
+            content = scipy.io.loadmat(stream, squeeze_me=True)
     except FileNotFoundError as error:
         raise SourceError(f"{file} is missing; take it from the publisher's archive.") from error
+    except PermissionError as error:
+        raise SourceError(f"{file} cannot be read ({one_line(error)}); mend its permissions.") from error
     except NotImplementedError as error:
         raise SourceError(
             f"{file} is a MATLAB 7.3 (HDF5) file; save it with -v7 or download it again."

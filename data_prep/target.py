@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from data_prep.errors import one_line
+from data_prep.errors import DataPrepError, one_line
 from data_prep.reader import FORMAT, MANIFEST, MEMBERS, StoreError
 
 
@@ -43,6 +43,13 @@ def check_target(path: Path, *, force: bool) -> None:
         raise StoreError(
             f"{path} holds {strangers[0]} beside a prepared data set; move it away before replacing the set."
         )
+
+
+def check_name(name: str) -> str:
+    """A data set's own name. Raises DataPrepError for one that is empty or no plain word."""
+    if not name.strip() or "/" in name or not name.isprintable():
+        raise DataPrepError(f"The name {name!r} is empty or holds a slash; choose a plain one.")
+    return name
 
 
 class BusyError(StoreError):

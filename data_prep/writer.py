@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import hashlib
 import json
 import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,7 @@ class DatasetWriter:
     name: the data set's own name, variant included. size: (height, width) in pixels.
     settings, sources, licence, command: recorded in the manifest as given (JSON values).
     expected: number of images to come, if known; too small a disk is then refused at once.
+    told: how a reason for leaving an item out is to be told, such as by the archive that the item came from.
     """
 
     dataset: PreparedDataset
@@ -68,6 +70,7 @@ class DatasetWriter:
         command: str = "",
         expected: int | None = None,
         force: bool = False,
+        told: Callable[[str], str] = str,
     ) -> None:
         self.path = Path(path).resolve() if Path(path).is_symlink() else Path(path)
         self.size = size
@@ -75,6 +78,7 @@ class DatasetWriter:
         self.force = force
         self.notes: dict[str, Any] = {}
         self.skipped: list[dict[str, str]] = []
+        self._told = told
         self._head = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -155,7 +159,7 @@ class DatasetWriter:
 
     def skip(self, item: str, reason: str) -> None:
         """Note an item that was left out; the manifest lists it with its reason."""
-        self.skipped.append({"item": item, "reason": reason})
+        self.skipped.append({"item": item, "reason": self._told(reason)})
 
     def attach(self, member: str, text: str) -> None:
         """Put a text file beside the data, hashed like it. Raises StoreError if the disk refuses."""
@@ -258,12 +262,12 @@ class DatasetWriter:
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
             raise StoreError(
-                f"{self.path} needs {needed / 1e9:.2f} GB and only {free / 1e9:.2f} GB are free; "
+                f"{self.path} needs {needed / 1e6:,.1f} MB and only {free / 1e6:,.1f} MB are free; "
                 "free some space or choose another --out."
             )
 
     def _warn_of_leftovers(self) -> None:
-        for folder in self.path.parent.glob(f".{self.path.name}.partial-*"):
+        for folder in self.path.parent.glob(f".{glob.escape(self.path.name)}.partial-*"):
             if folder.name.endswith("-old"):
                 log.warning("%s is the data set that an interrupted run was replacing; move it back", folder)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -169,6 +170,45 @@ def test_cut_between_two_files(tmp_path: Path) -> None:
     archive.write_bytes(archive.read_bytes()[: 1024 + 100])
     with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="cut short or damaged"):
         scratch.open(archive)
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".tar"])
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path, ending: str) -> None:
+    files = {f"{i}.bin": os.urandom(512) for i in range(4)}
+    sound = make_tar(tmp_path / "sound.tar", files).read_bytes()
+    for fill in (b"x" * 8, bytes(512)):  # a check sum that is wrong, and no header at all
+        spoilt = sound[:2048] + fill + sound[2048 + len(fill) :]
+        archive = tmp_path / f"a{ending}"
+        archive.write_bytes(gzip.compress(spoilt) if ending == ".tgz" else spoilt)
+        with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="cut short or damaged"):
+            scratch.open(archive)
+
+
+def test_archives_one_behind_the_other_are_one(tmp_path: Path) -> None:
+    parts = [make_tar(tmp_path / f"{name}.tar", {name: name.encode()}) for name in "xy"]
+    (tmp_path / "both.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with Scratch(tmp_path / "out") as scratch:
+        folder = scratch.open(tmp_path / "both.tar")
+        assert {file.name: file.read_text() for file in folder.iterdir()} == {"x": "x", "y": "y"}
+
+
+@pytest.mark.parametrize("ending", [".tgz", ".tar", ".zip"])
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
+def test_a_file_and_a_folder_of_one_name(tmp_path: Path, names: tuple[str, str], ending: str) -> None:
+    make = make_zip if ending == ".zip" else make_tar
+    archive = make(tmp_path / f"a{ending}", dict.fromkeys(names, b"x"))
+    with Scratch(tmp_path / "out") as scratch, pytest.raises(SourceError, match="a file and a folder of one"):
+        scratch.open(archive)
+
+
+def test_a_fault_in_an_archive_names_the_archive(tmp_path: Path) -> None:
+    archive = make_tar(tmp_path / "a.tgz", {"top/x.txt": b"one"})
+    with Scratch(tmp_path / "out") as scratch:
+        folder = scratch.open(archive)
+        assert scratch.named(f"{folder}/x is bad, {folder} too") == f"{archive}: x is bad, {archive} too"
+    with pytest.raises(SourceError) as caught, Scratch(tmp_path / "out") as scratch:
+        locate(scratch.open(archive), "y.txt")
+    assert str(caught.value).startswith(f"{archive} has no y.txt")
 
 
 def test_odd_headers(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from data_prep import clevr6, tfrecord
 from data_prep.build import Options
+from data_prep.catalogue import CATALOGUE, entry_of
 from data_prep.errors import DataPrepError, SourceError
 from data_prep.pictures import resize_labels
 
@@ -195,6 +196,19 @@ def test_bad_settings_and_missing_file(tmp_path: Path) -> None:
         clevr6.Clevr6Config(scenes=0)
     with pytest.raises(SourceError, match="does not exist"):
         prepare(tmp_path / "nothing", tmp_path / "out")
+    with pytest.raises(SourceError, match="is no file; name clevr_with_masks_train"):
+        prepare(tmp_path, tmp_path / "out")
+
+
+def test_other_scenes_have_a_name_of_their_own(records: Path, tmp_path: Path) -> None:
+    dataset = clevr6.prepare([records], tmp_path / "out", options=QUIET, name="clevr6-rendered")
+    assert dataset.name == "clevr6-rendered"
+    assert entry_of(dataset) is None, "they are not the paper's"
+    own = clevr6.prepare([records], tmp_path / "own", options=QUIET)
+    assert (own.name, own.sha256) == ("clevr6", dataset.sha256)
+    assert entry_of(own) is CATALOGUE["clevr6"]
+    with pytest.raises(DataPrepError, match="holds a slash"):
+        clevr6.prepare([records], tmp_path / "bad", options=QUIET, name="a/b")
 
 
 def test_rendered_scenes_go_through_whole(shared: Path, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows ends a process at once")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_leaves_nothing_half_made(tmp_path: Path, number: int) -> None:
     # A shell's background job ignores SIGINT, and so would what it starts.
     code = (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from folder_helpers import CAREFREE, LABELS, QUIET, SHARE, make_pairs, only, prepare, save_mask
@@ -244,6 +246,37 @@ def test_16_bits_that_would_all_be_black_are_refused(pairs: Path) -> None:
     with pytest.raises(SourceError, match=r"a00\.png .* no value above 256"):
         prepare(pairs)
     assert prepare(pairs, mask_kind="labels").masks[0].max() == 1
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_that_would_all_be_black_are_refused(pairs: Path, channels: int) -> None:
+    file = pairs / "images" / "a00.png"
+    file.with_suffix(".jpg").unlink()
+    for brightest, seen in ((65535, 255), (255, None)):
+        pixels = np.full((60, 100, channels), brightest, np.uint16)
+        assert cv2.imwrite(str(file), pixels)
+        if seen is None:
+            with pytest.raises(SourceError, match=r"a00\.png .* no value above 255"):
+                prepare(pairs, replace(QUIET, force=True))
+        else:
+            assert prepare(pairs).images[0].min() == seen
+
+
+def test_a_name_that_breaks_a_line_is_refused_and_can_be_left_out(pairs: Path) -> None:
+    for name, ending in (("images", "jpg"), ("masks", "png")):
+        (pairs / name / f"a00.{ending}").rename(pairs / name / f"a\r00.{ending}")
+    with pytest.raises(SourceError, match="name breaks a line"):
+        prepare(pairs)
+    dataset = prepare(pairs, CAREFREE)
+    assert len(dataset.index) == len(dataset) == 9
+
+
+def test_what_is_left_out_of_an_archive_is_told_by_it(pairs: Path) -> None:
+    (pairs / "images" / "a00.jpg").write_bytes(b"no picture")
+    shutil.make_archive(str(pairs / "images"), "zip", pairs, "images")
+    made = folder.prepare(pairs / "images.zip", pairs / "masks", pairs / "zipped", None, CAREFREE)
+    (skipped,) = made.manifest["skipped"]
+    assert skipped["reason"].startswith(f"{pairs / 'images.zip'}: images/a00.jpg is not a whole picture")
 
 
 def test_archives_as_they_are_made_of_folders(pairs: Path) -> None:

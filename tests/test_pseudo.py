@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tarfile
@@ -14,7 +15,7 @@ import pytest
 import scipy.io
 from click.testing import CliRunner
 from fake_annotator import BrightThings, picture
-from PIL import Image
+from PIL import Image, ImageChops
 
 from data_prep import annotators, cli_pseudo, dogs, pseudo, selection
 from data_prep.__main__ import main
@@ -180,17 +181,45 @@ def test_an_image_lost_after_its_annotation_is_in_no_list(stanford_dogs: Path, t
     assert sum(dataset.manifest["notes"]["kept"].values()) == len(dataset) == 5
 
 
-def test_an_image_of_another_size_than_the_annotated_one_is_refused(
+def test_a_picture_that_is_another_one_now_is_annotated_anew(stanford_dogs: Path, tmp_path: Path) -> None:
+    before = prepare(stanford_dogs, tmp_path / "out", BrightThings())
+    file = stanford_dogs / "Images/n00-breed/n00_4.jpg"
+    with Image.open(file) as opened:
+        ImageChops.offset(opened, 5, 0).save(file, quality=98)
+    again, options = BrightThings(), Options(size=32, progress=False, force=True)
+    after = prepare(stanford_dogs, tmp_path / "out", again, options)
+    assert again.seen == [1]
+    row = after.index["id"].tolist().index("n00-breed/n00_4.jpg")
+    found = after.images[row, :, :, 1] > 128
+    assert ((after.masks[row] > 0) != found).mean() < 0.02
+    assert ((before.masks[row] > 0) != found).mean() > 0.05
+    others = [other for other in range(len(after)) if other != row]
+    np.testing.assert_array_equal(after.masks[others], before.masks[others])
+
+
+def test_an_annotation_that_does_not_say_of_which_picture_is_made_anew(
     stanford_dogs: Path, tmp_path: Path
 ) -> None:
     prepare(stanford_dogs, tmp_path / "out", BrightThings())
-    shutil.rmtree(tmp_path / "out")
-    file = stanford_dogs / "Images/n00-breed/n00_4.jpg"
-    with Image.open(file) as opened:
-        opened.resize((2 * opened.width, 2 * opened.height)).save(file)
-    with pytest.raises(SourceError, match=r"n00_4\.jpg is not the image that was annotated"):
-        prepare(stanford_dogs, tmp_path / "out", BrightThings())
-    assert len(prepare(stanford_dogs, tmp_path / "out", BrightThings(), CAREFREE)) == 5
+    file = tmp_path / "out.a"
+    head, first, *rest = file.read_text().splitlines()
+    entry = json.loads(first)
+    del entry["picture"]
+    file.write_text("\n".join([head, json.dumps(entry), *rest, ""]))
+    again = BrightThings()
+    prepare(stanford_dogs, tmp_path / "out", again, Options(size=32, progress=False, force=True))
+    assert again.seen == [1]
+
+
+def test_where_no_image_passes_the_rule_is_named_and_the_annotations_stay(
+    stanford_dogs: Path, tmp_path: Path
+) -> None:
+    rules = selection.override(dogs.RULES, ["categories=Dog"])
+    with pytest.raises(SourceError, match=r"9 of 9 are dropped by 'no instance of the category'; .*--rule"):
+        prepare(stanford_dogs, tmp_path / "out", BrightThings(), rules=rules)
+    idle = BrightThings()
+    assert len(prepare(stanford_dogs, tmp_path / "out", idle)) == 6
+    assert idle.seen == []
 
 
 def test_other_rules_need_no_second_annotation(stanford_dogs: Path, tmp_path: Path) -> None:

@@ -255,3 +255,14 @@ def test_an_image_that_is_in_two_splits_is_told(tmp_path: Path, caplog: pytest.L
     assert (
         "1 images have the pixels of one in another split, the first a4 of test those of a2 of train" in said
     )
+
+
+@pytest.mark.parametrize("name", ["a**b", "a[b]", "a?b"])
+def test_a_name_is_no_pattern(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / f".{name}.partial-1").mkdir()
+    (tmp_path / ".a-b.partial-2").mkdir()
+    with new_writer(tmp_path / name) as writer:
+        fill(writer)
+    assert len(open_dataset(tmp_path / name)) == 6
+    assert f".{name}.partial-1 was left by an interrupted run" in caplog.text
+    assert "partial-2" not in caplog.text
