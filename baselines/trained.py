@@ -114,7 +114,8 @@ class TrainedMethod:
     ) -> None:
         """Train on images (N, S, S, 3) uint8, going on from a checkpoint in `checkpoint_dir`.
 
-        ValueError for fewer than `least_images` images, or an array of another kind or size.
+        ValueError for fewer than `least_images` images, or an array of another kind or size; further errors as of
+        `baselines.training.train`.
         """
         check_images(images, config.image_size)
         if len(images) < self.least_images:

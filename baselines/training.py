@@ -64,7 +64,11 @@ class Learner(Protocol):
 
 
 def keyed_generator(*key: int) -> torch.Generator:
-    """A CPU generator seeded by a tuple of non-negative integers; zeros at its end do not count: (3,) is (3, 0)."""
+    """A CPU generator seeded by a tuple of non-negative integers.
+
+    Zeros that fill it up to four words of 32 bits do not count: (3,) is (3, 0), so that the weights of a training share
+    the stream of its first step's noise.
+    """
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 
@@ -87,8 +91,8 @@ def train(
     `progress(step, total, **terms)` is called after every step. A checkpoint is written every `checkpoint_seconds`, at
     the end, and between two steps when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which ends
     the training with KeyboardInterrupt. `identity` holds the settings: CheckpointError if a checkpoint was made with
-    others, or on other images. DivergedError at the first term that is not finite, and before a checkpoint of weights
-    that are not.
+    others, or on other images, or cannot be read or written. DivergedError at the first term that is not finite, and
+    before a checkpoint of weights that are not.
     """
     digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
     identity = {"settings": identity, "seed": seed, "images": len(images), "images_sha256": digest}
@@ -99,8 +103,8 @@ def train(
     with deferred_interrupts() as interrupted:
         while step < steps:
             terms = learner.step(load_batch(images, step, batch_size, seed, device), step)
-            check_finite(terms, step)
             step += 1
+            check_finite(terms, step)
             try:
                 progress(step, steps, **terms)
                 if interrupted():

@@ -176,7 +176,7 @@ def report(data: Path, runs: Path, results: Path) -> None:
 def status(
     tables: tuple[str, ...], preset: str | None, seeds: str, data: Path, runs: Path, everything: bool
 ) -> None:
-    """Show what is done, running, failed and missing, with times. TABLES are those planned; default: all.
+    """Show what is done, running, failed, stopped and missing, with times. TABLES are those planned; default: all.
 
     \b
     Examples:
@@ -244,8 +244,8 @@ def validate(methods: str, seed: int, device: str, runs: Path, results: Path) ->
       python -m benchmarks validate --methods Slot-Attention
 
     Writes RESULTS/validate.csv and validate.json, where rows of other baselines and seeds stay. About half an hour
-    each on two CPU cores. A stopped training goes on where it was; what is done is kept. One that fails stops
-    no other. Exit code 1 if one fails or a target is missed.
+    each on two CPU cores, ReDO ten minutes. A stopped training goes on where it was; what is done is kept. One that
+    fails stops no other. Exit code 1 if one fails or a target is missed.
     """
     from benchmarks import validate as validation
     from benchmarks.files import usable_folder

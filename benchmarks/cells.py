@@ -94,6 +94,7 @@ class Row:
     segment_seconds: float
     """With those of earlier, interrupted runs, where the method went on from what they had inferred."""
     peak_memory_mb: float
+    """In MiB, as that of the GPU."""
     device: str
     command: str
     commit: str

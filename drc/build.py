@@ -17,6 +17,9 @@ def build_model(config: DRCConfig) -> DRCModel:
 
 
 def build_trainer(images: np.ndarray, config: DRCConfig, seed: int, device: str = "cpu") -> Trainer:
-    """A trainer of images (N, H, H, 3) uint8 at its first step; ValueError for none or of another size."""
+    """A trainer of images (N, H, H, 3) uint8 at its first step.
+
+    ValueError for none or of another size, and for more processes than a batch has images.
+    """
     check_images(images, config.image_size)
     return (AmortisedTrainer if config.amortised else Trainer)(images, config, seed, device)

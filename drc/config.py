@@ -211,7 +211,7 @@ BUDGET_CHANGES["cpu-evening"] = BUDGET_CHANGES["cpu-hour"] | {
 BUDGET_CHANGES["quick-ablation"] = BUDGET_CHANGES["quick"] | {"train_steps": 180}
 BUDGET_CHANGES["cpu-hour-ablation"] = BUDGET_CHANGES["cpu-hour"] | {"train_steps": 300}
 
-# The preset `drc-tuned`: how the method departs from the authors' under a budget, found by the trials of
+# The changes `drc-tuned`: how the method departs from the authors' under a budget, found by the trials of
 # docs/quick_preset.md. Every variant has it but `untuned`; `smoke` and `paper` have none.
 DRC_TUNED: dict[str, dict] = {
     "quick": {

@@ -26,7 +26,10 @@ from drc.trainer import Progress, train
 
 
 class DRC:
-    """Deep Region Competition; channel 0 of its masks is the foreground, by construction and with no matching."""
+    """Deep Region Competition; channel 0 of its masks is the foreground, by construction and with no matching.
+
+    What needs a model raises RuntimeError before `fit` or `load` has given one.
+    """
 
     name = "DRC"
     names_foreground = True

@@ -160,7 +160,7 @@ def reassign(picture: Tensor, grid: Tensor) -> Tensor:
 
 
 class MLP(nn.Module):
-    """Linear layers named 1, 2, ... with LeakyReLU 0.2 between them."""
+    """Linear layers named 1, 2, ... with LeakyReLU 0.2 between them: (B, sizes[0]) -> (B, sizes[-1])."""
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()

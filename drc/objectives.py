@@ -122,5 +122,5 @@ def generation(regions: Regions, images: Tensor, config: DRCConfig) -> Tensor:
 
 
 def lebm_loss(model: DRCModel, z_posterior: Tensor, z_prior: Tensor) -> Tensor:
-    """Contrast of the energy at posterior and prior samples (Eq. 3; Algorithm 1, line 5) -> scalar."""
+    """Contrast of the energy at posterior and prior samples, (B, d) each (Eq. 3; Algorithm 1, line 5) -> scalar."""
     return model.lebm(z_posterior).energy.mean() - model.lebm(z_prior).energy.mean()

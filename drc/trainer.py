@@ -297,7 +297,8 @@ def train(trainer: Trainer, folder: Path, progress: Progress, checkpoint_seconds
 
     `progress(step, total, **values)` is called after every step. A checkpoint is written every `checkpoint_seconds`,
     at the end, and, between two steps, when `progress` raises KeyboardInterrupt or SIGINT or SIGTERM has come, which
-    ends the run with KeyboardInterrupt, on all processes after the same step.
+    ends the run with KeyboardInterrupt, on all processes after the same step. CheckpointError where a checkpoint cannot
+    be read, written or taken up, or the processes differ; DivergedError where a number is no longer finite.
     """
     state = load_newest(folder)
     if state is not None:

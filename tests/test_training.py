@@ -82,6 +82,20 @@ def test_weights_that_are_no_numbers_are_in_no_checkpoint(tmp_path: Path) -> Non
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_a_term_that_is_no_number_is_told_by_the_step_that_progress_counts(tmp_path: Path) -> None:
+    class Breaks(Sum):
+        def step(self, batch: Tensor, step: int) -> dict[str, float]:
+            return super().step(batch, step) | ({"loss": float("nan")} if step == 3 else {"loss": 0.0})
+
+    told: list[int] = []
+    with pytest.raises(DivergedError, match="diverged at step 4: loss is nan"):
+        train(
+            Breaks(), IMAGES, steps=9, batch_size=4, seed=0, device="cpu", folder=tmp_path,
+            progress=lambda step, total, **terms: told.append(step), identity={},
+        )  # fmt: skip
+    assert told == [1, 2, 3]
+
+
 def shown(step: int, size: int = 4, seed: int = 0) -> list[int]:
     batch = load_batch(IMAGES, step, size, seed, "cpu")
     assert batch.shape[1:] == (3, 2, 3)

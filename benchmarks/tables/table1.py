@@ -60,7 +60,7 @@ TABLE = Table(
         "§": ORACLE,
         "†": "Weakly supervised: it is given clean background images.",
         "¶": ALL_CHAINS,
-        "‖": "DRC without drc-tuned, the small budgets' preset: at this size and length with the authors' own "
+        "‖": "DRC without drc-tuned, the small budgets' settings: at this size and length with the authors' own "
         "step sizes, temperature, rates and start of the masks, and one chain an image.",
         "‡": "Started from the box around the objects' true masks.",
     },

@@ -53,7 +53,7 @@ TABLE = Table(
     footnotes={
         "*": "Encoders trained as a variational autoencoder in place of the latent EBM; the paper prints a dash, "
         "since it gave no meaningful result.",
-        "‡": "The full model without drc-tuned, the small budgets' preset: at this size and length with the "
+        "‡": "The full model without drc-tuned, the small budgets' settings: at this size and length with the "
         "authors' step sizes, temperature, rates and start of the masks.",
         "¶": ALL_CHAINS,
         "†": "All chains start anew at every visit instead of going on.",
