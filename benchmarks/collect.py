@@ -42,6 +42,8 @@ class Printed:
     """One for each seed."""
     published_iou: float | None = None
     published_dice: float | None = None
+    failed: str = ""
+    """Why it could not be measured anew; what is shown was measured before."""
 
     @property
     def iou(self) -> float | None:
@@ -113,7 +115,8 @@ def read_runs(
             except BenchmarkError as error:
                 stored.faults.append(str(error))
         elif (folder / "error.txt").exists():
-            _read_error(folder, stored.errors, current, images)
+            stored.failed[folder.name] = f"{last_line(folder / 'error.txt')} (see {folder / 'error.txt'})"
+            _read_error(folder, stored, current, images)
     theirs: list[Row] = []
     if kept is not None:
         keep_rows(own, read_replaced(runs), kept, runs / "cells")
@@ -186,7 +189,8 @@ def print_cells(
         else:
             status = "published-only" if iou is not None else "missing"
             why = _kept_reason(entry, preset, seeds, stored) or why_missing(entry)
-        printed.append(Printed(entry, preset, status, why, rows, iou, dice))
+        failed = next((stored.failed[row.key] for row in rows if row.key in stored.failed), "")
+        printed.append(Printed(entry, preset, status, why, rows, iou, dice, failed))
     return printed
 
 
@@ -242,7 +246,7 @@ def _said_of(outdated: Mapping[Cell, str]) -> list[str]:
     ]
 
 
-def _read_error(folder: Path, errors: dict[Cell, str], current: Mapping[Cell, str], images: Images) -> None:
+def _read_error(folder: Path, stored: Stored, current: Mapping[Cell, str], images: Images) -> None:
     """Take up a failed cell's error unless it is of other settings or images than the cell has now."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -251,7 +255,7 @@ def _read_error(folder: Path, errors: dict[Cell, str], current: Mapping[Cell, st
         return
     hashes = settings.get("data_sha256", ""), settings.get("train_data_sha256", "")
     if current.get(cell, folder.name) == folder.name and not _changed(cell, *hashes, images):
-        errors[cell] = f"{last_line(folder / 'error.txt')} (see {folder / 'error.txt'})"
+        stored.errors[cell] = stored.failed[folder.name]
 
 
 def _number(text: str) -> float | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 from baselines.matching import STRATEGIES
+from benchmarks import registry
 from benchmarks.errors import BenchmarkError
-from benchmarks.registry import DATASETS, METHODS, DatasetSpec, MethodSpec, Subset
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES, Budget, DatasetSpec, MethodSpec, Subset
 
 BRACES: dict[str, dict[str, str | int]] = {
     "folder": {"size": 16},
@@ -22,7 +25,15 @@ MEMBERS = ("name", "variants", "names_foreground", "skip", "configure", "fit", "
 
 
 def check_registries() -> None:
-    """Raise BenchmarkError for the first entry of METHODS or DATASETS that cannot be used, whoever wrote it."""
+    """Raise BenchmarkError for the first entry of a registry that cannot be used, whoever wrote it."""
+    for fault in _repeated(Path(registry.__file__)):
+        raise BenchmarkError(fault)
+    for kind, names in (("TABLES", TABLES), ("PRESETS", PRESETS)):
+        for fault in chain.from_iterable(map(_faults_of_name, names)):
+            raise BenchmarkError(f"{kind} in benchmarks/registry.py {fault}: correct the entry")
+    for name, budget in PRESETS.items():
+        for fault in _faults_of_budget(budget):
+            raise BenchmarkError(f"PRESETS[{name!r}] in benchmarks/registry.py {fault}: correct the entry")
     for name, method in METHODS.items():
         for fault in chain(_faults_of_name(name), _faults_of_method(method)):
             raise BenchmarkError(f"METHODS[{name!r}] in benchmarks/registry.py {fault}: correct the entry")
@@ -40,6 +51,10 @@ def check_class(name: str, method: Any) -> None:
     which = f"{method.__module__}.{method.__name__}"
     if lacking := [member for member in MEMBERS if not hasattr(method, member)]:
         raise BenchmarkError(f"{which} lacks {', '.join(lacking)}, which docs/add_a_method.md asks for")
+    if method.name != name:
+        raise BenchmarkError(
+            f"{which} says name={method.name!r} and stands in METHODS as {name!r}: call it that"
+        )
     protocol, names = METHODS[name].protocol, method.names_foreground
     if names != (protocol == "unmatched"):
         remedy = (
@@ -48,6 +63,34 @@ def check_class(name: str, method: Any) -> None:
         raise BenchmarkError(
             f"{which} says names_foreground={names} and METHODS[{name!r}] protocol={protocol!r}: {remedy}"
         )
+
+
+def _repeated(file: Path) -> Iterator[str]:
+    """The names that a dictionary of the file has twice, of which Python takes the later one and says nothing."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        for literal in (part for part in ast.walk(node.value) if isinstance(part, ast.Dict)):
+            lines: dict[Any, int] = {}
+            for key in (key for key in literal.keys if isinstance(key, ast.Constant)):
+                if key.value in lines:
+                    yield (
+                        f"benchmarks/{file.name} has {key.value!r} in one dictionary twice, in lines "
+                        f"{lines[key.value]} and {key.lineno}: call one of them otherwise"
+                    )
+                lines[key.value] = key.lineno
+
+
+def _faults_of_budget(budget: Budget) -> Iterator[str]:
+    if not isinstance(budget, Budget):
+        yield f"is {budget!r}, which is no Budget"
+        return
+    for part in ("image_size", "eval_images", "train_images", "heldout_images", "scored_of"):
+        value = getattr(budget, part)
+        if value is None and part in ("eval_images", "scored_of"):
+            continue
+        if not (isinstance(value, int) and value > 0):
+            yield f"has {part}={value!r} where a number above 0 is expected"
 
 
 def _faults_of_name(name: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
@@ -56,7 +57,8 @@ class Job:
 def configured(cell: Cell) -> Any:
     """A method's settings for a cell.
 
-    Raises ImportError if a package is missing, ValueError for an unknown setting, TypeError for what is no dataclass.
+    Raises ImportError if a package is missing, ValueError for an unknown setting, TypeError for what is no dataclass
+    of values that JSON has.
     """
     config = (
         METHODS[cell.method]
@@ -68,8 +70,16 @@ def configured(cell: Cell) -> Any:
             image_size=PRESETS[cell.preset].image_size,
         )
     )
-    if not is_dataclass(config):
+    if not is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"configure gave {config!r} where a dataclass is expected")
+    for name, value in asdict(config).items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"configure gave {name}={value!r}, which is no plain value: {error}") from error
+    limit = getattr(config, "train_images", None)
+    if not (limit is None or (isinstance(limit, int) and limit > 0)):
+        raise TypeError(f"configure gave train_images={limit!r} where a number above 0, or None, is expected")
     return config
 
 

@@ -336,16 +336,18 @@ def why_missing(table: Table, preset: str, data: Path, entry: Entry, options: It
 
 
 def _reasons(table: Table, printed: list[Printed]) -> list[str]:
-    """Why cells were not measured, or not with every seed, each reason once."""
+    """Why cells were not measured, not with every seed or not anew, each reason once."""
     in_columns = table.rivals == "columns"  # the methods, so that a line alone does not say which
     places: dict[tuple[str, str], dict[str, None]] = {}
     for p in printed:
+        how = "Not with every seed" if p.status == "measured" else "Not measured"
+        whole = p.reason.startswith("not prepared")
+        here = f"{p.entry.column} ({p.entry.line})" if in_columns else p.entry.line
         if p.reason:
-            how = "Not with every seed" if p.status == "measured" else "Not measured"
-            whole = p.reason.startswith("not prepared")
-            here = f"{p.entry.column} ({p.entry.line})" if in_columns else p.entry.line
             name = DATASETS[p.entry.dataset].label if whole else here
             places.setdefault((how, p.reason), {})[name] = None
+        if p.failed:
+            places.setdefault(("Measured before, and failed anew", p.failed), {})[here] = None
     return _first(f"{how}, {listed(names)}: {reason}" for (how, reason), names in places.items())
 
 

@@ -29,7 +29,8 @@ def resolve_dataset(text: str, data: Path) -> str:
             )
             return next(known, "") or _register(path.resolve())
     if Path(home).is_dir():
-        out = data / Path(home).resolve().name
+        raw = Path(home).resolve()
+        out = data / (raw.name if (data / raw.name).resolve() != raw else f"{raw.name}-prepared")
         raise BenchmarkError(
             f"{text} is no prepared data set (it has no {MANIFEST}): prepare one from it with python -m data_prep "
             f"folder --images {shlex.quote(text)} --masks DIR --out {shlex.quote(str(out))}, and name that"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import operator
 import random
 import sys
 import time
@@ -44,7 +45,7 @@ class FitProgress:
         self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
         last = next(reversed(read_record(self._file)), {"step": 0, "seconds": 0.0})
-        self.steps, self._before = last["step"], last["seconds"]
+        self.steps, self.total, self._before = last["step"], 0, last["seconds"]
         self._began = self._recorded = self._pictured = time.monotonic()
         self._aside = 0.0
         self._live_every = LIVE_SECONDS
@@ -55,10 +56,11 @@ class FitProgress:
         return self._before + time.monotonic() - self._began - self._aside
 
     def __call__(self, step: int, total: int, **values: float) -> None:
+        step, total = _count("step", step), _count("total", total)
+        values = {name: _number(name, value) for name, value in values.items()}
         if not self.called:
             self._before = _forget(self._file, 1 if self._afresh else step)
-        values = {name: _number(name, value) for name, value in values.items()}
-        self.steps, self.called = step, True
+        self.steps, self.total, self.called = step, total, True
         self._unrecorded = step, total, values
         self._show(step, total, values)
         now = time.monotonic()
@@ -139,7 +141,18 @@ def untouched_randomness() -> Iterator[None]:
                 torch.cuda.set_rng_state_all(cuda_states)
 
 
+def _count(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"progress was given {name}={value!r}: it must be a whole number") from error
+
+
 def _number(name: str, value: Any) -> float:
+    if name == "seconds":
+        raise TypeError(
+            "progress was given a value called seconds, which are counted here: call it otherwise"
+        )
     try:
         return float("a word" if isinstance(value, str) else value)
     except (TypeError, ValueError) as error:

@@ -53,6 +53,8 @@ class Outcome:
     status: str
     """computed | kept (it was there) | failed | busy | skipped"""
     reason: str = ""
+    unset: bool = False
+    """Whether the method's own code could not set the cell up."""
 
 
 @dataclass
@@ -114,6 +116,11 @@ class Runner:
         job = self._job(cell)
         return None if isinstance(job, Outcome) else job.key
 
+    def is_unset(self, cell: Cell) -> bool:
+        """Whether the method's own code cannot set the cell up, so that no row is of its settings of today."""
+        job = self._job(cell)
+        return isinstance(job, Outcome) and job.unset
+
     def state(self, cell: Cell) -> tuple[str, str]:
         """`done`, `running`, `skipped`, `failed`, `closed` or `to do`, and who or why, without computing anything.
 
@@ -160,14 +167,15 @@ class Runner:
                 return Outcome(cell, "skipped", why)
             return Job(cell, self.library)
         except (ImportError, ValueError) as error:  # a package is missing; a setting is unknown to the method
-            return Outcome(cell, "skipped", f"{cell.method} cannot be set up: {reason(error)}")
+            unset = isinstance(error, ValueError)
+            return Outcome(cell, "skipped", f"{cell.method} cannot be set up: {reason(error)}", unset)
         except (BenchmarkError, DataPrepError) as error:  # of the data set
             return Outcome(cell, "failed", str(error))
         except Exception as error:  # a fault of the method's own code, which is no reason to stop the others
             log.debug("%s cannot be set up", cell, exc_info=True)
             last = traceback.extract_tb(error.__traceback__)[-1]
             why = f"{cell.method} cannot be set up: {named(error)} ({last.filename}:{last.lineno})"
-            return Outcome(cell, "failed", why)
+            return Outcome(cell, "failed", why, unset=True)
 
     def _compute(self, job: Job, folder: Path) -> None:
         cell = job.cell
@@ -187,6 +195,8 @@ class Runner:
         write_atomic(folder / SCORES, scores.table.to_csv(index=False, float_format="%.6f"))
         some = slice(0, PICTURES)
         generated = method.panels(data.images[some])
+        if not isinstance(generated, dict):
+            raise TypeError(f"panels gave {generated!r} where a dictionary of pictures is expected")
         panels = make_panels(data.images[some], generated, data.truth[some], scores.foreground[some])
         save_panels(folder / PANELS, panels)
         few = extremes(scores.table["iou"].to_numpy(), EXAMPLES_EACH)

@@ -309,8 +309,12 @@ class Session:
         return words + (["--force"] if self.force else [])
 
     def _keys(self) -> dict[Cell, str]:
-        """The keys of the cells that were to be computed, as their data and settings are now."""
-        return {cell: key for cell in self.cells if (key := self.runner.key(cell)) is not None}
+        """The keys of the cells that were to be computed, as their data and settings are now.
+
+        Empty where the method's own code cannot say; left out where it cannot run here.
+        """
+        keys = {cell: "" if self.runner.is_unset(cell) else self.runner.key(cell) for cell in self.cells}
+        return {cell: key for cell, key in keys.items() if key is not None}
 
     def _named(self) -> list[str]:
         """The data sets of the table that were asked for, and what is trained on for these."""

@@ -37,7 +37,7 @@ def fit_method(
 
     `live(check)` draws a picture now and then, and calls `check` all along. With `afresh` the record of earlier runs is
     given up if a step is taken. Raises KeyboardInterrupt when stopped, after the method has saved: the same call goes
-    on.
+    on; TypeError where the method takes fewer steps than it said.
     """
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     with GentleStop() as stop:
@@ -54,6 +54,10 @@ def fit_method(
         finally:
             progress.close()
         stop.check()
+    if progress.called and progress.steps != progress.total:
+        raise TypeError(
+            f"fit came back after progress({progress.steps}, {progress.total}): it is to take all steps, counted from 1"
+        )
     return progress
 
 

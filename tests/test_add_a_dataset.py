@@ -125,3 +125,11 @@ def test_a_folder_that_no_row_can_name_is_refused(dataset: PreparedDataset, tmp_
     folder = dataset.path.rename(tmp_path / os.fsdecode(b"mine-\xff"))
     with pytest.raises(BenchmarkError, match=r"mine-.udcff' has characters that no row can hold"):
         resolve_dataset(str(folder), tmp_path)
+
+
+def test_raw_pictures_below_the_data_folder_are_not_told_to_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "data" / "photos").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    for raw, out in (("data/photos", "data/photos-prepared"), ("photos", "data/photos")):
+        with pytest.raises(BenchmarkError, match=rf"--out {tmp_path / out}, and name that$"):
+            resolve_dataset(str(tmp_path / raw), tmp_path / "data")

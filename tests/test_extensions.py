@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from dataclasses import replace
+from dataclasses import make_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from cell_helpers import cell, runner
 from click.testing import CliRunner, Result
-from fake_methods import RandomWalk
+from fake_methods import RandomWalk, WalkConfig
 
+from benchmarks import registry
 from benchmarks.__main__ import main
 from benchmarks.errors import BenchmarkError
 from benchmarks.faults import check_registries
-from benchmarks.registry import DATASETS, METHODS, TABLES, Subset
-from benchmarks.tables import Table, load_table
+from benchmarks.registry import DATASETS, METHODS, PRESETS, TABLES, Subset
+from benchmarks.tables import Column, Table, load_table
 
 GREY = load_table("grey")
 FIRST = GREY.entries[0]
@@ -67,6 +68,33 @@ def raising(error: BaseException) -> Any:
             "ValueError: assignment destination is read-only",
         ),
         ("fit", lambda self, images, **options: None, "DRC trained without calling progress"),
+        (
+            "fit",
+            lambda self, images, *, progress, **options: progress(2, 5),
+            "TypeError: fit came back after progress(2, 5): it is to take all steps, counted from 1",
+        ),
+        ("name", "ReDO", "says name='ReDO' and stands in METHODS as 'DRC': call it that"),
+        (
+            "configure",
+            classmethod(lambda cls, **options: WalkConfig),
+            "TypeError: configure gave <class 'fake_methods.WalkConfig'> where a dataclass",
+        ),
+        (
+            "configure",
+            classmethod(lambda cls, **options: WalkConfig(pause=float("nan"))),
+            "TypeError: configure gave pause=nan, which is no plain value",
+        ),
+        (
+            "configure",
+            classmethod(lambda cls, **options: WalkConfig(pause=np.float32(1))),
+            "TypeError: configure gave pause=np.float32(1.0), which is no plain value",
+        ),
+        (
+            "configure",
+            classmethod(lambda cls, **options: make_dataclass("Few", ["train_images"])(0)),
+            "TypeError: configure gave train_images=0 where a number above 0, or None, is expected",
+        ),
+        ("panels", lambda self, images: None, "panels gave None where a dictionary of pictures is expected"),
         (
             "panels",
             lambda self, images: {"reconstruction": np.zeros((2, 3, 3, 3))},
@@ -184,6 +212,37 @@ def test_a_name_that_parts_commands_or_files_is_refused(name: str, monkeypatch: 
         check_registries()
 
 
+@pytest.mark.parametrize("kind", ["METHODS", "DATASETS", "PRESETS", "TABLES"])
+def test_a_name_that_is_there_already_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "registry.py"
+    file.write_text(f'{kind}: dict[str, int] = {{\n    "a": 1,\n    "b": 2,\n    "a": 3,\n}}\n')
+    monkeypatch.setattr(registry, "__file__", str(file))
+    with pytest.raises(BenchmarkError, match=r"has 'a' in one dictionary twice, in lines 2 and 4"):
+        check_registries()
+
+
+@pytest.mark.parametrize("name", [5, "../x", "a/b"])
+@pytest.mark.parametrize("kind", [TABLES, PRESETS])
+def test_names_of_tables_and_budgets_are_those_of_files(
+    kind: dict[Any, Any], name: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(kind, name, next(iter(kind.values())))
+    with pytest.raises(BenchmarkError, match=rf"holds the name {name!r}, which must be printable"):
+        check_registries()
+
+
+@pytest.mark.parametrize("changes", [{"eval_images": 0}, {"eval_images": -3}, {"image_size": None}])
+def test_a_budget_of_no_images_is_refused(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "mine", replace(PRESETS["smoke"], **changes))
+    ((part, value),) = changes.items()
+    with pytest.raises(
+        BenchmarkError, match=rf"PRESETS\['mine'\] .* has {part}={value} where a number above 0"
+    ):
+        check_registries()
+
+
 def test_a_disk_that_refuses_the_suite_itself_still_ends_it(
     random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,6 +292,12 @@ def test_a_table_with_a_mistake_is_named(
         ({"keys": ("seed",)}, "says keys=('seed',), which is no tuple of variant, train_dataset"),
         ({"keys": "variant"}, "says keys='variant', which is no tuple"),
         ({"entries": (FIRST, replace(FIRST, split="eval"))}, "has 2 entries in the line"),
+        ({"entries": ()}, "has no entries, and nothing to print"),
+        ({"title": None}, "has None where a text is expected"),
+        ({"columns": (Column(32), *GREY.columns)}, "has 32 where a text is expected"),  # type: ignore[arg-type]
+        ({"columns": (replace(GREY.columns[0], about=5), *GREY.columns[1:])}, "has 5 where a text"),
+        ({"columns": (*GREY.columns, GREY.columns[0])}, "has 2 columns called"),
+        ({"lines": (*GREY.lines, GREY.lines[0])}, "has 2 lines called"),
     ],
 )
 def test_a_table_that_is_not_built_as_one_is_named(
@@ -254,6 +319,14 @@ def register(table: Table | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tables_of_mine", module)  # type: ignore[arg-type]
     monkeypatch.setitem(TABLES, "mine", "tables_of_mine")
     load_table("mine")
+
+
+def test_a_number_makes_no_table_the_papers(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = replace(GREY, number="5", entries=(replace(FIRST, method="Grabcut"), *GREY.entries[1:]))
+    monkeypatch.setitem(sys.modules, "tables_of_mine", SimpleNamespace(TABLE=table))
+    monkeypatch.setitem(TABLES, "5", "tables_of_mine")
+    with pytest.raises(BenchmarkError, match="names the method 'Grabcut', which is not registered"):
+        load_table("5")
 
 
 def test_a_table_never_takes_the_name_of_another_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from cell_helpers import keep_row
+import pytest
+from cell_helpers import invoke, keep_row
 from click.testing import CliRunner
+from fake_methods import RandomWalk
 from test_tables import row
 
 from benchmarks.__main__ import main
@@ -16,6 +20,7 @@ from benchmarks.grid import Grid, GridLine, Layout, Text, best_figures
 from benchmarks.latex import to_latex
 from benchmarks.notes import why_missing
 from benchmarks.pictures import PANELS, make_panels, save_panels
+from benchmarks.rows import file_name
 from benchmarks.table_files import write_table
 from benchmarks.table_picture import to_png
 from benchmarks.tables import Column, Entry, Line, Table
@@ -96,3 +101,51 @@ def test_the_commands_of_the_report_name_the_folders_of_the_run(smoke_data: Path
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report-smoke.html").read_text()
     assert f"--methods ReDO --datasets tm-dsprites --data {smoke_data} --runs {tmp_path / 'runs'}" in page
+
+
+WORDS = ("--methods", "DRC", "--test", "tm-dsprites:test", "--name", "mine")
+
+
+def figures(folder: Path) -> tuple[str, str]:
+    """The line of its one figure, and the table with its notes."""
+    return (folder / "results" / "mine-smoke.csv").read_text(), (
+        folder / "results" / "mine-smoke.md"
+    ).read_text()
+
+
+@pytest.mark.parametrize("error", [ValueError("the width cannot be '6'"), KeyError("widht")])
+def test_what_cannot_be_set_up_any_more_shows_no_earlier_figure(
+    error: Exception,
+    random_walk: type[RandomWalk],
+    smoke_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert invoke(tmp_path, "sweep", *WORDS, data=smoke_data).exit_code == 0
+    assert "measured" in figures(tmp_path)[0]
+
+    def configure(cls: type, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(random_walk, "configure", classmethod(configure))
+    invoke(tmp_path, "sweep", *WORDS, data=smoke_data)
+    line, table = figures(tmp_path)
+    assert "measured" not in line
+    assert "cannot be set up" in table
+
+
+def test_a_kept_figure_that_failed_when_it_was_computed_anew_says_so(tmp_path: Path) -> None:
+    table = sweep_table("mine", ["DRC"], [], [], ["tm-dsprites:test"])
+    measured = row(table.entries[0])
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / file_name(measured)).write_text(json.dumps(measured.to_json()))
+    folder = tmp_path / "runs" / "cells" / measured.key
+    folder.mkdir(parents=True)
+    for said in (False, True):
+        if said:
+            (folder / "error.txt").write_text("Traceback\nRuntimeError: a new mistake\n")
+        stored = read_runs(tmp_path / "runs", tmp_path / "rows")
+        write_table(table, "quick", [0], stored, tmp_path / "runs", tmp_path, lambda entry: "not run")
+        assert "measured" in (tmp_path / "mine.csv").read_text()
+        notes = (tmp_path / "mine.md").read_text()
+        assert ("Measured before, and failed anew, DRC: RuntimeError: a new mistake" in notes) is said

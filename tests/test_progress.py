@@ -7,6 +7,7 @@ import random
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,24 @@ def test_what_is_no_number_is_named(tmp_path: Path) -> None:
     progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
     with pytest.raises(TypeError, match="progress was given note='well': values must be numbers"):
         progress(9, 9, note="well")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1.0, "1", None])
+def test_steps_are_whole_numbers(value: Any, tmp_path: Path) -> None:
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    with pytest.raises(TypeError, match=f"progress was given step={value!r}: it must be a whole number"):
+        progress(value, 9)
+    with pytest.raises(TypeError, match=f"progress was given total={value!r}: it must be a whole number"):
+        progress(1, value)
+    progress(np.int64(9), np.int64(9), loss=np.float32(0.5))
+    progress.close()
+    assert json.loads((tmp_path / "progress.jsonl").read_text())["step"] == 9
+
+
+def test_seconds_are_counted_and_not_given(tmp_path: Path) -> None:
+    progress = FitProgress(tmp_path, "test", GentleStop(), live=lambda: None)
+    with pytest.raises(TypeError, match="a value called seconds, which are counted here: call it otherwise"):
+        progress(1, 9, seconds=1.0)
 
 
 class Clock:

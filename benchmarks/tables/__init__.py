@@ -19,6 +19,7 @@ KEYS = ("variant", "train_dataset")
 RIVALS = ("lines", "columns")
 SECTIONS = ("methods", "floors", "appendix")
 """Sections of lines where methods are compared, from the top down."""
+OF_THE_PAPER = ("1", "2", "3", "4")
 RESERVED = ("table", "figure", "trials", "validate", "speed", "report", "reproducing", "photographs")
 """What the names of the suite's own results begin with, beside those of its tables."""
 
@@ -94,7 +95,7 @@ class Table:
     @property
     def name(self) -> str:
         """What its files are called: table1, or a sweep's own name."""
-        return f"table{self.number}" if self.number.isdigit() else self.number
+        return f"table{self.number}" if self.number in OF_THE_PAPER else self.number
 
     def stem(self, preset: str) -> str:
         """What its files are called under a budget: no budget's figures replace another's."""
@@ -103,7 +104,7 @@ class Table:
     @property
     def heading(self) -> str:
         """Table 1. Foreground extraction."""
-        return f"Table {self.number}. {self.title}" if self.number.isdigit() else self.title
+        return f"Table {self.number}. {self.title}" if self.number in OF_THE_PAPER else self.title
 
 
 def headline(method: str) -> str:
@@ -184,6 +185,7 @@ def _faults(table: Table, number: str) -> Iterator[str]:
         yield f"says rivals={table.rivals!r}, which is none of {', '.join(RIVALS)}"
     if not isinstance(table.keys, tuple) or not {*table.keys} <= {*KEYS}:
         yield f"says keys={table.keys!r}, which is no tuple of {', '.join(KEYS)}"
+    yield from _faults_of_texts(table)
     lines, columns = ({part.label for part in parts} for parts in (table.lines, table.columns))
     marks = "".join([line.marks for line in table.lines] + [column.marks for column in table.columns])
     for mark in sorted({*marks} - {*table.footnotes}):
@@ -203,7 +205,7 @@ def _faults(table: Table, number: str) -> Iterator[str]:
             yield f"names the split {e.split!r}, which {e.dataset} has not"
         if e.method in METHODS and METHODS[e.method].trained and not e.train_dataset:
             yield f"does not say what {e.method} is trained on"
-        if table.number.isdigit():  # the paper's has methods that are not here
+        if table.number in OF_THE_PAPER:  # which has methods that are not here
             continue
         if e.method not in METHODS:
             yield f"names the method {e.method!r}, which is not registered"
@@ -211,6 +213,25 @@ def _faults(table: Table, number: str) -> Iterator[str]:
             yield f"names the variant {e.variant!r}, which {e.method} has not"
         if e.published:
             yield f"gives {e.published!r} as the place of a published figure, which only the paper's own tables have"
+
+
+def _faults_of_texts(table: Table) -> Iterator[str]:
+    """What keeps its lines and columns from being called by name."""
+    labels = {"lines": [line.label for line in table.lines], "columns": [c.label for c in table.columns]}
+    for text in (
+        table.title,
+        *labels["lines"],
+        *labels["columns"],
+        *(column.about for column in table.columns),
+    ):
+        if not isinstance(text, str):
+            yield f"has {text!r} where a text is expected, as its title, a label or what a column is about"
+    for kind, names in labels.items():
+        for label, count in Counter(names).items():
+            if count > 1:
+                yield f"has {count} {kind} called {label!r}"
+    if not table.entries:
+        yield "has no entries, and nothing to print"
 
 
 def plan(table: Table, preset: str, methods: list[str], datasets: list[str], seeds: list[int]) -> list[Cell]:
