@@ -262,7 +262,7 @@ class DatasetWriter:
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
             raise StoreError(
-                f"{self.path} needs {needed / 1e6:,.1f} MB and only {free / 1e6:,.1f} MB are free; "
+                f"{self.path} needs {needed / 1e9:.2f} GB and only {free / 1e9:.2f} GB are free; "
                 "free some space or choose another --out."
             )
 
