@@ -152,15 +152,6 @@ def test_a_file_that_cannot_be_written_anew_stays_what_it_was(
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("areas.csv", "earlier")]
 
 
-def test_who_reads_a_file_while_it_is_written_anew_reads_the_earlier_one(tmp_path: Path) -> None:
-    file = tmp_path / "areas.csv"
-    write_atomic(file, "earlier")
-    with file.open() as reader:
-        write_atomic(file, "later")
-        assert reader.read() == "earlier"
-    assert file.read_text() == "later"
-
-
 @pytest.mark.parametrize("kind", ["masks", "overlays", "panels"])
 def test_a_result_that_is_cut_short_is_done_again(kind: str, run: Path, tmp_path: Path) -> None:
     command = ("segment", paint(tmp_path / "a.png"), "--checkpoint", run, "--out", tmp_path / "out")

@@ -23,6 +23,7 @@ from benchmarks.errors import BenchmarkError, Busy
 from benchmarks.files import usable_folder, write_atomic
 from benchmarks.locks import BEAT_SECONDS, SILENT_SECONDS, claim, holder
 from benchmarks.runs import Outcome
+from drc import files as drc_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -186,11 +187,12 @@ def test_an_interrupted_write_leaves_the_earlier_file(
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("row.json", "earlier")]
 
 
-def test_who_reads_a_file_while_it_is_written_anew_reads_the_earlier_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [write_atomic, drc_files.write_atomic])
+def test_who_reads_a_file_while_it_is_written_anew_reads_the_earlier_one(write: Any, tmp_path: Path) -> None:
     file = tmp_path / "row.json"
-    write_atomic(file, "earlier")
+    write(file, "earlier")
     with file.open() as reader:
-        write_atomic(file, "later")
+        write(file, "later")
         assert reader.read() == "earlier"
     assert file.read_text() == "later"
 
