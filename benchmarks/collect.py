@@ -9,6 +9,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from benchmarks.cells import Cell, Row, cell_of, read_row
@@ -115,7 +116,6 @@ def read_runs(
             except BenchmarkError as error:
                 stored.faults.append(str(error))
         elif (folder / "error.txt").exists():
-            stored.failed[folder.name] = f"{last_line(folder / 'error.txt')} (see {folder / 'error.txt'})"
             _read_error(folder, stored, current, images)
     theirs: list[Row] = []
     if kept is not None:
@@ -189,9 +189,15 @@ def print_cells(
         else:
             status = "published-only" if iou is not None else "missing"
             why = _kept_reason(entry, preset, seeds, stored) or why_missing(entry)
-        failed = next((stored.failed[row.key] for row in rows if row.key in stored.failed), "")
+        failed = next(filter(None, (_failed_since(row, stored) for row in rows)), "")
         printed.append(Printed(entry, preset, status, why, rows, iou, dice, failed))
     return printed
+
+
+def _failed_since(row: Row, stored: Stored) -> str:
+    """Why it could not be measured anew after it was; empty where nobody tried."""
+    why, when = stored.failed.get(row.key, ("", 0.0))
+    return why if when > datetime.fromisoformat(row.finished).timestamp() else ""
 
 
 def _rows(entry: Entry, preset: str, seeds: list[int], stored: Stored) -> tuple[Row, ...]:
@@ -255,7 +261,9 @@ def _read_error(folder: Path, stored: Stored, current: Mapping[Cell, str], image
         return
     hashes = settings.get("data_sha256", ""), settings.get("train_data_sha256", "")
     if current.get(cell, folder.name) == folder.name and not _changed(cell, *hashes, images):
-        stored.errors[cell] = stored.failed[folder.name]
+        file = folder / "error.txt"
+        stored.errors[cell] = f"{last_line(file)} (see {file})"
+        stored.failed[folder.name] = stored.errors[cell], file.stat().st_mtime
 
 
 def _number(text: str) -> float | None:

@@ -45,7 +45,7 @@ class FitProgress:
         self._title, self._stop, self._live = title, stop, live
         self._bar: tqdm[Any] | None = None
         last = next(reversed(read_record(self._file)), {"step": 0, "seconds": 0.0})
-        self.steps, self.total, self._before = last["step"], 0, last["seconds"]
+        self.steps, self.total, self._before = last["step"], last.get("total", last["step"]), last["seconds"]
         self._began = self._recorded = self._pictured = time.monotonic()
         self._aside = 0.0
         self._live_every = LIVE_SECONDS

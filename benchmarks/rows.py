@@ -41,8 +41,8 @@ class Stored:
     rows: dict[Cell, Row] = field(default_factory=dict)
     errors: dict[Cell, str] = field(default_factory=dict)
     """The last line of each failed cell's error."""
-    failed: dict[str, str] = field(default_factory=dict)
-    """The same by the cell's key, whose row may have been measured before."""
+    failed: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """The same by the cell's key, whose row may have been measured before, with the time of the error."""
     outdated: dict[Cell, str] = field(default_factory=dict)
     """Of each cell that was measured only on images that are others now: the data set that has these."""
     faults: list[str] = field(default_factory=list)

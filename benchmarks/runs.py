@@ -113,13 +113,14 @@ class Runner:
 
     def key(self, cell: Cell) -> str | None:
         """What the cell's folder is called; None where its method cannot run here."""
-        job = self._job(cell)
-        return None if isinstance(job, Outcome) else job.key
+        return self.key_of_rows(cell) or None
 
-    def is_unset(self, cell: Cell) -> bool:
-        """Whether the method's own code cannot set the cell up, so that no row is of its settings of today."""
+    def key_of_rows(self, cell: Cell) -> str | None:
+        """The same, but empty where the method's own code cannot set the cell up: no row is of its settings then."""
         job = self._job(cell)
-        return isinstance(job, Outcome) and job.unset
+        if isinstance(job, Job):
+            return job.key
+        return "" if job.unset else None
 
     def state(self, cell: Cell) -> tuple[str, str]:
         """`done`, `running`, `skipped`, `failed`, `closed` or `to do`, and who or why, without computing anything.
@@ -155,7 +156,10 @@ class Runner:
         """The cell with its settings, or what becomes of it since it is not run here."""
         try:
             method = METHODS[cell.method].load()
-            check_class(cell.method, method)
+            try:
+                check_class(cell.method, method)
+            except BenchmarkError as error:
+                return Outcome(cell, "failed", str(error), unset=True)
             why = None if self.elsewhere else method.skip()
             if not isinstance(why, str | None):
                 raise TypeError(f"skip() gave {why!r} where None or a sentence is expected")

@@ -313,7 +313,7 @@ class Session:
 
         Empty where the method's own code cannot say; left out where it cannot run here.
         """
-        keys = {cell: "" if self.runner.is_unset(cell) else self.runner.key(cell) for cell in self.cells}
+        keys = {cell: self.runner.key_of_rows(cell) for cell in self.cells}
         return {cell: key for cell, key in keys.items() if key is not None}
 
     def _named(self) -> list[str]:

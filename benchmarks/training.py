@@ -54,9 +54,10 @@ def fit_method(
         finally:
             progress.close()
         stop.check()
-    if progress.called and progress.steps != progress.total:
+    if progress.steps != progress.total and (progress.called or not afresh):
         raise TypeError(
-            f"fit came back after progress({progress.steps}, {progress.total}): it is to take all steps, counted from 1"
+            f"fit came back after progress({progress.steps}, {progress.total}): it is to take all steps, counted from "
+            f"1; where it does now, delete {folder}"
         )
     return progress
 

@@ -22,7 +22,7 @@ from data_prep.target import SoleWriter
 
 FORMAT = "drc-annotations"
 VERSION = 1
-DAMAGED = (ValueError, KeyError, TypeError, MemoryError, RecursionError)
+DAMAGED = (ValueError, KeyError, TypeError, OverflowError, MemoryError, RecursionError)
 """What a line that was changed makes of its reading."""
 
 

@@ -243,6 +243,7 @@ def find_pairs(
     masks: Path,
     config: FolderConfig,
     lists: dict[str, Path] | None,
+    boxes: dict[str, tuple[float, float, float, float]] | None,
     boxes_file: Path | None,
     only: Path | None,
 ) -> tuple[list[Pair], list[Fault]]:
@@ -251,7 +252,6 @@ def find_pairs(
     With `lists`, only the images they name belong to the data set, in the lists' order. With `only`, those it names,
     in the order of their names; what else lies there is no fault, unless two pictures share a name.
     """
-    boxes = read_boxes(boxes_file) if boxes_file else None
     image_files, image_faults = by_stem(images)
     mask_files, mask_faults = by_stem(masks)
     if image_files and mask_files and image_files.keys().isdisjoint(mask_files):
@@ -335,9 +335,10 @@ def prepare(
     config, options = config or FolderConfig(), options or Options()
     check_target(out, force=options.force)
     check_files(config, lists, boxes_file, only)
+    boxes = read_boxes(boxes_file) if boxes_file else None
     with Scratch(out, progress=options.progress) as scratch:
         folders = _opened(images, scratch), _opened(masks, scratch)
-        pairs, faults = find_pairs(*folders, config, lists, boxes_file, only)
+        pairs, faults = find_pairs(*folders, config, lists, boxes, boxes_file, only)
         check_faults(faults, keep_going=options.keep_going)
         writer = DatasetWriter(
             out,

@@ -46,13 +46,19 @@ def read_picture(file: Path, mode: str | None = None, *, alone: bool = False) ->
             opened.load()
             if alone and (count := getattr(opened, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {count} pictures; save the one that is meant")
-            if narrowed and not np.asarray(opened.convert("RGB")).any():
+            if narrowed and not np.asarray(opened.convert("RGB")).any() and _has_colours(file):
                 raise ValueError("its 16 bits hold no value above 255: save it with 8")
             return _in_mode(opened, mode) if mode else opened
     except FileNotFoundError as error:
         raise ItemError(f"{file} is missing") from error
     except _UNREADABLE as error:
         raise ItemError(f"{file} is not a whole picture ({one_line(error)})") from error
+
+
+def _has_colours(file: Path) -> bool:
+    """Whether any colour is stored, however dark."""
+    stored = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    return stored is not None and bool(np.atleast_3d(stored)[..., :3].any())
 
 
 def _in_mode(picture: Image.Image, mode: str) -> Image.Image:
@@ -164,7 +170,9 @@ def list_pictures(folder: Path) -> tuple[dict[str, Path], list[Fault]]:
         else:
             file = folder / name
             if re.search(r"[\0-\x1f\x7f]", name):
-                faults.append(Fault(ascii(name), f"{folder} has a file whose name breaks a line, {name!a}"))
+                faults.append(
+                    Fault(ascii(name), f"{folder} has a file whose name holds a control character, {name!a}")
+                )
             elif file.exists() and not file.is_file():  # a pipe, say, that would be waited for
                 faults.append(Fault(name, f"{file} is not a regular file"))
             else:

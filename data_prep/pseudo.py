@@ -131,7 +131,8 @@ def _annotate(
 
     def attempt(item: Item) -> tuple[Item, str, np.ndarray | None, str]:
         try:
-            return item, sha256_of(item.image), np.asarray(read_picture(item.image, "RGB")), ""
+            image = np.asarray(read_picture(item.image, "RGB"))
+            return item, sha256_of(item.image), image, ""
         except (ItemError, StoreError) as error:
             return item, "", None, str(error).removesuffix(".")
 
@@ -168,7 +169,9 @@ def _unchanged(items: Sequence[Item], file: AnnotationFile, options: Options) ->
 
     known = [item for item in items if item.name in file]
     with closing(ordered_map(same, known, workers=options.workers, group=16)) as found:
-        bar = tqdm(found, total=len(known), desc="compare", unit="image", disable=not options.progress)
+        bar = tqdm(
+            found, total=len(known), desc="compare", unit="image", disable=not (known and options.progress)
+        )
         return {item.name for item, alike in zip(known, bar, strict=True) if alike}
 
 

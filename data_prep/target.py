@@ -46,9 +46,11 @@ def check_target(path: Path, *, force: bool) -> None:
 
 
 def check_name(name: str) -> str:
-    """A data set's own name. Raises DataPrepError for one that is empty or no plain word."""
+    """A data set's own name. Raises DataPrepError for one that is empty, or holds a slash or what is not printed."""
     if not name.strip() or "/" in name or not name.isprintable():
-        raise DataPrepError(f"The name {name!r} is empty or holds a slash; choose a plain one.")
+        raise DataPrepError(
+            f"The name {name!r} is empty, holds a slash or cannot be printed; choose a plain one."
+        )
     return name
 
 

@@ -118,6 +118,8 @@ def test_two_processes_cannot_write_one_file(tmp_path: Path) -> None:
         ('"size": [4, 4]', '"size": [4e9, 4]'),
         ('"size": [4, 4]', '"size": [40000000000, 40000000000]'),
         ('"runs": [0, 1,', '"runs": [0, 1000000000000000,'),
+        ('"runs": [0, 1,', '"runs": [0, 100000000000000000000,'),
+        ('"score": 0.9', f'"score": 1{"0" * 400}'),
     ],
 )
 def test_numbers_that_are_none_are_one_sentence(tmp_path: Path, sound: str, damaged: str) -> None:

@@ -212,15 +212,36 @@ def test_a_name_that_parts_commands_or_files_is_refused(name: str, monkeypatch: 
         check_registries()
 
 
-@pytest.mark.parametrize("kind", ["METHODS", "DATASETS", "PRESETS", "TABLES"])
+@pytest.mark.parametrize(
+    "text",
+    ['NAMES = {\n "a": 1,\n "b": 2,\n "a": 3,\n}', 'NAMES: dict = {"b": Spec(splits={\n"a": 1,\n\n"a": 2})}'],
+)
 def test_a_name_that_is_there_already_is_refused(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "registry.py"
-    file.write_text(f'{kind}: dict[str, int] = {{\n    "a": 1,\n    "b": 2,\n    "a": 3,\n}}\n')
-    monkeypatch.setattr(registry, "__file__", str(file))
+    (tmp_path / "registry.py").write_text(text)
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "registry.py"))
     with pytest.raises(BenchmarkError, match=r"has 'a' in one dictionary twice, in lines 2 and 4"):
         check_registries()
+
+
+def test_a_training_that_came_back_early_stays_refused(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, run = random_walk.fit, runner(smoke_data, tmp_path, retry=True)
+
+    def early(
+        self: RandomWalk, images: np.ndarray, *, checkpoint_dir: Path, progress: Any, **rest: Any
+    ) -> None:
+        if not (checkpoint_dir / "state.json").exists():
+            progress(5, 12)
+        whole(self, images, checkpoint_dir=checkpoint_dir, progress=lambda *step, **values: None, **rest)
+
+    monkeypatch.setattr(random_walk, "fit", early)
+    for _ in range(2):
+        outcome = run.run(cell())
+        assert outcome.status == "failed"
+        assert "fit came back after progress(5, 12)" in outcome.reason
 
 
 @pytest.mark.parametrize("name", [5, "../x", "a/b"])

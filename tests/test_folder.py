@@ -248,6 +248,17 @@ def test_16_bits_that_would_all_be_black_are_refused(pairs: Path) -> None:
     assert prepare(pairs, mask_kind="labels").masks[0].max() == 1
 
 
+def test_black_of_16_bits_is_a_picture_where_it_was_stored_so(pairs: Path) -> None:
+    file = pairs / "images" / "a00.png"
+    file.with_suffix(".jpg").unlink()
+    silhouette = np.zeros((60, 100, 4), np.uint16)
+    silhouette[:, :50, 3] = 65535  # black on nothing, which is laid over white
+    for pixels, seen in ((silhouette, {0, 255}), (silhouette[..., :3], {0})):
+        assert cv2.imwrite(str(file), pixels)
+        made = prepare(pairs, replace(QUIET, force=True))
+        assert {0, 255} & set(np.unique(made.images[0]).tolist()) == seen
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colours_of_16_bits_that_would_all_be_black_are_refused(pairs: Path, channels: int) -> None:
     file = pairs / "images" / "a00.png"
@@ -265,7 +276,7 @@ def test_colours_of_16_bits_that_would_all_be_black_are_refused(pairs: Path, cha
 def test_a_name_that_breaks_a_line_is_refused_and_can_be_left_out(pairs: Path) -> None:
     for name, ending in (("images", "jpg"), ("masks", "png")):
         (pairs / name / f"a00.{ending}").rename(pairs / name / f"a\r00.{ending}")
-    with pytest.raises(SourceError, match="name breaks a line"):
+    with pytest.raises(SourceError, match="name holds a control character"):
         prepare(pairs)
     dataset = prepare(pairs, CAREFREE)
     assert len(dataset.index) == len(dataset) == 9

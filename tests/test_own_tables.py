@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import os
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from test_tables import row
 
 from benchmarks.__main__ import main
 from benchmarks.collect import Printed, read_runs
+from benchmarks.files import write_json
 from benchmarks.grid import Grid, GridLine, Layout, Text, best_figures
 from benchmarks.latex import to_latex
 from benchmarks.notes import why_missing
@@ -134,6 +137,17 @@ def test_what_cannot_be_set_up_any_more_shows_no_earlier_figure(
     assert "cannot be set up" in table
 
 
+def test_a_class_of_another_name_shows_no_earlier_figure(
+    random_walk: type[RandomWalk], smoke_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke(tmp_path, "sweep", *WORDS, data=smoke_data).exit_code == 0
+    monkeypatch.setattr(random_walk, "name", "ReDO")
+    assert invoke(tmp_path, "sweep", *WORDS, data=smoke_data).exit_code == 1
+    line, table = figures(tmp_path)
+    assert "measured" not in line
+    assert "stands in METHODS as 'DRC'" in table
+
+
 def test_a_kept_figure_that_failed_when_it_was_computed_anew_says_so(tmp_path: Path) -> None:
     table = sweep_table("mine", ["DRC"], [], [], ["tm-dsprites:test"])
     measured = row(table.entries[0])
@@ -141,9 +155,15 @@ def test_a_kept_figure_that_failed_when_it_was_computed_anew_says_so(tmp_path: P
     (tmp_path / "rows" / file_name(measured)).write_text(json.dumps(measured.to_json()))
     folder = tmp_path / "runs" / "cells" / measured.key
     folder.mkdir(parents=True)
-    for said in (False, True):
-        if said:
+    write_json(folder / "config.json", asdict(measured.cell))
+    for when, said in (
+        (None, False),
+        (0, False),
+        (time.time(), True),
+    ):  # no error, one before the row, and one after
+        if when is not None:
             (folder / "error.txt").write_text("Traceback\nRuntimeError: a new mistake\n")
+            os.utime(folder / "error.txt", (when, when))
         stored = read_runs(tmp_path / "runs", tmp_path / "rows")
         write_table(table, "quick", [0], stored, tmp_path / "runs", tmp_path, lambda entry: "not run")
         assert "measured" in (tmp_path / "mine.csv").read_text()
