@@ -177,6 +177,12 @@ def make_bird(bird: Bird, config: BirdsConfig, size: int) -> Sample:
     )
 
 
+def masks_below(folder: Path) -> Path:
+    """The folder of the masks: the publisher's `segmentations`, or the one above it."""
+    inner = folder / "segmentations"
+    return inner if inner.is_dir() else folder
+
+
 def prepare(
     root: Path,
     segmentations: Path,
@@ -197,9 +203,7 @@ def prepare(
     name = config.name if name is None else check_name(name)
     with Scratch(out, progress=options.progress) as scratch:
         folder = locate(scratch.open(root), "images.txt").parent
-        masks = scratch.open(segmentations)
-        if (masks / "segmentations").is_dir():
-            masks = masks / "segmentations"
+        masks = masks_below(scratch.open(segmentations))
         return prepare_unpacked(
             folder, masks, out, config, options, split_file=split_file, name=name, told=scratch.named
         )

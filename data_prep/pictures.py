@@ -40,9 +40,8 @@ def read_picture(file: Path, mode: str | None = None, *, alone: bool = False) ->
     """
     try:
         with Image.open(file) as opened:
-            narrowed = not opened.mode.startswith("I") and ";16" in str(
-                opened.tile
-            )  # colours, to 8 bits, by Pillow
+            # Colours of 16 bits, of which Pillow keeps the upper 8.
+            narrowed = not opened.mode.startswith("I") and re.search(r";16[BLNS]", str(opened.tile))
             opened.load()
             if alone and (count := getattr(opened, "n_frames", 1)) > 1:
                 raise ValueError(f"it holds {count} pictures; save the one that is meant")

@@ -121,8 +121,7 @@ def birds_turns(
     DataPrepError if the two do not write the same pixels.
     """
     root = locate(root, "images.txt").parent
-    if (segmentations / "segmentations").is_dir():
-        segmentations = segmentations / "segmentations"
+    segmentations = birds.masks_below(segmentations)
     options = Options(size=size, workers=workers, force=True, progress=False)
     plain, prepared = work / "plain", work / "prepared"
     plain.mkdir()
