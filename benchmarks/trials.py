@@ -52,6 +52,7 @@ TRIALS: dict[str, dict[str, Any]] = {
     "inference steps that fall from 0.5 to 0.02": {"inference_step_size": 0.5},
     "inference steps that fall from 0.3 to 0.04": {"inference_last_step_size": 0.04},
     "masks start even": {"mask_bias": 0.0},
+    "masks start at their bias alone": {"mask_gain": 0.0},
     "posterior step size 0.1": {"posterior_step_size": 0.1},
     "posterior steps that fall from 0.15 to 0.04": {"posterior_step_size": 0.15, "posterior_step_fall": 4 / 15},
     "no momentum": {"momentum": 0.0},

@@ -77,6 +77,7 @@ class DRCConfig:
     sigma: float = 0.25  # σ of Eq. 5
     gamma_per: str = field(default="channel", metadata=ADDED)  # γ: one a "channel", as released, or "pixel"
     mask_bias: float = 0.0  # first bias of the foreground's mask logit; below 0 it must earn its pixels
+    mask_gain: float = field(default=1.0, metadata=ADDED)  # on the first weights of both mask logits
 
     # The E-step (Algorithm 1, lines 3 and 4)
     start_scale: float = field(default=1.0, metadata=ADDED)  # standard deviation of all chains' starts

@@ -45,13 +45,15 @@ class DRCModel(nn.Module):
             PixelReassignment(c.z_reassign, c.start, c.width, c.image_size) if c.reassign else None
         )
         self.lebm = LatentEBM(self.z_dims, c.classes)
-        self.mask_bias = c.mask_bias
+        self.mask_bias, self.mask_gain = c.mask_bias, c.mask_gain
         if seed is not None:
             self.draw(seed)
 
     def draw(self, seed: int) -> None:
-        """Draw all weights from `seed`; the bias of the foreground's mask logit starts at `mask_bias`."""
+        """Draw all weights from `seed`; π_1 starts around sigmoid(`mask_bias`), and with `mask_gain` 0 at just that."""
         initialise(self, torch.Generator().manual_seed(seed))
+        for region in (self.fg, self.bg):
+            region.mask.weight = nn.Parameter(self.mask_gain * region.mask.weight.detach())
         self.fg.mask.bias = nn.Parameter(torch.full((1,), float(self.mask_bias)))
 
     @property

@@ -111,6 +111,14 @@ def test_the_foreground_starts_with_the_share_that_its_mask_bias_leaves_it() -> 
     assert shares[1] == pytest.approx(1 / (1 + 2.718281828**2), abs=0.05)
 
 
+def test_a_smaller_mask_gain_brings_all_masks_nearer_to_the_bias() -> None:
+    models = [tiny_model(replace(TINY, mask_bias=-3.0, mask_gain=gain)) for gain in (1.0, 0.5, 0.0)]
+    for region, bias, z_dim in (("fg", -3.0, TINY.z_fg), ("bg", 0.0, TINY.z_bg)):
+        whole, half, none = (getattr(m, region)(torch.ones(1, z_dim).double())[1] - bias for m in models)
+        assert torch.allclose(half, whole / 2)
+        assert whole.abs().max() > 0.1 > none.abs().max() == 0
+
+
 def test_langevin_without_noise_descends() -> None:
     model, images = tiny_model(), tiny_images()
     potential = partial(posterior_potential, model, model, images=images, config=TINY)
